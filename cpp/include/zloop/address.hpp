@@ -1,0 +1,44 @@
+// An internet socket address as a value: parsed from a numeric literal, formatted as getnameinfo(3) would.
+// Owns nothing; any thread.
+#pragma once
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace zloop {
+
+class Address {
+ public:
+  // "255.255.255.255", or an IPv6 address, '%' and an interface name, and the final zero.
+  static constexpr std::size_t host_capacity = INET6_ADDRSTRLEN + 1 + 64;
+
+  Address() = default;
+  Address(const sockaddr_storage& storage, socklen_t size) noexcept : storage_(storage), size_(size) {}
+
+  // Reads a numeric host (no names, no scope suffix) of `family`: AF_INET, AF_INET6, or AF_UNSPEC for either.
+  // False if it is none, not spelled as inet_pton(3) takes it, or for another family; the address is unchanged then.
+  bool parse(const char* host, std::uint16_t port, int family) noexcept;
+
+  [[nodiscard]] int family() const noexcept { return storage_.ss_family; }
+  [[nodiscard]] const sockaddr* data() const noexcept { return reinterpret_cast<const sockaddr*>(&storage_); }
+  [[nodiscard]] socklen_t size() const noexcept { return size_; }
+
+  // Zero for other families than AF_INET and AF_INET6.
+  [[nodiscard]] std::uint16_t port() const noexcept;
+  // Zero for other families than AF_INET6. The flow label is in host byte order.
+  [[nodiscard]] std::uint32_t flow() const noexcept;
+  [[nodiscard]] std::uint32_t scope() const noexcept;
+
+  // Writes the numeric host, zero-terminated, with an IPv6 scope as "%interface". False for other families.
+  bool format_host(std::array<char, host_capacity>& host) const noexcept;
+
+ private:
+  sockaddr_storage storage_{};
+  socklen_t size_ = 0;
+};
+
+}  // namespace zloop

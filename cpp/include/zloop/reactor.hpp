@@ -1,0 +1,129 @@
+// Waits for readiness and tells the watchers: the centre of the engine.
+//
+// Owns the poller, the wake-up, and the read buffer all streams of the loop share. Owns no watcher: the slot of an
+// attached one points to it until detach(). Loop thread only, but for notify().
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "zloop/poller.hpp"
+#include "zloop/wakeup.hpp"
+#include "zloop/watcher.hpp"
+
+namespace zloop {
+
+// Something to be done once before the loop can block, for example writes gathered during a turn. Intrusive: it is
+// embedded in what it acts for, and leaves the list by itself when that goes.
+class Deferred {
+ public:
+  using RunFn = void (*)(void* owner) noexcept;
+
+  Deferred(RunFn run, void* owner) noexcept : run_(run), owner_(owner) {}
+  ~Deferred() { cancel(); }
+  Deferred(const Deferred&) = delete;
+  Deferred& operator=(const Deferred&) = delete;
+
+  [[nodiscard]] bool scheduled() const noexcept { return next_ != nullptr; }
+  void cancel() noexcept;
+
+ private:
+  friend class DeferredList;
+
+  Deferred* next_ = nullptr;  // a ring through DeferredList::head_; null when not scheduled
+  Deferred* previous_ = nullptr;
+  RunFn run_;
+  void* owner_;  // borrowed: the embedder
+};
+
+class DeferredList {
+ public:
+  DeferredList() noexcept { head_.next_ = head_.previous_ = &head_; }
+  ~DeferredList();
+  DeferredList(const DeferredList&) = delete;
+  DeferredList& operator=(const DeferredList&) = delete;
+
+  [[nodiscard]] bool empty() const noexcept { return head_.next_ == &head_; }
+  // Does nothing if it is scheduled already.
+  void schedule(Deferred& deferred) noexcept;
+  // Runs what is scheduled now; what is scheduled meanwhile waits for the next call. Not to be called from inside. A
+  // Deferred may go while it runs: its owner's last act may be to end itself.
+  void run() noexcept;
+
+ private:
+  Deferred head_{nullptr, nullptr};
+  Deferred end_of_run_{nullptr, nullptr};  // in the ring during run(), with what comes meanwhile behind it
+};
+
+class Reactor {
+ public:
+  static constexpr std::size_t read_buffer_size = std::size_t{256} * 1024;
+
+  Reactor() = default;
+  ~Reactor();
+  Reactor(const Reactor&) = delete;
+  Reactor& operator=(const Reactor&) = delete;
+
+  // 0 or -errno.
+  int open() noexcept;
+  // Detaches every watcher. Harmless when closed.
+  void close() noexcept;
+  [[nodiscard]] bool is_open() const noexcept { return poller_ != nullptr; }
+  [[nodiscard]] int poller_fd() const noexcept { return poller_ ? poller_->fd() : -1; }
+
+  // Ties the watcher to fd, watching for nothing yet. -EEXIST if another watcher has that number, -EBADF for a
+  // negative one or one that memory would have to be found for and that is not open, -ENOMEM.
+  int attach(Watcher& watcher, int fd, const WatcherOps& ops, void* owner) noexcept;
+
+  // Takes effect at once. On -errno (a regular file: -EPERM; a detached watcher: -EBADF) the watcher keeps the interest
+  // it had.
+  int set_interest(Watcher& watcher, unsigned interest) noexcept;
+
+  // Unties the watcher; events already fetched for it are dropped. Its number may be attached again at once.
+  // Call it before the descriptor is closed: the kernel would report it for as long as a duplicate is open.
+  void detach(Watcher& watcher) noexcept;
+
+  // The one blocking call, made without the interpreter. timeout_ns below zero: until something happens. It does not
+  // block while something is deferred. Stores what is ready for dispatch() and returns how much, or -errno: -EINTR
+  // after a signal.
+  int wait(std::int64_t timeout_ns) noexcept;
+
+  // Calls the watchers of the events that the last wait() stored, in order.
+  void dispatch() noexcept;
+
+  // From inside dispatch(): drops the events that are still to come. Readiness is level-triggered, so the next wait()
+  // reports them again.
+  void interrupt_dispatch() noexcept { events_count_ = 0; }
+
+  // Any thread: makes a wait() that is going on, or the next one that would block, return.
+  bool notify() noexcept { return wakeup_.notify(); }
+
+  DeferredList& deferred() noexcept { return deferred_; }
+
+  // Shared by every stream for one read at a time; nullptr when memory is out.
+  char* read_buffer() noexcept;
+
+ private:
+  static constexpr int events_capacity = 256;
+
+  struct Slot {
+    Watcher* watcher = nullptr;    // borrowed until detach()
+    std::uint32_t generation = 0;  // part of the token: tells a re-used number's events from its forerunner's
+  };
+
+  [[nodiscard]] std::uint64_t token_of(int fd) const noexcept;
+  [[nodiscard]] const Watcher* watcher_of(std::uint64_t token) const noexcept;
+
+  std::unique_ptr<Poller> poller_;
+  Wakeup wakeup_;
+  DeferredList deferred_;
+  std::vector<Slot> slots_;  // by descriptor
+  std::unique_ptr<char[]> read_buffer_;
+  std::array<PollEvent, events_capacity> events_{};
+  int events_count_ = 0;
+};
+
+}  // namespace zloop

@@ -1,0 +1,75 @@
+// A growable first-in-first-out ring: the loop's ready queue.
+//
+// Owns its storage, not what T points to. Loop thread only.
+// It may grow while a caller is draining it by count: positions are kept as indices, never as pointers.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+namespace zloop {
+
+template <typename T>
+class RingBuffer {
+  static_assert(std::is_trivially_copyable_v<T>, "elements are moved by plain assignment");
+
+ public:
+  RingBuffer() = default;
+  ~RingBuffer() = default;
+  RingBuffer(const RingBuffer&) = delete;
+  RingBuffer& operator=(const RingBuffer&) = delete;
+
+  [[nodiscard]] std::size_t size() const noexcept { return tail_ - head_; }
+  [[nodiscard]] bool empty() const noexcept { return tail_ == head_; }
+  [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
+
+  // The i-th element from the front; i must be below size().
+  [[nodiscard]] const T& operator[](std::size_t i) const noexcept { return slots_[(head_ + i) & (capacity_ - 1)]; }
+
+  // Throws std::bad_alloc when it must grow and cannot; the ring is unchanged then.
+  void push_back(T value) {
+    if (size() == capacity_) grow();
+    slots_[tail_ & (capacity_ - 1)] = value;
+    ++tail_;
+  }
+
+  // The ring must not be empty.
+  T pop_front() noexcept {
+    T value = slots_[head_ & (capacity_ - 1)];
+    ++head_;
+    return value;
+  }
+
+  void swap(RingBuffer& other) noexcept {
+    std::swap(slots_, other.slots_);
+    std::swap(capacity_, other.capacity_);
+    std::swap(head_, other.head_);
+    std::swap(tail_, other.tail_);
+  }
+
+ private:
+  static constexpr std::size_t initial_capacity = 64;
+
+  void grow() {
+    const std::size_t count = size();
+    const std::size_t bigger = capacity_ == 0 ? initial_capacity : capacity_ * 2;
+    auto slots = std::make_unique<T[]>(bigger);
+    for (std::size_t i = 0; i < count; ++i) slots[i] = (*this)[i];
+    slots_ = std::move(slots);
+    capacity_ = bigger;
+    head_ = 0;
+    tail_ = count;
+  }
+
+  std::unique_ptr<T[]> slots_;
+  std::size_t capacity_ = 0;  // zero or a power of two, so that a mask replaces the modulo
+  std::size_t head_ = 0;      // both only ever grow; unsigned wrap-around keeps tail_ - head_ right
+  std::size_t tail_ = 0;
+};
+
+// What the loop runs next, in order. Each slot owns one reference, taken before the push and dropped after the pop.
+using ReadyQueue = RingBuffer<void*>;
+
+}  // namespace zloop

@@ -1,0 +1,103 @@
+// A connected stream socket: when to read, where to, and how queued bytes reach the kernel.
+//
+// Borrows its descriptor and its reactor (which, when it closes, closes the stream); owns its write queue. Everything
+// it learns goes to its owner through one static table. Errors are reported, never acted on: what an error means to the
+// connection is the owner's decision. Loop thread only.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+
+#include "zloop/reactor.hpp"
+#include "zloop/watcher.hpp"
+#include "zloop/write_queue.hpp"
+
+namespace zloop {
+
+// None of these throws. The owner keeps itself, and the stream in it, alive during each call; it may close the stream
+// from inside any. When the call returns nothing looks at either any more, get_buffer() with its on_buffer_filled()
+// counting as one call.
+struct StreamOps {
+  // Reads into the reactor's shared buffer: `data` is gone after the call.
+  void (*on_data)(void* owner, const char* data, std::size_t size);
+
+  // Reads into the owner's memory (Stream::set_buffered): names at least one byte, or returns false to skip this read.
+  // After a true exactly one on_buffer_filled follows: bytes read, 0 at the end of the stream, or -errno.
+  bool (*get_buffer)(void* owner, char** data, std::size_t* size);
+  void (*on_buffer_filled)(void* owner, ssize_t result);
+
+  // The peer has finished, which is reported anew each turn until reading stops; not for buffered reads.
+  void (*on_end)(void* owner);
+  void (*on_read_error)(void* owner, int error);  // errno; not for buffered reads
+
+  // A flush of the loop's own accord: pending() says what the kernel left; or it failed with errno.
+  void (*on_flushed)(void* owner);
+  void (*on_write_error)(void* owner, int error);
+};
+
+class Stream {
+ public:
+  // `release` gives up a queued segment's reference; `owner` embeds the stream.
+  Stream(const StreamOps& ops, WriteQueue::ReleaseFn release, void* owner) noexcept;
+  ~Stream() { close(); }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+
+  // 0 or -errno, as Reactor::attach.
+  int open(Reactor& reactor, int fd) noexcept;
+
+  // Unties everything and drops what was queued. The descriptor stays open: it is its owner's. Harmless when closed.
+  void close() noexcept;
+  // False too when the reactor was closed.
+  [[nodiscard]] bool is_open() const noexcept { return watcher_.attached(); }
+
+  // 0 or -errno.
+  int start_reading() noexcept;
+  void stop_reading() noexcept;
+  [[nodiscard]] bool reading() const noexcept { return (watcher_.interest() & interest_read) != 0; }
+  // True: ask the owner for memory before each read. False: use the shared buffer.
+  void set_buffered(bool buffered) noexcept { buffered_ = buffered; }
+
+  // Queues a segment and takes over its reference. The kernel is offered it with everything else of this turn, before
+  // the loop can block. A closed stream drops it. Throws std::bad_alloc, having taken nothing.
+  void write(Segment segment);
+
+  // Offers the kernel all that is queued, now. 0, also when the kernel is full and the rest waits for it; or -errno,
+  // and what was not taken stays queued, to be offered again only after the next write().
+  int flush() noexcept;
+
+  // Offers bytes that nobody holds a reference to. Only with an empty queue. Bytes taken, 0 when full, or -errno (a
+  // closed stream: -EBADF).
+  ssize_t send_now(const char* data, std::size_t size) noexcept;
+
+  // Bytes accepted by write() and not yet by the kernel.
+  [[nodiscard]] std::size_t pending() const noexcept { return queue_.bytes(); }
+  // The kernel was full when it was last offered something, and has not said since that it has room.
+  [[nodiscard]] bool blocked() const noexcept { return (watcher_.interest() & interest_write) != 0; }
+
+  // Drops what is queued.
+  void discard_pending() noexcept;
+
+ private:
+  static const WatcherOps watcher_ops;
+  static constexpr int vectors_max = 64;  // per system call; more gained nothing and costs stack
+
+  static void on_ready(void* self, unsigned ready) noexcept;
+  static void on_deferred(void* self) noexcept;
+
+  void read_shared() noexcept;
+  void read_buffered() noexcept;
+  void send_and_report() noexcept;
+  int send_queued() noexcept;
+  int watch_writable(bool on) noexcept;
+
+  const StreamOps& ops_;  // static
+  void* owner_;           // borrowed: the embedder
+  Watcher watcher_;
+  Deferred deferred_;
+  WriteQueue queue_;
+  bool buffered_ = false;
+};
+
+}  // namespace zloop

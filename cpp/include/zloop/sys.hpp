@@ -1,0 +1,32 @@
+// The system calls the engine makes, one thin function each: a call interrupted by a signal is repeated, and an error
+// comes back as -errno, so no caller ever reads errno. One implementation file per operating system: src/sys/.
+// Nothing here owns a descriptor; any thread may call any of it.
+#pragma once
+
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include <cstddef>
+
+namespace zloop::sys {
+
+// Bytes read, 0 at the end of the stream, or -errno.
+ssize_t recv(int fd, void* data, std::size_t size) noexcept;
+
+// Bytes the kernel took, or -errno. A peer that is gone answers -EPIPE, never SIGPIPE.
+ssize_t send(int fd, const void* data, std::size_t size) noexcept;
+ssize_t sendv(int fd, const iovec* vectors, int count) noexcept;
+
+// A new connection's descriptor, non-blocking and close-on-exec, or -errno. The caller owns the descriptor.
+int accept(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept;
+
+int shutdown_write(int fd) noexcept;
+
+// 0 if the number stands for an open file, else -EBADF.
+int check_open(int fd) noexcept;
+
+// Never repeated on EINTR: Linux has released the number by then (close(2)), and a second close could hit a stranger.
+int close(int fd) noexcept;
+
+}  // namespace zloop::sys

@@ -1,0 +1,49 @@
+// One descriptor's tie to the reactor: who wants to know when it is ready.
+//
+// A Watcher owns nothing: not its descriptor, not its owner. It is embedded in the object that reacts (a Stream, a
+// Listener, the loop's reader/writer pair). While it is attached the reactor points to it, and it to the reactor;
+// whichever goes first unties the two. Loop thread only.
+#pragma once
+
+#include "zloop/poller.hpp"
+
+namespace zloop {
+
+// One static table per kind of owner. What a table points to must not throw; the types do not say noexcept because
+// the functions may be generated code, which cannot either.
+struct WatcherOps {
+  // `ready` is one bit of the watcher's interest; when both are there, reading comes first. The owner keeps itself
+  // alive during the call, in which it may detach the watcher, and is not looked at after it.
+  void (*on_ready)(void* owner, unsigned ready);
+};
+
+class Reactor;
+
+class Watcher {
+ public:
+  Watcher() = default;
+  ~Watcher() { detach(); }
+  Watcher(const Watcher&) = delete;
+  Watcher& operator=(const Watcher&) = delete;
+
+  [[nodiscard]] int fd() const noexcept { return fd_; }
+  [[nodiscard]] unsigned interest() const noexcept { return interest_; }
+  [[nodiscard]] bool attached() const noexcept { return reactor_ != nullptr; }
+  // Only while attached.
+  [[nodiscard]] Reactor& reactor() const noexcept { return *reactor_; }
+
+  // As the reactor's functions of these names; -EBADF and nothing when not attached.
+  int set_interest(unsigned interest) noexcept;
+  void detach() noexcept;
+
+ private:
+  friend class Reactor;
+
+  int fd_ = -1;
+  unsigned interest_ = interest_none;  // what the poller is watching for at this moment
+  Reactor* reactor_ = nullptr;         // borrowed; a reactor that closes detaches its watchers
+  const WatcherOps* ops_ = nullptr;    // static, outlives everything
+  void* owner_ = nullptr;              // borrowed; the embedder outlives its watcher
+};
+
+}  // namespace zloop

@@ -1,0 +1,64 @@
+#include "zloop/address.hpp"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+
+#include <cstring>
+
+namespace zloop {
+
+namespace {
+
+// Views of the storage: sockaddr_storage is made to be looked at this way (RFC 3493, section 3.10).
+const sockaddr_in& as_v4(const sockaddr_storage& storage) noexcept {
+  return *reinterpret_cast<const sockaddr_in*>(&storage);
+}
+const sockaddr_in6& as_v6(const sockaddr_storage& storage) noexcept {
+  return *reinterpret_cast<const sockaddr_in6*>(&storage);
+}
+
+}  // namespace
+
+bool Address::parse(const char* host, std::uint16_t port, int family) noexcept {
+  if (family == AF_INET || family == AF_UNSPEC) {
+    sockaddr_in v4{};
+    if (inet_pton(AF_INET, host, &v4.sin_addr) == 1) {
+      v4.sin_family = AF_INET;
+      v4.sin_port = htons(port);
+      storage_ = sockaddr_storage{};
+      std::memcpy(&storage_, &v4, sizeof(v4));
+      size_ = sizeof(v4);
+      return true;
+    }
+  }
+  if (family == AF_INET6 || family == AF_UNSPEC) {
+    sockaddr_in6 v6{};
+    if (inet_pton(AF_INET6, host, &v6.sin6_addr) == 1) {
+      v6.sin6_family = AF_INET6;
+      v6.sin6_port = htons(port);
+      storage_ = sockaddr_storage{};
+      std::memcpy(&storage_, &v6, sizeof(v6));
+      size_ = sizeof(v6);
+      return true;
+    }
+  }
+  return false;
+}
+
+std::uint16_t Address::port() const noexcept {
+  if (family() == AF_INET) return ntohs(as_v4(storage_).sin_port);
+  if (family() == AF_INET6) return ntohs(as_v6(storage_).sin6_port);
+  return 0;
+}
+
+std::uint32_t Address::flow() const noexcept { return family() == AF_INET6 ? ntohl(as_v6(storage_).sin6_flowinfo) : 0; }
+
+std::uint32_t Address::scope() const noexcept { return family() == AF_INET6 ? as_v6(storage_).sin6_scope_id : 0; }
+
+bool Address::format_host(std::array<char, host_capacity>& host) const noexcept {
+  if (family() != AF_INET && family() != AF_INET6) return false;
+  // Numeric only, so it never asks a name server.
+  return getnameinfo(data(), size_, host.data(), static_cast<socklen_t>(host.size()), nullptr, 0, NI_NUMERICHOST) == 0;
+}
+
+}  // namespace zloop

@@ -1,0 +1,67 @@
+#include "zloop/listener.hpp"
+
+#include <cassert>
+#include <cerrno>
+
+#include "zloop/sys.hpp"
+
+namespace zloop {
+
+namespace {
+
+// accept(2): the connection failed before anybody looked at it; the next one may be sound.
+bool is_stillborn(int error) noexcept {
+  switch (error) {
+    case ECONNABORTED:
+    case EPROTO:
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case EOPNOTSUPP:
+    case ENETUNREACH:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+const WatcherOps Listener::watcher_ops = {&Listener::on_ready};
+
+bool Listener::out_of_resources(int error) noexcept {
+  return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+int Listener::open(Reactor& reactor, int fd, int burst) noexcept {
+  assert(!is_open());
+  const int status = reactor.attach(watcher_, fd, watcher_ops, this);
+  if (status < 0) return status;
+  burst_ = burst > 0 ? burst : 1;
+  return 0;
+}
+
+void Listener::on_ready(void* self, unsigned /*ready*/) noexcept {
+  auto& listener = *static_cast<Listener*>(self);
+  for (int i = 0; i < listener.burst_; ++i) {
+    // A callback may close or pause the listener.
+    if (!listener.is_open() || listener.watcher_.interest() == interest_none) return;
+    sockaddr_storage peer{};
+    socklen_t peer_size = 0;
+    const int fd = sys::accept(listener.watcher_.fd(), &peer, &peer_size);
+    if (fd >= 0) {
+      listener.ops_.on_accept(listener.owner_, fd, peer, peer_size);
+      continue;
+    }
+    const int error = -fd;
+    if (error == EAGAIN || error == EWOULDBLOCK) return;
+    if (is_stillborn(error)) continue;
+    if (out_of_resources(error)) listener.pause();
+    listener.ops_.on_error(listener.owner_, error);
+    return;
+  }
+}
+
+}  // namespace zloop

@@ -1,0 +1,141 @@
+#include "zloop/stream.hpp"
+
+#include <array>
+#include <cassert>
+#include <cerrno>
+#include <utility>
+
+#include "zloop/sys.hpp"
+
+namespace zloop {
+
+namespace {
+
+bool would_block(ssize_t result) noexcept { return result == -EAGAIN || result == -EWOULDBLOCK; }
+
+}  // namespace
+
+const WatcherOps Stream::watcher_ops = {&Stream::on_ready};
+
+Stream::Stream(const StreamOps& ops, WriteQueue::ReleaseFn release, void* owner) noexcept
+    : ops_(ops), owner_(owner), deferred_(&Stream::on_deferred, this), queue_(release) {}
+
+int Stream::open(Reactor& reactor, int fd) noexcept {
+  assert(!is_open());
+  return reactor.attach(watcher_, fd, watcher_ops, this);
+}
+
+void Stream::close() noexcept {
+  deferred_.cancel();
+  watcher_.detach();
+  queue_.clear();
+}
+
+int Stream::start_reading() noexcept { return watcher_.set_interest(watcher_.interest() | interest_read); }
+
+void Stream::stop_reading() noexcept { watcher_.set_interest(watcher_.interest() & ~unsigned{interest_read}); }
+
+void Stream::on_ready(void* self, unsigned ready) noexcept {
+  auto& stream = *static_cast<Stream*>(self);
+  if (ready == interest_write) {
+    stream.send_and_report();
+  } else if (stream.buffered_) {
+    stream.read_buffered();
+  } else {
+    stream.read_shared();
+  }
+}
+
+// One read for each event: draining until EAGAIN costs a system call more for each message, and lets one busy
+// connection starve the others.
+void Stream::read_shared() noexcept {
+  char* buffer = watcher_.reactor().read_buffer();
+  const ssize_t result = buffer == nullptr ? -ENOMEM : sys::recv(watcher_.fd(), buffer, Reactor::read_buffer_size);
+  if (result > 0) {
+    ops_.on_data(owner_, buffer, static_cast<std::size_t>(result));
+  } else if (result == 0) {
+    ops_.on_end(owner_);
+  } else if (!would_block(result)) {
+    ops_.on_read_error(owner_, static_cast<int>(-result));
+  }
+}
+
+void Stream::read_buffered() noexcept {
+  char* buffer = nullptr;
+  std::size_t size = 0;
+  if (!ops_.get_buffer(owner_, &buffer, &size)) return;
+  // Asking for the buffer ran foreign code: the stream may be closed, and its descriptor a stranger's by now.
+  const ssize_t result = is_open() && reading() ? sys::recv(watcher_.fd(), buffer, size) : -EAGAIN;
+  ops_.on_buffer_filled(owner_, result);
+}
+
+void Stream::write(Segment segment) {
+  queue_.push(segment);
+  if (!is_open()) {
+    queue_.clear();
+  } else if (!blocked()) {
+    watcher_.reactor().deferred().schedule(deferred_);
+  }
+}
+
+void Stream::on_deferred(void* self) noexcept {
+  auto& stream = *static_cast<Stream*>(self);
+  if (stream.is_open() && !stream.queue_.empty()) stream.send_and_report();
+}
+
+void Stream::send_and_report() noexcept {
+  const int status = send_queued();
+  if (status < 0) {
+    ops_.on_write_error(owner_, -status);
+  } else {
+    ops_.on_flushed(owner_);
+  }
+}
+
+int Stream::flush() noexcept {
+  if (!is_open() || queue_.empty() || blocked()) return 0;
+  return send_queued();
+}
+
+// The interest in writing is kept from one partial send to the next, and dropped when nothing is left to send, or
+// nothing can be: a connection in error is always writable.
+int Stream::send_queued() noexcept {
+  deferred_.cancel();
+  std::array<iovec, vectors_max> vectors;  // NOLINT(*-member-init): peek() fills what is used
+  while (!queue_.empty()) {
+    const int count = queue_.peek(vectors.data(), vectors_max);
+    const ssize_t sent = count == 1 ? sys::send(watcher_.fd(), vectors[0].iov_base, vectors[0].iov_len)
+                                    : sys::sendv(watcher_.fd(), vectors.data(), count);
+    if (would_block(sent)) return watch_writable(true);
+    if (sent < 0) {
+      watch_writable(false);
+      return static_cast<int>(sent);
+    }
+    std::size_t offered = 0;
+    for (int i = 0; i < count; ++i) offered += vectors[static_cast<std::size_t>(i)].iov_len;
+    queue_.consume(static_cast<std::size_t>(sent));
+    if (std::cmp_less(sent, offered)) return watch_writable(true);
+  }
+  return watch_writable(false);
+}
+
+int Stream::watch_writable(bool on) noexcept {
+  const unsigned others = watcher_.interest() & ~unsigned{interest_write};
+  return watcher_.set_interest(on ? others | interest_write : others);
+}
+
+ssize_t Stream::send_now(const char* data, std::size_t size) noexcept {
+  assert(queue_.empty());
+  if (!is_open()) return -EBADF;
+  if (blocked()) return 0;
+  const ssize_t sent = sys::send(watcher_.fd(), data, size);
+  return would_block(sent) ? 0 : sent;
+}
+
+void Stream::discard_pending() noexcept {
+  deferred_.cancel();
+  watch_writable(false);
+  queue_.clear();
+}
+
+}  // namespace zloop

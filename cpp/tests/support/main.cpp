@@ -1,0 +1,47 @@
+// The tests' main. Beyond what Catch2 fails by itself, a run fails that finds no test, a test that asserts nothing, and
+// one that leaves a descriptor open.
+#if __has_include(<catch2/catch_session.hpp>)
+#include <catch2/catch_session.hpp>
+#else
+#define CATCH_CONFIG_RUNNER
+#include <catch2/catch.hpp>
+#endif
+
+#include <iostream>
+#include <vector>
+
+#include "zloop/sys.hpp"
+
+namespace {
+
+std::vector<int> open_descriptors() {
+  constexpr int searched = 4096;
+  std::vector<int> found;
+  for (int fd = 0; fd < searched; ++fd) {
+    if (zloop::sys::check_open(fd) == 0) found.push_back(fd);
+  }
+  return found;
+}
+
+void configure(Catch::ConfigData& config) {
+  config.filenamesAsTags = true;  // a test in x_test.cpp has the tag [#x_test]
+#if __has_include(<catch2/catch_session.hpp>)
+  config.warnings = Catch::WarnAbout::NoAssertions;  // to find no test is an error already
+#else
+  config.warnings = static_cast<Catch::WarnAbout::What>(Catch::WarnAbout::NoAssertions | Catch::WarnAbout::NoTests);
+#endif
+}
+
+}  // namespace
+
+// NOLINTNEXTLINE(bugprone-exception-escape,misc-const-correctness): what escapes ends the run; main's own type
+int main(int argc, char** argv) {
+  const std::vector<int> before = open_descriptors();
+  Catch::Session session;
+  configure(session.configData());
+  int status = session.applyCommandLine(argc, argv);
+  if (status == 0) status = session.run();
+  if (open_descriptors() == before) return status;
+  std::cerr << "a test left a descriptor open, or closed one that was not its own\n";
+  return 1;
+}

@@ -1,0 +1,23 @@
+// Interrupts a system call that this thread is about to make.
+#pragma once
+
+#include <csignal>
+#include <thread>
+
+namespace zloop::test {
+
+// While it lives, this thread gets a signal again and again, whose handler does nothing: whatever blocks is
+// interrupted, however late it begins.
+class SignalStorm {
+ public:
+  SignalStorm();
+  ~SignalStorm();
+  SignalStorm(const SignalStorm&) = delete;
+  SignalStorm& operator=(const SignalStorm&) = delete;
+
+ private:
+  struct sigaction before_{};
+  std::jthread sender_;
+};
+
+}  // namespace zloop::test

@@ -1,0 +1,80 @@
+#include "support/sockets.hpp"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "support/catch.hpp"
+
+namespace zloop::test {
+
+Fd& Fd::operator=(Fd&& other) noexcept {
+  if (this != &other) reset(other.release());
+  return *this;
+}
+
+int Fd::release() noexcept { return std::exchange(fd_, -1); }
+
+void Fd::reset(int fd) noexcept {
+  if (fd_ >= 0) ::close(fd_);
+  fd_ = fd;
+}
+
+Pair make_pair(int type) {
+  std::array<int, 2> fds{};
+  REQUIRE(::socketpair(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds.data()) == 0);
+  return Pair{.ours = Fd(fds[0]), .theirs = Fd(fds[1])};
+}
+
+void put(int fd, std::string_view bytes) {
+  REQUIRE(::write(fd, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()));
+}
+
+std::string take(int fd, std::size_t size) {
+  std::string bytes(size, '\0');
+  const ssize_t count = ::read(fd, bytes.data(), bytes.size());
+  if (count < 0) REQUIRE(errno == EAGAIN);
+  bytes.resize(count < 0 ? 0 : static_cast<std::size_t>(count));
+  return bytes;
+}
+
+bool at_end(int fd) {
+  char byte = 0;
+  return ::read(fd, &byte, 1) == 0;
+}
+
+std::string pattern(std::size_t size) {
+  std::string bytes(size, '\0');
+  std::uint32_t state = 1;
+  for (char& byte : bytes) {
+    state = (state * 1664525) + 1013904223;
+    byte = static_cast<char>('a' + ((state >> 24) % 26));
+  }
+  return bytes;
+}
+
+DescriptorLimit::DescriptorLimit(int spare) {
+  rlimit limit{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
+  before_ = limit.rlim_cur;
+  // New descriptors get the lowest free numbers: the limit is the one after the last that is still to be had.
+  int first_refused = 0;
+  for (int free = 0;; ++first_refused) {
+    if (::fcntl(first_refused, F_GETFD) < 0 && free++ == spare) break;
+  }
+  limit.rlim_cur = static_cast<rlim_t>(first_refused);
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
+}
+
+DescriptorLimit::~DescriptorLimit() {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  limit.rlim_cur = before_;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+}  // namespace zloop::test

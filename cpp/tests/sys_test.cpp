@@ -1,0 +1,120 @@
+#include "zloop/sys.hpp"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <string>
+
+#include "support/catch.hpp"
+#include "support/interposer.hpp"
+#include "support/sockets.hpp"
+
+namespace {
+
+namespace sys = zloop::sys;
+using zloop::test::at_end;
+using zloop::test::Fd;
+using zloop::test::Interposer;
+using zloop::test::make_pair;
+using zloop::test::Pair;
+using zloop::test::put;
+using zloop::test::take;
+
+TEST_CASE("recv gives bytes, the end of the stream, or why there are none") {
+  Pair pair = make_pair();
+  std::string buffer(8, '\0');
+  CHECK(sys::recv(pair.ours.get(), buffer.data(), buffer.size()) == -EAGAIN);
+  put(pair.theirs.get(), "hello");
+  REQUIRE(sys::recv(pair.ours.get(), buffer.data(), buffer.size()) == 5);
+  CHECK(buffer.substr(0, 5) == "hello");
+  pair.theirs.reset();
+  CHECK(sys::recv(pair.ours.get(), buffer.data(), buffer.size()) == 0);
+  CHECK(sys::recv(-1, buffer.data(), buffer.size()) == -EBADF);
+}
+
+TEST_CASE("send and sendv give what the kernel took") {
+  const Pair pair = make_pair();
+  std::string one = "one";
+  std::string two = "two";
+  const std::array<iovec, 2> vectors{
+      iovec{.iov_base = one.data(), .iov_len = one.size()},
+      iovec{.iov_base = two.data(), .iov_len = two.size()},
+  };
+  CHECK(sys::send(pair.ours.get(), "zero", 4) == 4);
+  CHECK(sys::sendv(pair.ours.get(), vectors.data(), 2) == 6);
+  CHECK(take(pair.theirs.get()) == "zeroonetwo");
+}
+
+TEST_CASE("sending to a peer that is gone answers EPIPE, without a signal") {
+  Pair pair = make_pair();
+  pair.theirs.reset();
+  iovec vector{};
+  std::string bytes = "x";
+  vector.iov_base = bytes.data();
+  vector.iov_len = bytes.size();
+  CHECK(sys::send(pair.ours.get(), "x", 1) == -EPIPE);
+  CHECK(sys::sendv(pair.ours.get(), &vector, 1) == -EPIPE);
+}
+
+TEST_CASE("a call that a signal interrupts is repeated") {
+  const Pair pair = make_pair();
+  Interposer kernel;
+  kernel.send.errors = {EINTR, EINTR};
+  CHECK(sys::send(pair.theirs.get(), "abc", 3) == 3);
+  CHECK(kernel.send.count == 3);
+  kernel.receive.errors = {EINTR, EINTR, EINTR};
+  std::string buffer(8, '\0');
+  CHECK(sys::recv(pair.ours.get(), buffer.data(), buffer.size()) == 3);
+  CHECK(kernel.receive.count == 4);
+}
+
+TEST_CASE("accept gives a connection that neither blocks nor outlives an exec, and its peer") {
+  const Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  REQUIRE(listener.get() >= 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  auto* const generic = reinterpret_cast<sockaddr*>(&address);
+  REQUIRE(::bind(listener.get(), generic, size) == 0);
+  REQUIRE(::listen(listener.get(), 1) == 0);
+  REQUIRE(::getsockname(listener.get(), generic, &size) == 0);
+
+  sockaddr_storage peer{};
+  socklen_t peer_size = 0;
+  CHECK(sys::accept(listener.get(), &peer, &peer_size) == -EAGAIN);
+  const Fd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  REQUIRE(::connect(client.get(), generic, size) == 0);
+  Interposer kernel;
+  kernel.accept.errors = {EINTR};
+  const Fd accepted(sys::accept(listener.get(), &peer, &peer_size));
+  REQUIRE(accepted.get() >= 0);
+  CHECK(kernel.accept.count == 2);
+  CHECK((::fcntl(accepted.get(), F_GETFL) & O_NONBLOCK) != 0);
+  CHECK((::fcntl(accepted.get(), F_GETFD) & FD_CLOEXEC) != 0);
+  CHECK(peer.ss_family == AF_INET);
+  CHECK(peer_size == sizeof(sockaddr_in));
+}
+
+TEST_CASE("shutdown_write ends the stream in one direction") {
+  const Pair pair = make_pair();
+  CHECK(sys::shutdown_write(pair.ours.get()) == 0);
+  CHECK(at_end(pair.theirs.get()));
+  put(pair.theirs.get(), "x");
+  CHECK(take(pair.ours.get()) == "x");
+  CHECK(sys::shutdown_write(-1) == -EBADF);
+}
+
+TEST_CASE("close releases the number, and check_open tells") {
+  Pair pair = make_pair();
+  const int fd = pair.ours.release();
+  CHECK(sys::check_open(fd) == 0);
+  CHECK(sys::close(fd) == 0);
+  CHECK(sys::check_open(fd) == -EBADF);
+  CHECK(sys::close(fd) == -EBADF);
+}
+
+}  // namespace

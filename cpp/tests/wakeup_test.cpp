@@ -1,0 +1,157 @@
+#include "zloop/wakeup.hpp"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <stop_token>
+#include <thread>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/sockets.hpp"
+
+namespace {
+
+using zloop::Wakeup;
+
+// How many writes there were since the last look.
+std::uint64_t writes_seen(const Wakeup& wakeup) {
+  std::uint64_t count = 0;
+  if (::read(wakeup.fd(), &count, sizeof(count)) == sizeof(count)) return count;
+  REQUIRE(errno == EAGAIN);
+  return 0;
+}
+
+TEST_CASE("a wake-up has a descriptor while it is open") {
+  Wakeup wakeup;
+  CHECK(wakeup.fd() == -1);
+  REQUIRE(wakeup.open() == 0);
+  CHECK(wakeup.fd() >= 0);
+  wakeup.close();
+  CHECK(wakeup.fd() == -1);
+  wakeup.close();
+  CHECK(wakeup.fd() == -1);
+}
+
+TEST_CASE("opening reports that no descriptor is to be had") {
+  const zloop::test::DescriptorLimit none(0);
+  Wakeup wakeup;
+  CHECK(wakeup.open() == -EMFILE);
+  CHECK(wakeup.fd() == -1);
+}
+
+TEST_CASE("a loop that is awake is notified without a write, and does not go to sleep") {
+  Wakeup wakeup;
+  REQUIRE(wakeup.open() == 0);
+  CHECK_FALSE(wakeup.notify());
+  CHECK_FALSE(wakeup.notify());
+  CHECK_FALSE(wakeup.try_sleep());
+  CHECK_FALSE(wakeup.try_sleep());
+  CHECK(writes_seen(wakeup) == 0);
+}
+
+TEST_CASE("a loop that sleeps is woken by one write") {
+  Wakeup wakeup;
+  REQUIRE(wakeup.open() == 0);
+  REQUIRE(wakeup.try_sleep());
+  CHECK(wakeup.notify());
+  CHECK_FALSE(wakeup.notify());
+  CHECK(writes_seen(wakeup) == 1);
+}
+
+TEST_CASE("a loop that woke up can sleep again") {
+  Wakeup wakeup;
+  REQUIRE(wakeup.open() == 0);
+  for (int turn = 0; turn < 3; ++turn) {
+    REQUIRE(wakeup.try_sleep());
+    REQUIRE(wakeup.notify());
+    wakeup.awake();
+  }
+  CHECK(writes_seen(wakeup) == 3);
+}
+
+TEST_CASE("a loop that was woken by something else leaves no write behind") {
+  Wakeup wakeup;
+  REQUIRE(wakeup.open() == 0);
+  REQUIRE(wakeup.try_sleep());
+  wakeup.awake();
+  CHECK_FALSE(wakeup.notify());
+  CHECK(writes_seen(wakeup) == 0);
+}
+
+// Threads that post something, notify once, and wait until the loop has seen it: a lost notification would stop them
+// all. Each goes on until it has found the loop asleep so many times.
+class Posters {
+ public:
+  static constexpr std::uint64_t count = 4;
+  static constexpr std::uint64_t wakes_each = 300;
+
+  explicit Posters(Wakeup& wakeup) : wakeup_(wakeup) {
+    for (std::uint64_t i = 0; i < count; ++i) {
+      threads_.emplace_back([this](const std::stop_token& stop) { run(stop); });
+    }
+  }
+
+  // The loop's look at its queues; false when nobody will post any more.
+  bool look() {
+    seen_ = posted_.load();
+    return running_ > 0;
+  }
+
+  // How often the loop was found asleep; ends the threads.
+  std::uint64_t wakes() {
+    threads_.clear();
+    return wakes_;
+  }
+
+ private:
+  void run(const std::stop_token& stop) {
+    for (std::uint64_t found_asleep = 0; found_asleep < wakes_each && !stop.stop_requested();) {
+      const std::uint64_t mine = ++posted_;
+      if (notify()) ++found_asleep;
+      while (seen_ < mine && !stop.stop_requested()) std::this_thread::yield();
+    }
+    --running_;
+    notify();
+  }
+
+  bool notify() {
+    const bool woke = wakeup_.notify();
+    if (woke) ++wakes_;
+    return woke;
+  }
+
+  Wakeup& wakeup_;
+  std::atomic<std::uint64_t> posted_{0};
+  std::atomic<std::uint64_t> seen_{0};
+  std::atomic<std::uint64_t> wakes_{0};
+  std::atomic<std::uint64_t> running_{count};
+  std::vector<std::jthread> threads_;
+};
+
+TEST_CASE("threads that notify while the loop goes to sleep: none is lost, none writes twice") {
+  Wakeup wakeup;
+  REQUIRE(wakeup.open() == 0);
+  Posters posters(wakeup);
+  std::uint64_t sleeps = 0;
+  std::uint64_t writes = 0;
+  while (posters.look()) {
+    if (wakeup.try_sleep()) {
+      ++sleeps;
+      pollfd sleeping{.fd = wakeup.fd(), .events = POLLIN, .revents = 0};
+      REQUIRE(::poll(&sleeping, 1, zloop::test::patience_ns / 1'000'000) == 1);  // 0: a notification was lost
+      writes += writes_seen(wakeup);
+    }
+    wakeup.awake();
+  }
+  const std::uint64_t wakes = posters.wakes();
+  writes += writes_seen(wakeup);
+  CHECK(writes == wakes);
+  CHECK(wakes >= Posters::count * Posters::wakes_each);
+  CHECK(wakes <= sleeps);
+}
+
+}  // namespace

@@ -1,0 +1,128 @@
+#include "zloop/write_queue.hpp"
+
+#include <array>
+#include <new>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "support/allocation.hpp"
+#include "support/catch.hpp"
+#include "support/piece.hpp"
+
+namespace {
+
+using zloop::WriteQueue;
+using zloop::test::Piece;
+using zloop::test::with_allocations;
+
+std::string queued(const WriteQueue& queue) {
+  std::array<iovec, 16> vectors{};
+  const int count = queue.peek(vectors.data(), static_cast<int>(vectors.size()));
+  std::string bytes;
+  for (int i = 0; i < count; ++i) {
+    const iovec& vector = vectors.at(static_cast<std::size_t>(i));
+    REQUIRE(vector.iov_len > 0);
+    bytes.append(static_cast<const char*>(vector.iov_base), vector.iov_len);
+  }
+  return bytes;
+}
+
+TEST_CASE("a new queue has no bytes") {
+  const WriteQueue queue(&Piece::release);
+  CHECK(queue.empty());
+  CHECK(queue.bytes() == 0);
+  CHECK(queued(queue).empty());
+}
+
+TEST_CASE("an empty segment is released at once") {
+  Piece piece;
+  WriteQueue queue(&Piece::release);
+  queue.push(piece.segment());
+  CHECK(queue.empty());
+  CHECK(piece.releases == 1);
+}
+
+TEST_CASE("peek gives as many segments as there is room for, from the front, without a copy") {
+  std::array<Piece, 3> pieces{Piece{"one"}, Piece{"two"}, Piece{"three"}};
+  WriteQueue queue(&Piece::release);
+  for (Piece& piece : pieces) queue.push(piece.segment());
+  std::array<iovec, 2> vectors{};
+  REQUIRE(queue.peek(vectors.data(), 2) == 2);
+  CHECK(vectors[0].iov_base == pieces[0].bytes.data());
+  CHECK(vectors[0].iov_len == 3);
+  CHECK(vectors[1].iov_base == pieces[1].bytes.data());
+  CHECK(vectors[1].iov_len == 3);
+  CHECK(queue.peek(vectors.data(), 1) == 1);
+  CHECK(queue.peek(vectors.data(), 0) == 0);
+}
+
+TEST_CASE("consuming at every byte, twice, leaves the rest and releases what is gone") {
+  const std::string whole = "abcdefghijk";
+  for (std::size_t first = 0; first <= whole.size(); ++first) {
+    for (std::size_t second = 0; first + second <= whole.size(); ++second) {
+      std::array<Piece, 4> pieces{Piece{"abc"}, Piece{"d"}, Piece{"efghi"}, Piece{"jk"}};
+      WriteQueue queue(&Piece::release);
+      for (Piece& piece : pieces) queue.push(piece.segment());
+      queue.consume(first);
+      REQUIRE(queued(queue) == whole.substr(first));
+      queue.consume(second);
+      const std::size_t gone = first + second;
+      REQUIRE(queued(queue) == whole.substr(gone));
+      REQUIRE(queue.bytes() == whole.size() - gone);
+      REQUIRE(queue.empty() == (gone == whole.size()));
+      std::size_t end = 0;
+      for (const Piece& piece : pieces) {
+        end += piece.bytes.size();
+        REQUIRE(piece.releases == (end <= gone ? 1 : 0));
+      }
+    }
+  }
+}
+
+TEST_CASE("more can be pushed behind a segment that is half gone") {
+  Piece front{"front"};
+  Piece back{"back"};
+  WriteQueue queue(&Piece::release);
+  queue.push(front.segment());
+  queue.consume(2);
+  queue.push(back.segment());
+  CHECK(queued(queue) == "ontback");
+  CHECK(queue.bytes() == 7);
+}
+
+TEST_CASE("clearing releases each segment once, and the queue can be used again") {
+  Piece half{"half"};
+  Piece whole{"whole"};
+  WriteQueue queue(&Piece::release);
+  queue.push(half.segment());
+  queue.push(whole.segment());
+  queue.consume(2);
+  queue.clear();
+  CHECK(half.releases == 1);
+  CHECK(whole.releases == 1);
+  CHECK(queue.empty());
+  Piece next{"next"};
+  queue.push(next.segment());
+  CHECK(queued(queue) == "next");
+}
+
+TEST_CASE("a queue that goes releases what it holds") {
+  Piece piece{"piece"};
+  {
+    WriteQueue queue(&Piece::release);
+    queue.push(piece.segment());
+    CHECK(piece.releases == 0);
+  }
+  CHECK(piece.releases == 1);
+}
+
+TEST_CASE("a queue that finds no memory takes nothing") {
+  Piece piece{"piece"};
+  WriteQueue queue(&Piece::release);
+  REQUIRE_THROWS_AS(with_allocations(0, [&] { queue.push(piece.segment()); }), std::bad_alloc);
+  CHECK(queue.empty());
+  CHECK(piece.releases == 0);
+}
+
+}  // namespace
