@@ -1,0 +1,42 @@
+# Handles: what call_soon and its kin return, and what the ready queue and the timer heap hold.
+from libc.stdint cimport int64_t
+
+from zloop.engine.timer_heap cimport TimerHeap, TimerNode
+
+cdef extern from "Python.h":
+    object PyContext_CopyCurrent()
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
+
+
+cdef class Handle:
+    cdef object __weakref__
+    # The names are asyncio's: tools read them.
+    cdef readonly object _callback          # None once cancelled
+    cdef readonly object _args              # tuple; None once cancelled
+    cdef readonly object _context
+    cdef readonly object _loop
+    cdef readonly object _source_traceback  # where it was made, in debug mode; else None
+    cdef readonly bint _cancelled
+    cdef object kept_repr                   # debug mode: what it was before it was cancelled
+
+    cdef int run(self) except -1
+    cdef int detach_callback(self) except -1
+
+
+cdef class ThreadSafeHandle(Handle):
+    cdef object lock
+
+
+cdef class TimerHandle(Handle):
+    cdef readonly double _when   # seconds, on the loop's clock
+    cdef TimerNode node
+    cdef TimerHeap* heap         # the loop's; _loop keeps it alive
+
+    cdef int schedule(self, TimerHeap* heap) except -1
+
+
+cdef Handle new_handle(object loop, object callback, object args, object context, bint debug)
+cdef ThreadSafeHandle new_thread_safe_handle(object loop, object callback, object args, object context, bint debug)
+cdef TimerHandle new_timer_handle(object loop, double when, object callback, object args, object context, bint debug)
+cdef int64_t deadline_of(double when) noexcept

@@ -1,0 +1,70 @@
+# The native half of the loop: turns, scheduling, readers and writers. It knows no transport.
+from libc.stdint cimport int64_t
+from libcpp.optional cimport optional
+
+from zloop._handles cimport Handle, TimerHandle
+from zloop.engine.inbox cimport Inbox
+from zloop.engine.reactor cimport Reactor
+from zloop.engine.ring_buffer cimport ReadyQueue
+from zloop.engine.timer_heap cimport TimerHeap
+from zloop.engine.watcher cimport Watcher
+
+
+cdef class FdWatcher:
+    cdef Watcher watcher
+    cdef Loop loop             # whose `watchers` owns this object while it is attached
+    cdef Handle reader         # None: not watched for reading
+    cdef Handle writer
+
+    cdef int apply(self) except -1
+    cdef int queue_ready(self, unsigned ready) except -1
+
+
+cdef class Loop:
+    cdef Reactor reactor
+    # Each slot of these three owns one reference to a Handle; the garbage collector sees them through binding/gc_slots.
+    cdef ReadyQueue ready
+    cdef Inbox inbox
+    cdef optional[TimerHeap] timers_storage
+    cdef TimerHeap* timers     # in timers_storage
+
+    cdef dict watchers         # descriptor -> FdWatcher: add_reader() and add_writer()
+    cdef dict transports       # descriptor -> weak reference to the transport that uses it
+    cdef set anchored          # transports that wait for the kernel: nobody else may hold them
+    cdef dict acceptors        # descriptor -> Acceptor: keeps a listening one alive
+    cdef list retired          # closed inside an I/O callback: the engine may still be in them until the turn ends
+
+    cdef bint closed
+    cdef bint stopping
+    cdef bint debug
+    cdef bint running
+    cdef unsigned long thread_id   # of run_forever(), while running
+    cdef object interruption       # SystemExit or KeyboardInterrupt out of an I/O callback, on its way to run_forever()
+    cdef object task_factory       # None: asyncio.Task
+    cdef object old_asyncgen_hooks
+    cdef int saved_origin_depth    # -1: coroutine origin tracking is not ours
+    cdef readonly object _current_handle  # debug mode: the one that runs
+    cdef public object slow_callback_duration  # seconds
+
+    cdef int check_closed(self) except -1
+    cdef int check_call(self, object callback, str method) except -1
+    cdef int push_ready(self, Handle handle) except -1
+    cdef Handle schedule(self, object callback, object args, object context)
+    cdef TimerHandle schedule_at(self, object when, object callback, object args, object context)
+    cdef int64_t poll_timeout(self) noexcept
+    cdef int run_turn(self) except -1
+    cdef int take_due_timers(self) except -1
+    cdef int run_batch(self) except -1
+    cdef int run_handle_debug(self, Handle handle) except -1
+    cdef int interrupt(self, object exception) except -1
+    cdef int raise_interruption(self) except -1
+    cdef void escaped(self, object exception, str message) noexcept
+    cdef FdWatcher watcher_for(self, int fd)
+    cdef Handle set_fd_callback(self, object fileobj, object callback, object args, object context, bint for_reading)
+    cdef bint drop_fd_callback(self, int fd, bint for_reading) except -1
+    cdef int evict_watcher(self, int fd) except -1
+    cdef int forget_if_idle(self, FdWatcher watcher) except -1
+
+
+cdef int check(int status) except -1
+cdef int descriptor_of(object fileobj) except -1

@@ -1,0 +1,606 @@
+# cython: language_level=3
+"""The native half of the loop: one turn, scheduling, readers and writers.
+
+``zloop.loop.Loop`` adds, in Python, what runs per connection, per server or per loop. References that live in C++
+containers are taken before the push and dropped after the pop; the garbage collector sees them (binding/gc_slots.hpp).
+"""
+import asyncio
+import sys
+from asyncio import coroutines, events
+
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from cython.operator cimport dereference
+from libc.errno cimport EEXIST, EINTR
+from libc.stdint cimport int64_t
+
+from zloop._handles cimport Handle, TimerHandle, new_handle, new_thread_safe_handle, new_timer_handle
+from zloop.binding.gc_slots cimport install_gc_slots, visit_inbox, visit_queue, visit_timers, visitproc
+from zloop.engine.clock cimport monotonic_ns
+from zloop.engine.poller cimport interest_none, interest_read, interest_write
+from zloop.engine.ring_buffer cimport ReadyQueue
+from zloop.engine.timer_heap cimport never
+from zloop.engine.watcher cimport WatcherOps
+
+from zloop import diagnostics
+from zloop.tasks import task_from_factory
+
+cdef extern from "Python.h":
+    unsigned long PyThread_get_thread_ident()
+
+cdef object new_future = asyncio.Future
+cdef object new_task = asyncio.Task
+# CPython 3.14 lets other threads cancel a thread-safe handle, and has a class for it.
+cdef bint has_thread_safe_handles = hasattr(events, "_ThreadSafeHandle")
+
+cdef double s_per_ns = 1e9  # divided by, as time.monotonic() does: the same nanosecond gives the same float
+
+
+cdef int check(int status) except -1:
+    """Turn the engine's -errno into OSError; the one place that does."""
+    if status < 0:
+        raise diagnostics.os_error(-status)
+    return status
+
+
+cdef int descriptor_of(object fileobj) except -1:
+    """The descriptor of an int or of an object with fileno(); ValueError in the words of the selectors module."""
+    cdef object fd = fileobj
+    if not isinstance(fd, int):
+        try:
+            fd = int(fileobj.fileno())
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(f"Invalid file object: {fileobj!r}") from None
+    if fd < 0:
+        raise ValueError(f"Invalid file descriptor: {fd}")
+    return fd
+
+
+cdef void release_handle(void* handle) noexcept:
+    Py_DECREF(<object><PyObject*>handle)
+
+
+cdef class FdWatcher:
+    """The reader and the writer of one descriptor, as add_reader() and add_writer() set them."""
+
+    # What the poller watches for follows from the handles. Raises OSError, the interest unchanged.
+    cdef int apply(self) except -1:
+        cdef unsigned interest = interest_none
+        if self.reader is not None:
+            interest |= interest_read
+        if self.writer is not None:
+            interest |= interest_write
+        return check(self.loop.reactor.set_interest(self.watcher, interest))
+
+    cdef int queue_ready(self, unsigned ready) except -1:
+        # A handle cancelled by its holder stays registered until here.
+        if ready & interest_read and self.reader is not None:
+            if self.reader._cancelled:
+                self.loop.drop_fd_callback(self.watcher.fd(), True)
+            else:
+                self.loop.push_ready(self.reader)
+        if ready & interest_write and self.writer is not None:
+            if self.writer._cancelled:
+                self.loop.drop_fd_callback(self.watcher.fd(), False)
+            else:
+                self.loop.push_ready(self.writer)
+        return 0
+
+
+cdef void on_fd_ready(void* owner, unsigned ready) noexcept:
+    cdef FdWatcher watcher = <FdWatcher>owner
+    try:
+        watcher.queue_ready(ready)
+    except BaseException as exc:  # out of memory
+        watcher.loop.escaped(exc, "Exception while queueing a reader or writer")
+
+
+cdef WatcherOps fd_watcher_ops
+fd_watcher_ops.on_ready = on_fd_ready
+
+
+cdef class Loop:
+    """Runs callbacks, one batch a turn, and waits for readiness and timers in between."""
+
+    def __cinit__(self, *args, **kwargs):
+        self.timers = &self.timers_storage.emplace(release_handle)
+        self.watchers = {}
+        self.transports = {}
+        self.anchored = set()
+        self.acceptors = {}
+        self.retired = []
+        self.saved_origin_depth = -1
+        self.slow_callback_duration = 0.1
+        self.debug = coroutines._is_debug_mode()
+        check(self.reactor.open())
+
+    def __repr__(self):
+        return (
+            f"<{type(self).__name__} running={self.is_running()} "
+            f"closed={self.is_closed()} debug={self.get_debug()}>"
+        )
+
+    # ---- state
+
+    def is_running(self):
+        """True while run_forever() or run_until_complete() is at work."""
+        return self.running
+
+    def is_closed(self):
+        """True after close()."""
+        return self.closed
+
+    def get_debug(self):
+        """True in debug mode."""
+        return self.debug
+
+    def set_debug(self, enabled):
+        """Switch debug mode: slow callbacks are logged, threads are checked, handles know where they were made."""
+        self.debug = enabled
+        if self.running:
+            self.call_soon_threadsafe(self._set_coroutine_origin_tracking, enabled)
+
+    def time(self):
+        """Seconds on the loop's clock, which is time.monotonic()'s."""
+        return monotonic_ns() / s_per_ns
+
+    def stop(self):
+        """Let the turn that runs (or the next one) be the last."""
+        self.stopping = True
+
+    def _check_closed(self):
+        self.check_closed()
+
+    def _check_running(self):
+        if self.running:
+            raise RuntimeError("This event loop is already running")
+        if events._get_running_loop() is not None:
+            raise RuntimeError("Cannot run the event loop while another loop is running")
+
+    cdef int check_closed(self) except -1:
+        if self.closed:
+            raise RuntimeError("Event loop is closed")
+        return 0
+
+    # Debug mode's checks, in asyncio's words.
+    cdef int check_call(self, object callback, str method) except -1:
+        if method != "call_soon_threadsafe" and method != "run_in_executor":
+            if self.running and self.thread_id != PyThread_get_thread_ident():
+                raise RuntimeError(
+                    "Non-thread-safe operation invoked on an event loop other than the current one"
+                )
+        if coroutines.iscoroutine(callback) or diagnostics.is_coroutine_function(callback):
+            raise TypeError(f"coroutines cannot be used with {method}()")
+        if not callable(callback):
+            raise TypeError(f"a callable object was expected by {method}(), got {callback!r}")
+        return 0
+
+    def _check_callback(self, callback, method):
+        self.check_call(callback, method)
+
+    # ---- scheduling
+
+    cdef int push_ready(self, Handle handle) except -1:
+        # What other threads left before this moment comes first.
+        if self.inbox.pending():
+            self.inbox.take_into(self.ready)
+        self.ready.push_back(<void*>handle)
+        Py_INCREF(handle)
+        return 0
+
+    cdef Handle schedule(self, object callback, object args, object context):
+        cdef Handle handle = new_handle(self, callback, args, context, self.debug)
+        self.push_ready(handle)
+        return handle
+
+    def call_soon(self, callback, *args, context=None):
+        """Run callback(*args) in the next turn, after what is already scheduled.
+
+        It runs in `context`, or in a copy of the current one. Returns a Handle. RuntimeError on a closed loop.
+        """
+        if self.closed:
+            self.check_closed()
+        if self.debug:
+            self.check_call(callback, "call_soon")
+        return self.schedule(callback, args, context)
+
+    def call_soon_threadsafe(self, callback, *args, context=None):
+        """Like call_soon(), from any thread; wakes the loop."""
+        cdef Handle handle
+        self.check_closed()
+        if self.debug:
+            self.check_call(callback, "call_soon_threadsafe")
+        if has_thread_safe_handles:
+            handle = new_thread_safe_handle(self, callback, args, context, self.debug)
+        else:
+            handle = new_handle(self, callback, args, context, self.debug)
+        self.inbox.push(<void*>handle)
+        Py_INCREF(handle)
+        self.reactor.notify()
+        return handle
+
+    def call_later(self, delay, callback, *args, context=None):
+        """Run callback(*args) once, `delay` seconds from now. Returns a TimerHandle."""
+        if delay is None:
+            raise TypeError("delay must not be None")
+        return self.schedule_at(self.time() + delay, callback, args, context)
+
+    def call_at(self, when, callback, *args, context=None):
+        """Run callback(*args) once, when the loop's clock reaches `when` seconds. Returns a TimerHandle."""
+        if when is None:
+            raise TypeError("when cannot be None")
+        return self.schedule_at(when, callback, args, context)
+
+    cdef TimerHandle schedule_at(self, object when, object callback, object args, object context):
+        cdef TimerHandle timer
+        self.check_closed()
+        if self.debug:
+            self.check_call(callback, "call_at")
+        timer = new_timer_handle(self, when, callback, args, context, self.debug)
+        timer.schedule(self.timers)
+        Py_INCREF(timer)
+        return timer
+
+    def _add_callback(self, Handle handle not None):
+        """Queue a handle that exists already, unless it was cancelled."""
+        if not handle._cancelled:
+            self.push_ready(handle)
+
+    def _make_handle(self, callback, args):
+        """A handle that something other than the queues will hold: a signal's, for example."""
+        return new_handle(self, callback, args, None, self.debug)
+
+    # ---- futures and tasks: CPython's own
+
+    def create_future(self):
+        """A new asyncio.Future of this loop."""
+        return new_future(loop=self)
+
+    def create_task(self, coro, **kwargs):
+        """Wrap a coroutine in a task and schedule it; keywords as the running Python's asyncio.Task has them."""
+        self.check_closed()
+        if self.task_factory is not None:
+            return task_from_factory(self, self.task_factory, coro, kwargs)
+        return new_task(coro, loop=self, **kwargs)
+
+    def set_task_factory(self, factory):
+        """Make tasks by factory(loop, coro, **kwargs); None: by asyncio.Task. TypeError for what cannot be called."""
+        if factory is not None and not callable(factory):
+            raise TypeError("task factory must be a callable or None")
+        self.task_factory = factory
+
+    def get_task_factory(self):
+        """The factory in use; None: asyncio.Task."""
+        return self.task_factory
+
+    # ---- one turn
+
+    cdef int64_t poll_timeout(self) noexcept:
+        """Nanoseconds that the poller may wait; below zero: until something happens."""
+        cdef int64_t deadline, now
+        if not self.ready.empty() or self.stopping or self.inbox.pending():
+            return 0
+        deadline = self.timers.next_deadline()
+        if deadline == never:
+            # Releasing dead timers ran foreign code, which may have scheduled something.
+            return -1 if self.ready.empty() else 0
+        now = monotonic_ns()
+        return deadline - now if deadline > now and self.ready.empty() else 0
+
+    cdef int run_turn(self) except -1:
+        """Wait, hand out events, then run exactly the callbacks that are ready by then.
+
+        Raises SystemExit and KeyboardInterrupt out of callbacks; what was not run stays queued.
+        """
+        cdef int64_t timeout = self.poll_timeout()
+        cdef int status
+        if timeout == 0:
+            status = self.reactor.wait(0)
+        else:
+            with nogil:
+                status = self.reactor.wait(timeout)
+        if status < 0 and status != -EINTR:
+            check(status)
+        PyErr_CheckSignals()
+        if status > 0:
+            self.reactor.dispatch()
+            if self.retired:
+                self.retired = []
+            if self.interruption is not None:
+                self.raise_interruption()
+        if self.inbox.pending():
+            self.inbox.take_into(self.ready)
+        self.take_due_timers()
+        self.run_batch()
+        self.reactor.deferred().run()
+        if self.interruption is not None:
+            self.raise_interruption()
+        return 0
+
+    def _run_once(self):
+        """Run one turn; for code that drives a loop by hand, as asyncio's own tests do."""
+        self.run_turn()
+
+    cdef int take_due_timers(self) except -1:
+        cdef void* timer
+        cdef int64_t now
+        if self.timers.size() == 0:
+            return 0
+        now = monotonic_ns()
+        timer = self.timers.pop_due(now)
+        while timer != NULL:
+            # The heap's reference goes to the queue, but for a failed push.
+            try:
+                self.ready.push_back(timer)
+            except MemoryError:
+                release_handle(timer)
+                raise
+            timer = self.timers.pop_due(now)
+        return 0
+
+    cdef int run_batch(self) except -1:
+        cdef size_t count = self.ready.size()
+        cdef Handle handle
+        while count > 0:
+            count -= 1
+            handle = <Handle>self.ready.pop_front()
+            Py_DECREF(handle)  # the queue's reference; `handle` holds another
+            if handle._cancelled:
+                continue
+            if self.debug:
+                self.run_handle_debug(handle)
+            else:
+                handle.run()
+        return 0
+
+    cdef int run_handle_debug(self, Handle handle) except -1:
+        cdef int64_t started = monotonic_ns()
+        self._current_handle = handle
+        try:
+            handle.run()
+        finally:
+            self._current_handle = None
+        duration = (monotonic_ns() - started) / s_per_ns
+        if duration >= self.slow_callback_duration:
+            diagnostics.log_slow_callback(handle, duration)
+        return 0
+
+    # An I/O callback cannot raise through C++: the exception waits here until the dispatch is over.
+    cdef int interrupt(self, object exception) except -1:
+        if self.interruption is None:
+            self.interruption = exception
+        self.reactor.interrupt_dispatch()
+        return 0
+
+    # An exception on its way out of an I/O callback, which nobody nearer took.
+    cdef void escaped(self, object exception, str message) noexcept:
+        try:
+            if isinstance(exception, (SystemExit, KeyboardInterrupt)):
+                self.interrupt(exception)
+            else:
+                self.call_exception_handler({"message": message, "exception": exception})
+        except BaseException as exc:  # the exception handler raised one of the two, or memory is out
+            self.interruption = exc
+            self.reactor.interrupt_dispatch()
+
+    cdef int raise_interruption(self) except -1:
+        exception = self.interruption
+        self.interruption = None
+        raise exception
+
+    # ---- running
+
+    def _run_forever_setup(self):
+        """Make this thread run the loop (CPython 3.13 gave the step this name, for loops that embed others)."""
+        self.check_closed()
+        self._check_running()
+        self._set_coroutine_origin_tracking(self.debug)
+        self.old_asyncgen_hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
+        self.thread_id = PyThread_get_thread_ident()
+        self.running = True
+        events._set_running_loop(self)
+        self._signals_begin()
+
+    def _run_forever_cleanup(self):
+        """Undo _run_forever_setup()."""
+        self.stopping = False
+        self.running = False
+        self.reactor.deferred().run()  # a callback that left by an exception may have written something
+        self._signals_end()
+        events._set_running_loop(None)
+        self._set_coroutine_origin_tracking(False)
+        if self.old_asyncgen_hooks is not None:
+            sys.set_asyncgen_hooks(*self.old_asyncgen_hooks)
+            self.old_asyncgen_hooks = None
+
+    def run_forever(self):
+        """Run until stop() is called."""
+        # Programs that watch or drive the turns put their own _run_once into the loop.
+        turn = self.__dict__.get("_run_once")
+        self._run_forever_setup()
+        try:
+            while True:
+                if turn is None:
+                    self.run_turn()
+                else:
+                    turn()
+                if self.stopping:
+                    break
+        finally:
+            self._run_forever_cleanup()
+
+    def _set_coroutine_origin_tracking(self, enabled):
+        if enabled and self.saved_origin_depth < 0:
+            self.saved_origin_depth = sys.get_coroutine_origin_tracking_depth()
+            sys.set_coroutine_origin_tracking_depth(diagnostics.DEBUG_STACK_DEPTH)
+        elif not enabled and self.saved_origin_depth >= 0:
+            sys.set_coroutine_origin_tracking_depth(self.saved_origin_depth)
+            self.saved_origin_depth = -1
+
+    def _close(self):
+        """Forget everything and give the kernel's objects back. Once, and not while running."""
+        self.closed = True
+        for watcher in list(self.watchers.values()):
+            self.reactor.detach((<FdWatcher>watcher).watcher)
+        self.reactor.close()
+        # Released last: what these drop may run foreign code.
+        watchers, self.watchers = self.watchers, {}
+        acceptors, self.acceptors = self.acceptors, {}
+        anchored, self.anchored = self.anchored, set()
+        clear_containers(<PyObject*>self)
+        del watchers, acceptors, anchored
+
+    def _acceptor_of(self, sock):
+        """The Acceptor of a listening socket, or None."""
+        return self.acceptors.get(sock.fileno())
+
+    # ---- readers and writers
+
+    def _ensure_fd_no_transport(self, fileobj):
+        """RuntimeError if a transport uses the descriptor: two readers would steal each other's bytes."""
+        reference = self.transports.get(descriptor_of(fileobj))
+        transport = reference() if reference is not None else None
+        if transport is not None and not transport.is_closing():
+            raise RuntimeError(f"File descriptor {fileobj!r} is used by transport {transport!r}")
+
+    def add_reader(self, fd, callback, *args):
+        """Call callback(*args) whenever fd (an int, or an object with fileno()) can be read from.
+
+        Replaces an earlier reader. Raises ValueError for what is no descriptor, OSError for what cannot be watched (a
+        regular file), RuntimeError for a transport's descriptor or on a closed loop.
+        """
+        self._ensure_fd_no_transport(fd)
+        self.set_fd_callback(fd, callback, args, None, True)
+
+    def add_writer(self, fd, callback, *args):
+        """Call callback(*args) whenever fd can be written to; otherwise as add_reader()."""
+        self._ensure_fd_no_transport(fd)
+        self.set_fd_callback(fd, callback, args, None, False)
+
+    def remove_reader(self, fd):
+        """Stop watching fd for reading. True if it was watched."""
+        self._ensure_fd_no_transport(fd)
+        return self.drop_fd_callback(descriptor_of(fd), True)
+
+    def remove_writer(self, fd):
+        """Stop watching fd for writing. True if it was watched."""
+        self._ensure_fd_no_transport(fd)
+        return self.drop_fd_callback(descriptor_of(fd), False)
+
+    # Without the look at the transports: for the loop's own use, and for libraries that know these names.
+    def _add_reader(self, fd, callback, *args, context=None):
+        return self.set_fd_callback(fd, callback, args, context, True)
+
+    def _add_writer(self, fd, callback, *args, context=None):
+        return self.set_fd_callback(fd, callback, args, context, False)
+
+    def _remove_reader(self, fd):
+        return self.drop_fd_callback(descriptor_of(fd), True)
+
+    def _remove_writer(self, fd):
+        return self.drop_fd_callback(descriptor_of(fd), False)
+
+    cdef FdWatcher watcher_for(self, int fd):
+        cdef FdWatcher watcher = self.watchers.get(fd)
+        cdef int status
+        if watcher is not None:
+            return watcher
+        watcher = FdWatcher.__new__(FdWatcher)
+        watcher.loop = self
+        status = self.reactor.attach(watcher.watcher, fd, fd_watcher_ops, <void*>watcher)
+        if status == -EEXIST:  # a transport that is closing, or a server
+            raise RuntimeError(f"File descriptor {fd} is in use by the event loop")
+        check(status)
+        self.watchers[fd] = watcher
+        return watcher
+
+    cdef Handle set_fd_callback(self, object fileobj, object callback, object args, object context, bint for_reading):
+        cdef int fd = descriptor_of(fileobj)
+        cdef Handle handle, previous
+        cdef FdWatcher watcher
+        self.check_closed()
+        handle = new_handle(self, callback, args, context, self.debug)
+        watcher = self.watcher_for(fd)
+        previous = watcher.reader if for_reading else watcher.writer
+        if previous is not None:
+            # Its descriptor may have been closed, and the number be another file's now: register anew.
+            self.reactor.set_interest(watcher.watcher, interest_none)
+        if for_reading:
+            watcher.reader = handle
+        else:
+            watcher.writer = handle
+        try:
+            watcher.apply()
+        except OSError:
+            if for_reading:
+                watcher.reader = previous
+            else:
+                watcher.writer = previous
+            self.forget_if_idle(watcher)
+            raise
+        if previous is not None:
+            previous.detach_callback()
+        return handle
+
+    cdef bint drop_fd_callback(self, int fd, bint for_reading) except -1:
+        cdef FdWatcher watcher
+        cdef Handle previous
+        if self.closed:
+            return False
+        watcher = self.watchers.get(fd)
+        if watcher is None:
+            return False
+        previous = watcher.reader if for_reading else watcher.writer
+        if previous is None:
+            return False
+        if for_reading:
+            watcher.reader = None
+        else:
+            watcher.writer = None
+        if watcher.reader is None and watcher.writer is None:
+            self.forget_if_idle(watcher)
+        else:
+            watcher.apply()
+        previous.detach_callback()
+        return True
+
+    # A socket that becomes a transport's has one watcher: readers and writers set before are gone, as with asyncio.
+    cdef int evict_watcher(self, int fd) except -1:
+        self.drop_fd_callback(fd, True)
+        self.drop_fd_callback(fd, False)
+        return 0
+
+    cdef int forget_if_idle(self, FdWatcher watcher) except -1:
+        if watcher.reader is None and watcher.writer is None:
+            fd = watcher.watcher.fd()
+            self.reactor.detach(watcher.watcher)
+            del self.watchers[fd]
+        return 0
+
+
+cdef int walk_containers(PyObject* self, visitproc visit, void* arg) noexcept:
+    cdef int stop = visit_queue((<Loop>self).ready, visit, arg)
+    if stop == 0:
+        stop = visit_inbox((<Loop>self).inbox, visit, arg)
+    if stop == 0 and (<Loop>self).timers != NULL:
+        stop = visit_timers(dereference((<Loop>self).timers), visit, arg)
+    return stop
+
+
+cdef void clear_containers(PyObject* self) noexcept:
+    """Detach everything first; releasing runs foreign code, which may look at the loop."""
+    cdef ReadyQueue detached
+    detached.swap((<Loop>self).ready)
+    try:
+        (<Loop>self).inbox.take_into(detached)
+    except MemoryError:
+        pass  # stays in the inbox, visible and harmless
+    while not detached.empty():
+        release_handle(detached.pop_front())
+    if (<Loop>self).timers != NULL:
+        (<Loop>self).timers.clear()
+
+
+install_gc_slots(<PyTypeObject*>Loop, walk_containers, clear_containers)

@@ -1,0 +1,20 @@
+# The accepting end of a server.
+from libcpp.optional cimport optional
+
+from zloop._loop cimport Loop
+from zloop.engine.listener cimport Listener
+
+
+cdef class Acceptor:
+    cdef object __weakref__
+    cdef optional[Listener] listener_storage
+    cdef Listener* listener        # in listener_storage
+    cdef Loop loop                 # whose `acceptors` owns this object while it serves
+    cdef object sock               # the listening socket; owns the descriptor, held open against its other users
+    cdef object protocol_factory
+    cdef object server             # the asyncio Server
+    cdef object context            # each connection gets a copy
+
+    cdef object wrap_connection(self, int fd)
+    cdef int accepted(self, int fd, object peername) except -1
+    cdef int failed(self, int error) except -1

@@ -1,0 +1,134 @@
+# cython: language_level=3
+"""The accepting end of a server: one Acceptor for each listening socket.
+
+The engine's Listener accepts; an Acceptor makes a socket, a protocol and a transport out of each connection.
+"""
+import socket
+from asyncio import constants, trsock
+from asyncio.log import logger
+
+from zloop._handles cimport PyContext_Enter, PyContext_Exit
+from zloop._loop cimport Loop, check
+from zloop._transport cimport new_socket_transport
+from zloop.binding.address cimport address_tuple
+from zloop.engine cimport sys as sys_calls
+from zloop.engine.listener cimport ListenerOps, out_of_resources, sockaddr_storage, socklen_t
+
+from zloop import diagnostics
+from zloop.sockets import hold_socket, let_go_socket
+
+
+cdef class Acceptor:
+    """Accepts the connections of one listening socket."""
+
+    def __cinit__(self):
+        self.listener = &self.listener_storage.emplace(listener_ops, <void*>self)
+
+    def __init__(self, Loop loop not None, sock, protocol_factory, server, int backlog, context):
+        """Begin to accept, up to backlog + 1 connections at a time, each with a copy of `context`."""
+        self.loop = loop
+        self.sock = sock
+        self.protocol_factory = protocol_factory
+        self.server = server
+        self.context = context
+        fd = sock.fileno()
+        loop.evict_watcher(fd)
+        check(self.listener.open(loop.reactor, fd, backlog + 1))
+        check(self.listener.start())
+        hold_socket(sock)
+        loop.acceptors[fd] = self
+
+    def __dealloc__(self):
+        self.listener.close()
+
+    def close(self):
+        """Stop accepting and close the listening socket."""
+        if self.sock is None:
+            return
+        sock, self.sock = self.sock, None
+        self.loop.acceptors.pop(sock.fileno(), None)
+        self.listener.close()
+        self.loop.retired.append(self)  # a protocol factory may have called this, in the middle of a burst
+        let_go_socket(sock)
+
+    def _resume(self):
+        if self.sock is not None:
+            check(self.listener.start())
+
+    # The descriptor's owner is the socket object once there is one, and nobody when there is none.
+    cdef object wrap_connection(self, int fd):
+        try:
+            conn = socket.socket(self.sock.family, self.sock.type, self.sock.proto, fileno=fd)
+        except BaseException:
+            sys_calls.close(fd)
+            raise
+        conn.setblocking(False)  # the descriptor is so already; the object has to know
+        return conn
+
+    cdef int accepted(self, int fd, object peername) except -1:
+        conn = self.wrap_connection(fd)
+        if peername is None:
+            peername = conn.getpeername()
+        if self.loop.debug:
+            logger.debug("%r got a new connection from %r: %r", self.server, peername, conn)
+        context = self.context.copy()
+        protocol = None
+        try:
+            PyContext_Enter(context)
+            try:
+                protocol = self.protocol_factory()
+                new_socket_transport(self.loop, conn, protocol, None, {"peername": peername}, self.server, context)
+            finally:
+                PyContext_Exit(context)
+        except BaseException as exc:
+            conn.close()
+            if isinstance(exc, (SystemExit, KeyboardInterrupt)):
+                raise
+            self._report_failed_connection(exc, protocol)
+        return 0
+
+    def _report_failed_connection(self, exc, protocol):
+        # Only in debug mode: asyncio says nothing otherwise.
+        if not self.loop.debug:
+            return
+        context = {"message": "Error on transport creation for incoming connection", "exception": exc}
+        if protocol is not None:
+            context["protocol"] = protocol
+        self.loop.call_exception_handler(context)
+
+    cdef int failed(self, int error) except -1:
+        exc = diagnostics.os_error(error)
+        if not out_of_resources(error):
+            self.loop.call_exception_handler({"message": "socket.accept() failed", "exception": exc})
+            return 0
+        # The listener has paused itself; descriptors may be free again in a while.
+        self.loop.call_exception_handler({
+            "message": "socket.accept() out of system resource",
+            "exception": exc,
+            "socket": trsock.TransportSocket(self.sock),
+        })
+        self.loop.call_later(constants.ACCEPT_RETRY_DELAY, self._resume)
+        return 0
+
+
+# ---- what the engine calls: the interpreter is held, and nothing may be raised
+
+cdef void on_accept(void* owner, int fd, const sockaddr_storage& peer, socklen_t peer_size) noexcept:
+    cdef Acceptor acceptor = <Acceptor>owner
+    try:
+        acceptor.accepted(fd, address_tuple(peer, peer_size))
+    except BaseException as exc:
+        acceptor.loop.escaped(exc, "Exception while accepting a connection")
+
+
+cdef void on_error(void* owner, int error) noexcept:
+    cdef Acceptor acceptor = <Acceptor>owner
+    try:
+        acceptor.failed(error)
+    except BaseException as exc:
+        acceptor.loop.escaped(exc, "Exception while accepting a connection")
+
+
+cdef ListenerOps listener_ops
+listener_ops.on_accept = on_accept
+listener_ops.on_error = on_error

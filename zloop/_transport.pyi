@@ -1,0 +1,31 @@
+# The transport of a connected stream socket.
+
+import asyncio
+from contextvars import Context
+from socket import socket
+from typing import Any
+
+from zloop._loop import Loop
+
+class SocketTransport(asyncio.Transport):
+    _sendfile_compatible: Any
+    _start_tls_compatible: bool
+    @property
+    def _context(self) -> Context: ...
+    @property
+    def _loop(self) -> Loop | None: ...
+    @property
+    def _protocol(self) -> asyncio.BaseProtocol | None: ...
+    @property
+    def _sock(self) -> socket | None: ...
+
+def make_socket_transport(
+    loop: Loop,
+    sock: socket,
+    protocol: asyncio.BaseProtocol,
+    waiter: asyncio.Future[None] | None = None,
+    *,
+    extra: dict[str, Any] | None = None,
+    server: Any = None,
+    context: Context | None = None,
+) -> SocketTransport: ...

@@ -1,0 +1,677 @@
+# cython: language_level=3
+"""The transport of a connected stream socket.
+
+The engine's Stream moves the bytes; this class decides what they mean: protocol callbacks, flow control, the order in
+which a connection ends. Behaviour and messages are those of asyncio's _SelectorSocketTransport.
+
+Writes gather in the stream's queue and reach the kernel together, before the loop can block. Whenever somebody could
+tell the difference - the queue exceeds the high-water mark, its size is asked for, the transport is closed or aborted,
+the loop does not run - they are offered to the kernel at once.
+"""
+import socket
+import sys
+import warnings
+import weakref
+from asyncio import BufferedProtocol, constants, trsock
+from asyncio.log import logger
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.errno cimport EAGAIN
+from libc.stdint cimport SIZE_MAX
+from libcpp cimport bool as cpp_bool
+
+from zloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
+from zloop._loop cimport Loop, check
+from zloop.binding.transport_base cimport TransportBase
+from zloop.engine.stream cimport StreamOps
+from zloop.engine.write_queue cimport Segment
+
+from zloop import diagnostics
+from zloop.sockets import hold_socket, let_go_socket, set_nodelay
+from zloop.waiters import set_result_unless_cancelled
+
+cdef object dont_nag_before = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
+cdef bint server_counts_transports = sys.version_info >= (3, 13)  # Server._attach() takes the transport
+cdef bint writelines_joins = sys.version_info < (3, 12)
+cdef str writable_types = (
+    "a bytes, bytearray, or memoryview object" if sys.version_info >= (3, 14) else "a bytes-like object"
+)
+
+# Below it, copying an exporter's bytes costs less than the system call that would spare it.
+cdef Py_ssize_t send_at_once_size = 16 * 1024
+
+
+cdef class SocketTransport(TransportBase):
+    """A connected TCP or Unix stream socket, tied to a protocol. Made by the loop's methods."""
+
+    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
+    _start_tls_compatible = True
+
+    def __cinit__(self):
+        self.stream = &self.stream_storage.emplace(stream_ops, release_bytes, <void*>self)
+        self.fd = -1
+
+    def __init__(self):
+        raise TypeError("transports are made by an event loop")
+
+    def __del__(self):
+        if self._sock is None:
+            return
+        warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+        self.let_go()
+
+    def __repr__(self):
+        info = [type(self).__name__]
+        if self._sock is None:
+            info.append("closed")
+        elif self.closing:
+            info.append("closing")
+        info.append(f"fd={self.fd}")
+        if self.loop is not None and not self.loop.closed:
+            info.append("read=polling" if self.stream.reading() else "read=idle")
+            state = "polling" if self.stream.blocked() else "idle"
+            info.append(f"write=<{state}, bufsize={self.stream.pending()}>")
+        return f"<{' '.join(info)}>"
+
+    # ---- protocol and state
+
+    def set_protocol(self, protocol):
+        """Let another protocol have the connection; a BufferedProtocol gets its own kind of reads."""
+        self.protocol = protocol
+        self.stream.set_buffered(isinstance(protocol, BufferedProtocol))
+
+    def get_protocol(self):
+        """The protocol; None once the connection is lost."""
+        return self.protocol
+
+    def is_closing(self):
+        """True when the transport is closed or on its way."""
+        return self.closing
+
+    @property
+    def _loop(self):
+        return self.loop
+
+    @property
+    def _protocol(self):
+        return self.protocol
+
+    # ---- reading
+
+    def is_reading(self):
+        """True when data is passed to the protocol as it comes."""
+        return not self.closing and not self.reading_paused
+
+    def pause_reading(self):
+        """Pass no data to the protocol until resume_reading(). Does nothing when closing or paused."""
+        if self.closing or self.reading_paused:
+            return
+        self.reading_paused = True
+        self.stream.stop_reading()
+        self.anchor()
+        if self.loop.debug:
+            logger.debug("%r pauses reading", self)
+
+    def resume_reading(self):
+        """Pass data to the protocol again. Does nothing when closing or not paused."""
+        if self.closing or not self.reading_paused:
+            return
+        self.reading_paused = False
+        check(self.stream.start_reading())
+        self.anchor()
+        if self.loop.debug:
+            logger.debug("%r resumes reading", self)
+
+    def _start_reading(self):
+        """Scheduled behind connection_made(), which may have paused or closed."""
+        if self.is_reading():
+            check(self.stream.start_reading())
+            self.anchor()
+
+    cdef int receive(self, const char* data, size_t size) except -1:
+        if self.conn_lost:
+            return 0
+        payload = PyBytes_FromStringAndSize(data, <Py_ssize_t>size)
+        try:
+            PyContext_Enter(self._context)
+            try:
+                self.protocol.data_received(payload)
+            finally:
+                PyContext_Exit(self._context)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.fail(exc, "Fatal error: protocol.data_received() call failed.")
+        return 0
+
+    # Fills in where the next read goes, and keeps that memory in place until buffer_filled(). False: no read.
+    cdef bint lend_buffer(self, char** data, size_t* size) except -1:
+        if self.conn_lost:
+            return False
+        try:
+            PyContext_Enter(self._context)
+            try:
+                buffer = self.protocol.get_buffer(-1)
+            finally:
+                PyContext_Exit(self._context)
+            if not len(buffer):
+                raise RuntimeError("get_buffer() returned an empty buffer")
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.fail(exc, "Fatal error: protocol.get_buffer() call failed.")
+            return False
+        try:
+            PyObject_GetBuffer(buffer, &self.read_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        except BaseException:
+            kind = type(buffer).__name__
+            error = TypeError(f"get_buffer() must return a contiguous, writable bytes-like object, not {kind}")
+            self.fail(error, "Fatal read error on socket transport")
+            return False
+        data[0] = <char*>self.read_view.buf
+        size[0] = <size_t>self.read_view.len
+        return True
+
+    cdef int buffer_filled(self, ssize_t result) except -1:
+        # First of all, so that the protocol may resize what it lent.
+        PyBuffer_Release(&self.read_view)
+        if result == -EAGAIN or self.conn_lost:
+            return 0
+        if result < 0:
+            return self.fail(diagnostics.os_error(-result), "Fatal read error on socket transport")
+        if result == 0:
+            return self.receive_end()
+        try:
+            PyContext_Enter(self._context)
+            try:
+                self.protocol.buffer_updated(result)
+            finally:
+                PyContext_Exit(self._context)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.fail(exc, "Fatal error: protocol.buffer_updated() call failed.")
+        return 0
+
+    cdef int receive_end(self) except -1:
+        if self.conn_lost:
+            return 0
+        if self.loop.debug:
+            logger.debug("%r received EOF", self)
+        try:
+            PyContext_Enter(self._context)
+            try:
+                keep_open = self.protocol.eof_received()
+            finally:
+                PyContext_Exit(self._context)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            return self.fail(exc, "Fatal error: protocol.eof_received() call failed.")
+        if keep_open:
+            self.stream.stop_reading()  # the end would be readable for ever
+            self.anchor()
+        else:
+            self.close()
+        return 0
+
+    # ---- writing
+
+    def write(self, data):
+        """Send bytes, a bytearray or a memoryview, without waiting. What is passed may be changed afterwards.
+
+        Raises TypeError for other types, RuntimeError after write_eof() or during sendfile(). On a connection that is
+        lost the data is dropped, with a warning in the log after a few times.
+        """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"data argument must be {writable_types}, not {type(data).__name__!r}")
+        if self.eof_written:
+            raise RuntimeError("Cannot call write() after write_eof()")
+        if self.empty_waiter is not None:
+            raise RuntimeError("unable to write; sendfile is in progress")
+        if not data or self._dropped():
+            return
+        if self.enqueue(data):
+            self.balance()
+
+    def writelines(self, list_of_data):
+        """Send each of an iterable of bytes-like objects, in order; otherwise as write()."""
+        if writelines_joins:
+            self.write(b"".join(list_of_data))
+            return
+        if self.eof_written:
+            raise RuntimeError("Cannot call writelines() after write_eof()")
+        if self.empty_waiter is not None:
+            raise RuntimeError("unable to writelines; sendfile is in progress")
+        if not list_of_data or self._dropped():
+            return
+        # A wrong type among them is refused before the first is sent.
+        chunks = [data if PyBytes_CheckExact(data) else memoryview(data) for data in list_of_data if data]
+        for data in chunks:
+            if not self.enqueue(data):
+                return
+        if chunks:
+            self.balance()
+
+    def write_eof(self):
+        """Shut the sending half down when everything written is sent. Does nothing when closing or done already."""
+        if self.closing or self.eof_written:
+            return
+        self.eof_written = True
+        self.flush_now()
+        if not self.conn_lost and self.stream.pending() == 0:
+            self._sock.shutdown(socket.SHUT_WR)
+
+    def can_write_eof(self):
+        """True: the socket can be half-closed."""
+        return True
+
+    def get_write_buffer_size(self):
+        """Bytes written that the kernel has not taken."""
+        self.flush_now()
+        return self.stream.pending()
+
+    def get_write_buffer_limits(self):
+        """The low and the high water mark of the write buffer, in bytes."""
+        return (self.low_water, self.high_water)
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        """Set when pause_writing() (above high) and resume_writing() (at most low) are called: bytes.
+
+        Defaults: high is 64 KiB, or four times low; low is a quarter of high. ValueError unless high >= low >= 0.
+        """
+        if high is None:
+            high = 64 * 1024 if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self.high_water = min(high, SIZE_MAX)
+        self.low_water = min(low, SIZE_MAX)
+        if self.stream.pending() > self.high_water:
+            self.flush_now()
+        self.pause_protocol_if_full()
+
+    def _dropped(self):
+        """True, with a warning after a few times, when nothing can be sent any more."""
+        if not self.conn_lost:
+            return False
+        if self.conn_lost >= dont_nag_before:
+            logger.warning("socket.send() raised exception.")
+        self.conn_lost += 1
+        return True
+
+    # Queues what is left of `data` after what the kernel takes at once. 0 if the connection ended meanwhile.
+    cdef int enqueue(self, object data) except -1:
+        cdef Py_buffer view
+        cdef ssize_t sent = 0
+        if not self.stream.is_open():  # the loop was closed first
+            return self._write_without_loop(data)
+        if PyBytes_CheckExact(data):
+            push_bytes(self.stream, data)
+            return 1
+        try:
+            PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        except BaseException as exc:  # not contiguous
+            self.fail(exc, "Fatal write error on socket transport")
+            return 0
+        try:
+            # Asking an exporter for its memory may run Python code, and that may close the transport.
+            if self.conn_lost or not self.stream.is_open():
+                return 0
+            if view.len >= send_at_once_size:
+                self.flush_now()
+                if self.conn_lost:
+                    return 0
+                if self.stream.pending() == 0:
+                    sent = self.stream.send_now(<const char*>view.buf, <size_t>view.len)
+            if sent >= 0 and sent < view.len:
+                push_bytes(self.stream, PyBytes_FromStringAndSize(<const char*>view.buf + sent, view.len - sent))
+        finally:
+            PyBuffer_Release(&view)
+        if sent < 0:
+            self.fail(diagnostics.os_error(-sent), "Fatal write error on socket transport")
+            return 0
+        return 1
+
+    def _write_without_loop(self, data):
+        """After loop.close(): what the kernel takes is sent; for the rest the closed loop would be needed."""
+        if self._sock.send(data) < memoryview(data).nbytes:
+            self.loop.check_closed()
+        return 0
+
+    cdef int flush_now(self) except -1:
+        cdef int status = self.stream.flush()
+        if status < 0:
+            self.fail(diagnostics.os_error(-status), "Fatal write error on socket transport")
+        return 0
+
+    # After a write: what was gathered in this turn must not count against the high-water mark before the kernel saw it.
+    cdef int balance(self) except -1:
+        if self.stream.pending() > self.high_water or not self.loop.running:
+            self.flush_now()
+            self.pause_protocol_if_full()
+        if not self.anchored and self.conn_lost == 0:
+            self.anchor()
+        return 0
+
+    cdef int pause_protocol_if_full(self) except -1:
+        if self.protocol_paused or self.conn_lost or self.stream.pending() <= self.high_water:
+            return 0
+        self.protocol_paused = True
+        try:
+            self.protocol.pause_writing()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._report(exc, "protocol.pause_writing() failed")
+        return 0
+
+    cdef int resume_protocol_if_drained(self) except -1:
+        if not self.protocol_paused or self.stream.pending() > self.low_water:
+            return 0
+        self.protocol_paused = False
+        try:
+            PyContext_Enter(self._context)
+            try:
+                self.protocol.resume_writing()
+            finally:
+                PyContext_Exit(self._context)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._report(exc, "protocol.resume_writing() failed")
+        return 0
+
+    # The kernel took something of the queue.
+    cdef int flushed(self) except -1:
+        if self.conn_lost:
+            return 0
+        self.anchor()
+        self.resume_protocol_if_drained()  # which may write, close or abort
+        if self.conn_lost == 0 and self.stream.pending() == 0:
+            self.finish_writing()
+        return 0
+
+    # What waited for the last byte.
+    cdef int finish_writing(self) except -1:
+        if self.empty_waiter is not None and not self.empty_waiter.done():
+            self.empty_waiter.set_result(None)
+        if self.closing:
+            self.schedule_connection_lost(None)
+        elif self.eof_written:
+            self._sock.shutdown(socket.SHUT_WR)
+        return 0
+
+    def _make_empty_waiter(self):
+        """A future that is done when everything written is sent. Until _reset_empty_waiter() writes are refused."""
+        if self.empty_waiter is not None:
+            raise RuntimeError("Empty waiter is already set")
+        self.empty_waiter = self.loop.create_future()
+        self.flush_now()
+        if self.stream.pending() == 0 and not self.empty_waiter.done():
+            self.empty_waiter.set_result(None)
+        return self.empty_waiter
+
+    def _reset_empty_waiter(self):
+        self.empty_waiter = None
+
+    # ---- the end
+
+    def close(self):
+        """Send what is queued, then end the connection. Nothing more is received."""
+        if self.closing:
+            return
+        self.closing = True
+        self.stream.stop_reading()
+        self.flush_now()
+        self.anchor()
+        if self.stream.pending() == 0 and self.conn_lost == 0:
+            self.schedule_connection_lost(None)
+
+    def abort(self):
+        """End the connection now; what the kernel has not taken is lost."""
+        self.force_close(None)
+
+    def _force_close(self, exc):
+        self.force_close(exc)
+
+    def _fatal_error(self, exc, message="Fatal error on transport"):
+        self.fail(exc, message)
+
+    # An error that ends the connection. OSError is the network's business and is only logged in debug mode.
+    cdef int fail(self, object exception, str message) except -1:
+        if isinstance(exception, OSError):
+            if self.loop is not None and self.loop.debug:
+                logger.debug("%r: %s", self, message, exc_info=exception)
+        else:
+            self._report(exception, message)
+        self.force_close(exception)
+        if self.empty_waiter is not None and not self.empty_waiter.done():
+            self.empty_waiter.set_exception(exception)
+        return 0
+
+    def _report(self, exc, message):
+        if self.loop is not None:
+            self.loop.call_exception_handler(
+                {"message": message, "exception": exc, "transport": self, "protocol": self.protocol}
+            )
+
+    cdef int force_close(self, object exception) except -1:
+        if self.conn_lost:
+            return 0
+        # What was gathered in this turn was written before: the kernel is offered it, once, whatever it answers.
+        self.stream.flush()
+        self.stream.discard_pending()
+        if not self.closing:
+            self.closing = True
+            self.stream.stop_reading()
+        self.schedule_connection_lost(exception)
+        return 0
+
+    cdef int schedule_connection_lost(self, object exception) except -1:
+        self.conn_lost += 1
+        self.loop.call_soon(self._call_connection_lost, exception, context=self._context)
+        return 0
+
+    def _call_connection_lost(self, exc):
+        """Tell the protocol, once, and let everything go."""
+        try:
+            self.protocol.connection_lost(exc)
+        finally:
+            self.let_go()
+            self.protocol = None
+            self.loop = None
+            if self.empty_waiter is not None and not self.empty_waiter.done():
+                self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
+
+    cdef int let_go(self) except -1:
+        """Give everything back: the engine's half, the descriptor, the place in the loop's and the server's tables."""
+        self.stream.close()
+        self.anchor()
+        if self.loop.transports.get(self.fd) is self.reference:
+            del self.loop.transports[self.fd]
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            let_go_socket(sock)
+        self._detach_server()
+        return 0
+
+    # As with asyncio's selector: a transport that waits for the kernel lives, one that waits for nothing is its
+    # holders' alone. Called wherever that may change.
+    cdef int anchor(self) except -1:
+        cdef bint waits = self.stream.reading() or self.stream.pending() > 0
+        if waits == self.anchored:
+            return 0
+        self.anchored = waits
+        if waits:
+            self.loop.anchored.add(self)
+        else:
+            self.loop.anchored.discard(self)
+        return 0
+
+    def _detach_server(self):
+        server = self.server
+        self.server = None
+        if server is None:
+            return
+        if server_counts_transports:
+            server._detach(self)
+        else:
+            server._detach()
+
+
+cdef SocketTransport new_socket_transport(
+    Loop loop, object sock, object protocol, object waiter, dict extra, object server, object context
+):
+    """Tie a connected, non-blocking socket to a protocol. The transport owns the socket from here on.
+
+    connection_made() is called in the next turn, reading begins after it, and `waiter` (a future, or None) is done
+    after that. Protocol callbacks run in `context`, or in a copy of the current one.
+    """
+    cdef SocketTransport transport
+    loop._ensure_fd_no_transport(sock)
+    transport = SocketTransport.__new__(SocketTransport)
+    transport.loop = loop
+    transport.fd = sock.fileno()
+    transport._context = PyContext_CopyCurrent() if context is None else context
+    transport._extra = extra
+    describe_socket(extra, sock)
+    transport.high_water = 64 * 1024
+    transport.low_water = 16 * 1024
+    transport.set_protocol(protocol)
+    loop.evict_watcher(transport.fd)
+    check(transport.stream.open(loop.reactor, transport.fd))
+    hold_socket(sock)
+    transport._sock = sock
+    transport.reference = weakref.ref(transport)
+    loop.transports[transport.fd] = transport.reference
+    set_nodelay(sock)
+    if server is not None:
+        if server_counts_transports:
+            server._attach(transport)
+        else:
+            server._attach()
+        transport.server = server
+    loop.call_soon(protocol.connection_made, transport, context=transport._context)
+    loop.call_soon(transport._start_reading, context=transport._context)
+    if waiter is not None:
+        loop.call_soon(set_result_unless_cancelled, waiter, None, context=transport._context)
+    return transport
+
+
+def make_socket_transport(Loop loop not None, sock, protocol, waiter=None, *, extra=None, server=None, context=None):
+    """For the Python half of the loop: see new_socket_transport()."""
+    return new_socket_transport(loop, sock, protocol, waiter, {} if extra is None else extra, server, context)
+
+
+cdef int describe_socket(dict extra, object sock) except -1:
+    """Fill in what get_extra_info() answers."""
+    extra["socket"] = trsock.TransportSocket(sock)
+    try:
+        extra["sockname"] = sock.getsockname()
+    except OSError:
+        extra["sockname"] = None
+    if "peername" not in extra:
+        try:
+            extra["peername"] = sock.getpeername()
+        except OSError:
+            extra["peername"] = None
+    return 0
+
+
+cdef inline int push_bytes(Stream* stream, object data) except -1:
+    cdef Segment segment
+    segment.data = PyBytes_AS_STRING(data)
+    segment.size = <size_t>PyBytes_GET_SIZE(data)
+    segment.reference = <void*>data
+    Py_INCREF(data)  # the queue's, given up by release_bytes()
+    try:
+        stream.write(segment)
+    except MemoryError:
+        Py_DECREF(data)
+        raise
+    return 0
+
+
+# ---- what the engine calls: the interpreter is held, and nothing may be raised
+
+cdef void release_bytes(void* data) noexcept:
+    Py_DECREF(<object><PyObject*>data)
+
+
+cdef void on_data(void* owner, const char* data, size_t size) noexcept:
+    cdef SocketTransport transport = <SocketTransport>owner
+    cdef Loop loop = transport.loop
+    try:
+        transport.receive(data, size)
+    except BaseException as exc:
+        loop.escaped(exc, "Exception in transport callback")
+
+
+cdef cpp_bool get_buffer(void* owner, char** data, size_t* size) noexcept:
+    cdef SocketTransport transport = <SocketTransport>owner
+    cdef Loop loop = transport.loop
+    try:
+        return transport.lend_buffer(data, size)
+    except BaseException as exc:
+        loop.escaped(exc, "Exception in transport callback")
+    return False
+
+
+cdef void on_buffer_filled(void* owner, ssize_t result) noexcept:
+    cdef SocketTransport transport = <SocketTransport>owner
+    cdef Loop loop = transport.loop
+    try:
+        transport.buffer_filled(result)
+    except BaseException as exc:
+        loop.escaped(exc, "Exception in transport callback")
+
+
+cdef void on_end(void* owner) noexcept:
+    cdef SocketTransport transport = <SocketTransport>owner
+    cdef Loop loop = transport.loop
+    try:
+        transport.receive_end()
+    except BaseException as exc:
+        loop.escaped(exc, "Exception in transport callback")
+
+
+cdef void on_read_error(void* owner, int error) noexcept:
+    cdef SocketTransport transport = <SocketTransport>owner
+    cdef Loop loop = transport.loop
+    try:
+        transport.fail(diagnostics.os_error(error), "Fatal read error on socket transport")
+    except BaseException as exc:
+        loop.escaped(exc, "Exception in transport callback")
+
+
+cdef void on_flushed(void* owner) noexcept:
+    cdef SocketTransport transport = <SocketTransport>owner
+    cdef Loop loop = transport.loop
+    try:
+        transport.flushed()
+    except BaseException as exc:
+        loop.escaped(exc, "Exception in transport callback")
+
+
+cdef void on_write_error(void* owner, int error) noexcept:
+    cdef SocketTransport transport = <SocketTransport>owner
+    cdef Loop loop = transport.loop
+    try:
+        transport.fail(diagnostics.os_error(error), "Fatal write error on socket transport")
+    except BaseException as exc:
+        loop.escaped(exc, "Exception in transport callback")
+
+
+cdef StreamOps stream_ops
+stream_ops.on_data = on_data
+stream_ops.get_buffer = get_buffer
+stream_ops.on_buffer_filled = on_buffer_filled
+stream_ops.on_end = on_end
+stream_ops.on_read_error = on_read_error
+stream_ops.on_flushed = on_flushed
+stream_ops.on_write_error = on_write_error

@@ -1,0 +1,63 @@
+// Shows the garbage collector the references that live in C++ containers.
+//
+// Cython generates tp_traverse and tp_clear from a class's Python attributes and cannot see into a C++ member.
+// install_gc_slots() puts a pair of functions in front of the generated ones. Call it while the module is being made,
+// before the class has an instance or a subclass (a subclass made in Python asks its base at run time; a static one
+// would copy the slots).
+#pragma once
+
+#include <Python.h>
+
+#include "zloop/inbox.hpp"
+#include "zloop/ring_buffer.hpp"
+#include "zloop/timer_heap.hpp"
+
+namespace zloop::binding {
+
+using WalkFn = int (*)(PyObject* self, visitproc visit, void* arg);
+using ClearFn = void (*)(PyObject* self);
+
+// One class per extension module: the functions in front and the generated ones behind them.
+struct GcSlots {
+  static inline WalkFn walk = nullptr;
+  static inline ClearFn clear_containers = nullptr;
+  static inline traverseproc generated_traverse = nullptr;
+  static inline inquiry generated_clear = nullptr;
+
+  static int traverse(PyObject* self, visitproc visit, void* arg) {
+    const int stop = walk(self, visit, arg);
+    return stop != 0 ? stop : generated_traverse(self, visit, arg);
+  }
+
+  static int clear(PyObject* self) {
+    clear_containers(self);
+    return generated_clear(self);
+  }
+};
+
+inline void install_gc_slots(PyTypeObject* type, WalkFn walk, ClearFn clear_containers) {
+  GcSlots::walk = walk;
+  GcSlots::clear_containers = clear_containers;
+  GcSlots::generated_traverse = type->tp_traverse;
+  GcSlots::generated_clear = type->tp_clear;
+  type->tp_traverse = &GcSlots::traverse;
+  type->tp_clear = &GcSlots::clear;
+}
+
+// Each visits every reference its container owns, in the manner of Py_VISIT.
+inline int visit_queue(const ReadyQueue& queue, visitproc visit, void* arg) noexcept {
+  for (std::size_t i = 0; i < queue.size(); ++i) {
+    if (const int stop = visit(static_cast<PyObject*>(queue[i]), arg)) return stop;
+  }
+  return 0;
+}
+
+inline int visit_timers(const TimerHeap& timers, visitproc visit, void* arg) noexcept {
+  return timers.for_each_owner([&](void* owner) { return visit(static_cast<PyObject*>(owner), arg); });
+}
+
+inline int visit_inbox(const Inbox& inbox, visitproc visit, void* arg) noexcept {
+  return inbox.for_each([&](void* item) { return visit(static_cast<PyObject*>(item), arg); });
+}
+
+}  // namespace zloop::binding

@@ -1,0 +1,3 @@
+cdef extern from "binding/transport_base.hpp":
+    ctypedef class zloop._transport_base.TransportBase [object ZloopTransportBase, check_size error]:
+        cdef object _extra

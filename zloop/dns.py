@@ -1,0 +1,95 @@
+"""Names to addresses and back: on the default executor, but for literals where asyncio needs no thread either."""
+
+from __future__ import annotations
+
+import socket
+from asyncio.log import logger
+from typing import Any
+
+from zloop.mixin import MixinBase
+
+# (family, type, protocol, canonical name, address), as socket.getaddrinfo() has them
+AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
+
+PROTOCOL_OF_TYPE = {socket.SOCK_STREAM: socket.IPPROTO_TCP, socket.SOCK_DGRAM: socket.IPPROTO_UDP}
+
+
+class DnsMixin(MixinBase):
+    """getaddrinfo() and getnameinfo()."""
+
+    async def getaddrinfo(
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        """socket.getaddrinfo() without blocking the loop; a list of AddressInfo. Raises socket.gaierror."""
+        # Looked up in the module each time: programs replace it.
+        resolve = self._getaddrinfo_debug if self.get_debug() else socket.getaddrinfo
+        return await self.run_in_executor(None, resolve, host, port, family, type, proto, flags)
+
+    async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
+        """socket.getnameinfo() without blocking the loop. Raises socket.gaierror."""
+        return await self.run_in_executor(None, socket.getnameinfo, sockaddr, flags)
+
+    def _getaddrinfo_debug(self, host: Any, port: Any, family: int, type: int, proto: int, flags: int) -> list[Any]:
+        words = [f"{host}:{port!r}"]
+        given = {"family": family, "type": type, "proto": proto, "flags": flags}
+        words += [f"{name}={value!r}" for name, value in given.items() if value]
+        query = ", ".join(words)
+        logger.debug("Get address info %s", query)
+        started = self.time()
+        infos = socket.getaddrinfo(host, port, family, type, proto, flags)
+        seconds = self.time() - started
+        report = logger.info if seconds >= self.slow_callback_duration else logger.debug
+        report(f"Getting address info {query} took {seconds * 1e3:.3f}ms: {infos!r}")
+        return infos
+
+    async def _ensure_resolved(
+        self,
+        address: Any,
+        *,
+        family: int = 0,
+        type: int = socket.SOCK_STREAM,
+        proto: int = 0,
+        flags: int = 0,
+        loop: Any,
+    ) -> list[AddressInfo]:
+        """The addresses of (host, port, ...); a literal is its own."""
+        host, port = address[:2]
+        info = literal_info(host, port, family, type, proto, *address[2:])
+        if info is not None:
+            return [info]
+        infos: list[AddressInfo] = await loop.getaddrinfo(
+            host, port, family=family, type=type, proto=proto, flags=flags
+        )
+        return infos
+
+
+def literal_info(
+    host: Any, port: Any, family: int, type: int, proto: int, flow: int = 0, scope: int = 0
+) -> AddressInfo | None:
+    """What getaddrinfo() would say of a numeric host and port; None for anything that needs a resolver."""
+    if host is None or type not in PROTOCOL_OF_TYPE or proto not in (0, socket.IPPROTO_TCP, socket.IPPROTO_UDP):
+        return None
+    try:
+        number = 0 if port in (None, "", b"") else int(port)
+    except (TypeError, ValueError):
+        return None  # a service name
+    if isinstance(host, bytes):
+        host = host.decode("idna")
+    if "%" in host:  # an interface name, which inet_pton(3) does not read
+        return None
+    wanted = (socket.AF_INET, socket.AF_INET6) if family == socket.AF_UNSPEC else (family,)
+    for candidate in wanted:
+        try:
+            socket.inet_pton(candidate, host)
+        except OSError:
+            continue
+        tail = (flow, scope) if candidate == socket.AF_INET6 else ()
+        return candidate, type, PROTOCOL_OF_TYPE[socket.SocketKind(type)], "", (host, number, *tail)
+    return None

@@ -1,0 +1,1 @@
+# Declarations of the C++ engine, one file per header; no logic lives here.

@@ -1,0 +1,22 @@
+from libc.stdint cimport int64_t
+
+from zloop.engine.watcher cimport Watcher, WatcherOps
+
+cdef extern from "zloop/reactor.hpp" namespace "zloop":
+    cdef cppclass DeferredList:
+        void run() noexcept
+
+    cdef cppclass Reactor:
+        Reactor() except +
+        int open() noexcept
+        void close() noexcept
+        bint is_open() noexcept
+        int poller_fd() noexcept
+        int attach(Watcher& watcher, int fd, const WatcherOps& ops, void* owner) noexcept
+        int set_interest(Watcher& watcher, unsigned interest) noexcept
+        void detach(Watcher& watcher) noexcept
+        int wait(int64_t timeout_ns) noexcept nogil
+        void dispatch() noexcept
+        void interrupt_dispatch() noexcept
+        bint notify() noexcept
+        DeferredList& deferred() noexcept

@@ -1,0 +1,8 @@
+cdef extern from "zloop/ring_buffer.hpp" namespace "zloop":
+    cdef cppclass ReadyQueue:
+        ReadyQueue() except +
+        size_t size() noexcept
+        bint empty() noexcept
+        void push_back(void* item) except +
+        void* pop_front() noexcept
+        void swap(ReadyQueue& other) noexcept

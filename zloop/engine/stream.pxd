@@ -1,0 +1,30 @@
+from libcpp cimport bool as cpp_bool
+
+from zloop.engine.reactor cimport Reactor
+from zloop.engine.write_queue cimport Segment, WriteQueue
+
+cdef extern from "zloop/stream.hpp" namespace "zloop":
+    cdef cppclass StreamOps:
+        void (*on_data)(void* owner, const char* data, size_t size) noexcept
+        cpp_bool (*get_buffer)(void* owner, char** data, size_t* size) noexcept
+        void (*on_buffer_filled)(void* owner, ssize_t result) noexcept
+        void (*on_end)(void* owner) noexcept
+        void (*on_read_error)(void* owner, int error) noexcept
+        void (*on_flushed)(void* owner) noexcept
+        void (*on_write_error)(void* owner, int error) noexcept
+
+    cdef cppclass Stream:
+        Stream(const StreamOps& ops, WriteQueue.ReleaseFn release, void* owner) noexcept
+        int open(Reactor& reactor, int fd) noexcept
+        void close() noexcept
+        bint is_open() noexcept
+        int start_reading() noexcept
+        void stop_reading() noexcept
+        bint reading() noexcept
+        void set_buffered(bint buffered) noexcept
+        void write(Segment segment) except +
+        int flush() noexcept
+        ssize_t send_now(const char* data, size_t size) noexcept
+        size_t pending() noexcept
+        bint blocked() noexcept
+        void discard_pending() noexcept

@@ -1,0 +1,40 @@
+"""The event loop: the native half (zloop._loop) and, as mixins, what runs per connection, per server or per loop."""
+
+import asyncio
+
+from zloop import _loop
+from zloop.connect import ConnectMixin
+from zloop.dns import DnsMixin
+from zloop.exception_handler import ExceptionHandlerMixin
+from zloop.executor import ExecutorMixin
+from zloop.lifecycle import LifecycleMixin
+from zloop.sendfile import SendfileMixin
+from zloop.servers import ServerMixin
+from zloop.signals import SignalMixin
+from zloop.sockets import SocketMixin
+from zloop.unsupported import UnsupportedMixin
+
+
+class Loop(
+    SignalMixin,
+    LifecycleMixin,
+    ExceptionHandlerMixin,
+    ExecutorMixin,
+    DnsMixin,
+    ConnectMixin,
+    ServerMixin,
+    SocketMixin,
+    SendfileMixin,
+    UnsupportedMixin,
+    _loop.Loop,
+    asyncio.AbstractEventLoop,
+):
+    """An asyncio event loop on zloop's own engine.
+
+    It belongs to the thread that runs it; of its methods only call_soon_threadsafe() may be called from others.
+    """
+
+
+def new_event_loop() -> Loop:
+    """A new loop, for asyncio.run(loop_factory=), asyncio.Runner and whoever takes a factory."""
+    return Loop()

@@ -1,0 +1,33 @@
+"""What the loop's mixins take for granted: the native half and one another. For type checkers; at run time, nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
+    import concurrent.futures
+    import socket
+    from collections.abc import Callable
+
+    from zloop import _loop
+    from zloop.dns import AddressInfo
+
+    T = TypeVar("T")
+
+    class MixinBase(_loop.Loop, asyncio.AbstractEventLoop):
+        """The loop, as one mixin sees it."""
+
+        _default_executor: concurrent.futures.ThreadPoolExecutor | None
+        _executor_shutdown_called: bool
+
+        def _close_signals(self) -> None: ...
+        def _check_socket(self, sock: socket.socket) -> None: ...
+
+        async def _ensure_resolved(
+            self, address: Any, *, family: int = 0, type: int = ..., proto: int = 0, flags: int = 0, loop: Any
+        ) -> list[AddressInfo]: ...
+
+        async def _until_done(self, sock: socket.socket, reading: bool, attempt: Callable[[Any], T]) -> T: ...
+else:
+    MixinBase = object

@@ -1,0 +1,189 @@
+"""Listening: create_server(), and what asyncio's Server asks of its loop.
+
+The Server class is the running Python's own: what it promises differs with every version, and it is per server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import errno
+import itertools
+import socket
+import sys
+from asyncio.log import logger
+from collections.abc import Iterable
+from typing import Any
+
+from zloop._server import Acceptor
+from zloop.connect import check_tls_arguments
+from zloop.diagnostics import bind_error
+from zloop.dns import AddressInfo
+from zloop.mixin import MixinBase
+from zloop.sockets import refuse_ssl_socket
+from zloop.unsupported import not_implemented
+
+
+class ServerMixin(MixinBase):
+    """Servers for stream sockets."""
+
+    async def create_server(
+        self,
+        protocol_factory: Any,
+        host: Any = None,
+        port: Any = None,
+        *,
+        family: int = socket.AF_UNSPEC,
+        flags: int = socket.AI_PASSIVE,
+        sock: socket.socket | None = None,
+        backlog: int = 100,
+        ssl: Any = None,
+        reuse_address: bool | None = None,
+        reuse_port: bool | None = None,
+        keep_alive: bool | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        start_serving: bool = True,
+    ) -> asyncio.Server:
+        """Listen on host:port (a host, several, or None for every interface), or on a bound socket; returns a Server.
+
+        Raises OSError when an address cannot be bound. (keep_alive is CPython 3.13's keyword.)
+        """
+        if isinstance(ssl, bool):
+            raise TypeError("ssl argument must be an SSLContext or None")
+        check_tls_arguments(None if ssl is None else True, ssl_handshake_timeout, ssl_shutdown_timeout)
+        if ssl is not None:
+            raise not_implemented("create_server(ssl=...)")
+        if sock is not None:
+            refuse_ssl_socket(sock)
+
+        if host is not None or port is not None:
+            if sock is not None:
+                raise ValueError("host/port and sock can not be specified at the same time")
+            infos = await self._resolve_hosts(host, port, family, flags)
+            sockets = self._bind_all(infos, reuse_address is not False, bool(reuse_port), bool(keep_alive))
+        elif sock is None:
+            raise ValueError("Neither host/port nor sock were specified")
+        elif sock.type != socket.SOCK_STREAM:
+            raise ValueError(f"A Stream Socket was expected, got {sock!r}")
+        else:
+            sockets = [sock]
+        for listening in sockets:
+            listening.setblocking(False)
+
+        server = asyncio.Server(
+            self, sockets, protocol_factory, ssl, backlog, ssl_handshake_timeout, ssl_shutdown_timeout
+        )
+        if start_serving:
+            server._start_serving()  # type: ignore[attr-defined]
+            await asyncio.sleep(0)  # asyncio's servers take a turn here, too
+        if self.get_debug():
+            logger.info("%r is serving", server)
+        return server
+
+    async def _resolve_hosts(self, host: Any, port: Any, family: int, flags: int) -> list[AddressInfo]:
+        """Each address once, however many names lead to it."""
+        if host == "":
+            hosts: list[Any] = [None]
+        elif isinstance(host, str) or not isinstance(host, Iterable):
+            hosts = [host]
+        else:
+            hosts = list(host)
+        found = await asyncio.gather(*[self._resolve_host(name, port, family, flags) for name in hosts])
+        return list(dict.fromkeys(itertools.chain.from_iterable(found)))
+
+    async def _resolve_host(self, host: Any, port: Any, family: int, flags: int) -> list[AddressInfo]:
+        infos = await self._ensure_resolved(
+            (host, port), family=family, type=socket.SOCK_STREAM, flags=flags, loop=self
+        )
+        if not infos:
+            raise OSError(f"getaddrinfo({host!r}) returned empty list")
+        return infos
+
+    def _bind_all(
+        self, infos: list[AddressInfo], reuse_address: bool, reuse_port: bool, keep_alive: bool
+    ) -> list[socket.socket]:
+        """A bound socket for each address that this machine has; all of them, or OSError and none."""
+        sockets: list[socket.socket] = []
+        try:
+            for family, kind, proto, _, address in infos:
+                try:
+                    sock = socket.socket(family, kind, proto)
+                except OSError:
+                    if self.get_debug():
+                        logger.warning(
+                            "create_server() failed to create socket.socket(%r, %r, %r)",
+                            family,
+                            kind,
+                            proto,
+                            exc_info=True,
+                        )
+                    continue
+                sockets.append(sock)
+                set_listening_options(sock, reuse_address, reuse_port, keep_alive)
+                try:
+                    sock.bind(address)
+                except OSError as exc:
+                    error = bind_error(exc, address)
+                    # CPython 3.13 takes it as an address family that is switched off, and goes on.
+                    if exc.errno != errno.EADDRNOTAVAIL or sys.version_info < (3, 13):
+                        raise error from None
+                    sockets.pop().close()
+                    if self.get_debug():
+                        logger.warning(error.strerror)
+            if not sockets:
+                raise OSError(f"could not bind on any address out of {[info[4] for info in infos]!r}")
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            raise
+        return sockets
+
+    def _start_serving(
+        self,
+        protocol_factory: Any,
+        sock: socket.socket,
+        sslcontext: Any = None,
+        server: Any = None,
+        backlog: int = 100,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        context: contextvars.Context | None = None,
+    ) -> None:
+        """asyncio.Server calls it for each of its sockets, when they listen."""
+        self._check_closed()
+        Acceptor(self, sock, protocol_factory, server, backlog, context or contextvars.copy_context())
+
+    def _stop_serving(self, sock: socket.socket) -> None:
+        """asyncio.Server calls it for each of its sockets; it closes them."""
+        acceptor = self._acceptor_of(sock)
+        if acceptor is not None:
+            acceptor.close()
+        else:  # never started, or the loop was closed first
+            sock.close()
+
+
+def set_listening_options(sock: socket.socket, reuse_address: bool, reuse_port: bool, keep_alive: bool) -> None:
+    """ValueError if reuse_port is asked for and cannot be had."""
+    if reuse_address:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Linux 6.12.9 refuses SO_REUSEPORT for other families.
+    if reuse_port and sock.family in (socket.AF_INET, socket.AF_INET6):
+        set_reuse_port(sock)
+    if keep_alive:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sock.family == socket.AF_INET6:
+        # Linux would take IPv4 connections as well, and the IPv4 socket beside it could not bind.
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+
+
+def set_reuse_port(sock: socket.socket) -> None:
+    """Let several sockets bind one port. ValueError where the system has no such thing."""
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise ValueError("reuse_port not supported by socket module")
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    except OSError:
+        raise ValueError(
+            "reuse_port not supported by socket module, SO_REUSEPORT defined but not implemented."
+        ) from None

@@ -1,0 +1,163 @@
+"""Signals: add_signal_handler(), and a loop that wakes up for every signal.
+
+The interpreter's C handler writes each signal's number to the wake-up descriptor (signal.set_wakeup_fd()), so handlers
+set with signal.signal() keep working beside the loop's. While the loop runs in the main thread, and while it has
+handlers of its own, that descriptor is the loop's; whoever had it before gets it back.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import threading
+import warnings
+from asyncio import coroutines
+from collections.abc import Callable
+from typing import Any, TypeVarTuple
+
+from zloop.diagnostics import is_coroutine_function
+from zloop.mixin import MixinBase
+
+Ts = TypeVarTuple("Ts")
+
+READ_SIZE = 4096  # more signals than that come with the next turn
+
+
+def leave_it_to_the_loop(signum: int, frame: object) -> None:
+    """Installed for a loop's signals: the interpreter writes to the wake-up descriptor only for handled ones."""
+
+
+class SignalMixin(MixinBase):
+    """Signals that wake the loop, and handlers that run as its callbacks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._signal_handlers: dict[int, Any] = {}  # number -> Handle
+        self._signal_pipe: tuple[int, int] | None = None  # (read end, write end), ours; made when first needed
+        self._previous_wakeup_fd: int | None = None  # None: the wake-up descriptor is not ours
+
+    def add_signal_handler(self, sig: int, callback: Callable[[*Ts], object], *args: *Ts) -> None:
+        """Call callback(*args) in the loop when the signal arrives. In the main thread only.
+
+        ValueError for a number that is no signal; RuntimeError for one that cannot be caught, and in other threads;
+        TypeError for a coroutine function.
+        """
+        if coroutines.iscoroutine(callback) or is_coroutine_function(callback):
+            raise TypeError("coroutines cannot be used with add_signal_handler()")
+        check_signal(sig)
+        self._check_closed()
+        try:
+            self._take_wakeup_fd()
+        except (ValueError, OSError) as exc:  # not the main thread
+            raise RuntimeError(str(exc)) from exc
+        handle = self._make_handle(callback, args)
+        previous = self._signal_handlers.get(sig)
+        self._signal_handlers[sig] = handle
+        try:
+            signal.signal(sig, leave_it_to_the_loop)
+            signal.siginterrupt(sig, False)
+        except OSError as exc:
+            if previous is not None:
+                self._signal_handlers[sig] = previous
+            else:
+                del self._signal_handlers[sig]
+            self._give_wakeup_fd_back()
+            if exc.errno == errno.EINVAL:
+                raise RuntimeError(f"sig {sig} cannot be caught") from exc
+            raise
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Restore the signal's default. False if the loop had no handler for it."""
+        check_signal(sig)
+        if self._signal_handlers.pop(sig, None) is None:
+            return False
+        try:
+            signal.signal(sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL)
+        except OSError as exc:
+            if exc.errno == errno.EINVAL:
+                raise RuntimeError(f"sig {sig} cannot be caught") from exc
+            raise
+        finally:
+            self._give_wakeup_fd_back()
+        return True
+
+    # ---- called by the native half, at both ends of run_forever()
+
+    def _signals_begin(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            try:
+                self._take_wakeup_fd()
+            except ValueError:
+                pass  # the main thread of a subinterpreter: signals are the main interpreter's
+
+    def _signals_end(self) -> None:
+        self._give_wakeup_fd_back()
+
+    # ---- the wake-up descriptor
+
+    def _take_wakeup_fd(self) -> None:
+        if self._signal_pipe is None:
+            self._signal_pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            self._add_reader(self._signal_pipe[0], self._read_signals)
+        previous = signal.set_wakeup_fd(self._signal_pipe[1], warn_on_full_buffer=False)
+        if previous != self._signal_pipe[1]:
+            self._previous_wakeup_fd = previous
+
+    def _give_wakeup_fd_back(self) -> None:
+        """Unless it is still needed."""
+        if self._previous_wakeup_fd is None or self._signal_handlers or self.is_running():
+            return
+        if threading.current_thread() is not threading.main_thread():
+            return
+        previous, self._previous_wakeup_fd = self._previous_wakeup_fd, None
+        assert self._signal_pipe is not None
+        current = signal.set_wakeup_fd(-1)
+        wanted = previous if current == self._signal_pipe[1] else current  # somebody took it from us: theirs
+        try:
+            signal.set_wakeup_fd(wanted)
+        except (ValueError, OSError):
+            pass  # its owner has closed it meanwhile: none is right
+
+    def _read_signals(self) -> None:
+        assert self._signal_pipe is not None
+        try:
+            numbers = os.read(self._signal_pipe[0], READ_SIZE)
+        except BlockingIOError:
+            return
+        for number in numbers:
+            handle = self._signal_handlers.get(number)
+            if handle is None:
+                continue  # signal.signal() users' own
+            if handle.cancelled():
+                self.remove_signal_handler(number)
+            else:
+                self._add_callback(handle)
+
+    def _close_signals(self) -> None:
+        if sys.is_finalizing():
+            if self._signal_handlers:
+                warnings.warn(
+                    f"Closing the loop {self!r} on interpreter shutdown stage, skipping signal handlers removal",
+                    ResourceWarning,
+                    source=self,
+                )
+                self._signal_handlers.clear()
+        else:
+            for sig in list(self._signal_handlers):
+                self.remove_signal_handler(sig)
+        self._give_wakeup_fd_back()
+        if self._signal_pipe is not None:
+            self._remove_reader(self._signal_pipe[0])
+            for fd in self._signal_pipe:
+                os.close(fd)
+            self._signal_pipe = None
+
+
+def check_signal(sig: object) -> None:
+    """TypeError for what is no int, ValueError for what is no signal's number."""
+    if not isinstance(sig, int):
+        raise TypeError(f"sig must be an int, not {sig!r}")
+    if sig not in signal.valid_signals():
+        raise ValueError(f"invalid signal number {sig}")

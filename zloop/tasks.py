@@ -1,0 +1,21 @@
+"""Tasks made by a factory, with the keywords that the running Python passes on."""
+
+import sys
+from typing import Any
+
+
+def task_from_factory(loop: Any, factory: Any, coro: Any, keywords: dict[str, Any]) -> Any:
+    """Call the task factory as the running Python's create_task() does.
+
+    CPython 3.14 forwards every keyword. Before it, a context is passed only if there is one, so that factories of two
+    arguments keep working, and the name is set afterwards.
+    """
+    if sys.version_info >= (3, 14):
+        return factory(loop, coro, **keywords)
+    name = keywords.pop("name", None)
+    if keywords.get("context", ...) is None:
+        del keywords["context"]
+    task = factory(loop, coro, **keywords)
+    if name is not None:
+        task.set_name(name)
+    return task

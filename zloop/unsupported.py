@@ -1,0 +1,39 @@
+"""What the loop does not do yet: each raises NotImplementedError by its name."""
+
+from typing import Any, NoReturn
+
+
+def not_implemented(name: str) -> NotImplementedError:
+    """The exception for a method, or for a keyword of one, that is still to come."""
+    return NotImplementedError(f"zloop does not implement {name} yet")
+
+
+class UnsupportedMixin:
+    """Methods of AbstractEventLoop that are still to come."""
+
+    async def start_tls(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise not_implemented("start_tls()")
+
+    async def sendfile(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise not_implemented("sendfile()")
+
+    async def create_unix_connection(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise not_implemented("create_unix_connection()")
+
+    async def create_unix_server(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise not_implemented("create_unix_server()")
+
+    async def create_datagram_endpoint(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise not_implemented("create_datagram_endpoint()")
+
+    async def connect_read_pipe(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise not_implemented("connect_read_pipe()")
+
+    async def connect_write_pipe(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise not_implemented("connect_write_pipe()")
+
+    async def subprocess_exec(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise not_implemented("subprocess_exec()")
+
+    async def subprocess_shell(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise not_implemented("subprocess_shell()")
