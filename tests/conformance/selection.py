@@ -1,0 +1,143 @@
+"""What is run of CPython's `test.test_asyncio`, and how the loop under test gets into it.
+
+A test reaches its loop in one of three ways, and `child.py` puts the loop under test behind each:
+
+* `asyncio.new_event_loop()`, and with it `asyncio.run`, `asyncio.Runner`, `IsolatedAsyncioTestCase` and any policy that
+  a test makes or resets: the default policy class gets the factory as its `_loop_factory`.
+* `asyncio.SelectorEventLoop` and `asyncio.EventLoop`: the two names are bound to the class of the factory's loops.
+* A method that makes a loop with a selector or with mocks inside: it is replaced (`Module.maker` below).
+
+Loops that tests build for themselves stay what they are: `TestLoop`, whose clock is fake, `BaseEventLoop` with mocks in
+it, subclasses of it. Their tests say nothing about the loop under test, and the report counts them apart.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from fnmatch import fnmatchcase
+
+PACKAGE = "test.test_asyncio"
+
+
+class Tcp(Enum):
+    """How much of a module belongs to the profile "tcp"."""
+
+    ALL = auto()
+    BY_NAME = auto()  # all but TCP_LEAVES_OUT
+    NONE = auto()
+
+
+@dataclass(frozen=True)
+class Module:
+    """How one module of the package is run."""
+
+    maker: str | None = None  # the "Class.method" that is replaced by the factory
+    tcp: Tcp = Tcp.ALL
+
+
+MODULES = {
+    "test_events": Module(maker="EPollEventLoopTests.create_event_loop", tcp=Tcp.BY_NAME),
+    "test_sock_lowlevel": Module(maker="EPollEventLoopTests.create_event_loop"),
+    "test_sendfile": Module(maker="EPollEventLoopTests.create_event_loop", tcp=Tcp.NONE),
+    "test_server": Module(tcp=Tcp.BY_NAME),
+    "test_server_context": Module(tcp=Tcp.BY_NAME),
+    "test_streams": Module(tcp=Tcp.BY_NAME),
+    "test_buffered_proto": Module(),
+    "test_locks": Module(),
+    "test_queues": Module(),
+    "test_tasks": Module(),
+    "test_taskgroups": Module(),
+    "test_timeouts": Module(),
+    "test_runners": Module(maker="BaseTest.new_loop"),
+    "test_context": Module(),
+    "test_eager_task_factory": Module(),
+    "test_futures": Module(),
+    "test_futures2": Module(),
+    "test_staggered": Module(),
+    "test_graph": Module(),
+    "test_threads": Module(),
+    "test_waitfor": Module(),
+    "test_free_threading": Module(),
+    "test_ssl": Module(tcp=Tcp.NONE),
+    "test_subprocess": Module(tcp=Tcp.NONE),
+    "test_unix_events": Module(tcp=Tcp.NONE),
+    "test_base_events": Module(tcp=Tcp.NONE),
+}
+
+# The same mixins as EPollEventLoopTests over other selectors: a loop that brings its own poller runs them once.
+VARIANTS = {"PollEventLoopTests", "SelectEventLoopTests"}
+
+# Tests that can pass only on the standard library's own classes: their names, what in their source makes them so, and
+# the reason that is printed. Not for what is merely hard, nor for a private name that another loop may well have too.
+STDLIB_ONLY = (
+    (
+        "test_events.*.test_create_server_multiple_hosts_*",
+        r"create_server_multiple_hosts",
+        "replaces the socket module inside asyncio.base_events",
+    ),
+    ("test_events.*.test_prompt_cancellation", r"_stop_serving", "calls BaseSelectorEventLoop._stop_serving"),
+    ("test_events.*.test_timeout_rounding", r"_run_once", "counts the turns by replacing BaseEventLoop._run_once"),
+    ("test_base_events.*.test_create_*", r"@patch_socket", "replaces the socket module inside asyncio.base_events"),
+    (
+        "test_base_events.BaseEventLoopWithSelectorTests.*",
+        r"asyncio\.base_events\.logger",
+        "replaces the logger inside asyncio.base_events",
+    ),
+    (
+        "test_base_events.BaseEventLoopWithSelectorTests.*",
+        r"loop\._(accept_connection|make_ssl_transport)\b",
+        "calls or replaces private methods of BaseSelectorEventLoop",
+    ),
+    (
+        "test_unix_events.SelectorEventLoopSignalTests.*",
+        r"_signal_handlers|_check_signal|_handle_signal|m_signal\.(signal|set_wakeup_fd)\b",
+        "reads the Unix loop's private table, or makes the signal module fail inside asyncio.unix_events",
+    ),
+    (
+        "test_unix_events.SelectorEventLoopUnixSocketTests.*",
+        r"asyncio\.unix_events\.socket",
+        "replaces the socket module inside asyncio.unix_events",
+    ),
+    (
+        "test_unix_events.SelectorEventLoopUnixSockSendfileTests.*",
+        r"_sock_sendfile_native",
+        "calls the Unix loop's private _sock_sendfile_native and reads its _selector",
+    ),
+    (
+        "test_unix_events.PidfdChildWatcherTests.*",
+        r"os, 'waitpid'",
+        "makes os.waitpid fail under asyncio's own child watcher",
+    ),
+    ("test_subprocess.*", r"loop\._watcher", "reads the Unix loop's own child watcher"),
+)
+
+
+def stdlib_only(test: str, source: Callable[[], str]) -> str | None:
+    """Return why a test is on the list, or None if it is not; its source is read only where it decides."""
+    for pattern, needle, reason in STDLIB_ONLY:
+        if fnmatchcase(test, pattern) and re.search(needle, source()):
+            return reason
+    return None
+
+
+PROFILES = ("all", "tcp")
+
+# What the profile "tcp" leaves out where it takes a module by name: patterns for the names of classes and tests.
+TCP_LEAVES_OUT = {
+    r"ssl|tls": "TLS",
+    r"pipe|fifo|_pty": "pipes and terminals",
+    r"unix": "Unix sockets",
+    r"datagram": "datagrams",
+    r"subprocess": "subprocesses",
+}
+
+
+def deselected(profile: str, module: str, test: str) -> str | None:
+    """Return what keeps a test out of a profile, or None if it belongs to it."""
+    part = Tcp.ALL if profile == "all" else MODULES[module].tcp
+    if part is Tcp.ALL:
+        return None
+    if part is Tcp.NONE:
+        return f"all of {module}"
+    return next((what for pattern, what in TCP_LEAVES_OUT.items() if re.search(pattern, test, re.IGNORECASE)), None)

@@ -1,0 +1,155 @@
+"""Fixtures and rules that every test of the suite lives under.
+
+* Behaviour tests run on zloop and on stock asyncio, the reference: each is proven there too.
+  ``--loop-kind=zloop`` or ``--loop-kind=asyncio`` restricts a run to one of them.
+* ``@pytest.mark.zloop_only`` marks what asyncio does not promise.
+* The leak guard fails any test that leaves something behind: a descriptor, a thread, a child process,
+  a signal handler, or a complaint on asyncio's logger that the test did not ask for.
+"""
+
+import asyncio
+import gc
+import logging
+
+import pytest
+from support import (
+    TIME_LIMIT,
+    LoopLog,
+    close_loop,
+    new_loop,
+    observe,
+    process_state,
+    run_bounded,
+    settled_leaks,
+)
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--loop-kind",
+        choices=("zloop", "asyncio"),
+        help="run the behaviour tests on this kind of loop only (default: on both)",
+    )
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "zloop_only: asyncio does not promise this, so only zloop is tested")
+
+
+def pytest_generate_tests(metafunc):
+    if "loop_kind" in metafunc.fixturenames:
+        only = metafunc.config.getoption("--loop-kind")
+        marked = metafunc.definition.get_closest_marker("zloop_only")
+        kinds = [only] if only else ["zloop"] if marked else ["zloop", "asyncio"]
+        metafunc.parametrize("loop_kind", kinds)
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--loop-kind") == "asyncio":
+        dropped = [item for item in items if item.get_closest_marker("zloop_only")]
+        items[:] = [item for item in items if not item.get_closest_marker("zloop_only")]
+        config.hook.pytest_deselected(items=dropped)
+
+
+def pytest_collection_finish():
+    """Spare the leak guard's collections everything imported by now: they take a tenth of the time."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def loop_log():
+    """What was logged on asyncio's logger, WARNING and above; a test that expects entries takes them.
+
+    Set up before every other fixture of a test and torn down after them, so it is the leak guard as well.
+    Unclosed loops and transports show up as ResourceWarnings during the collection, which are errors.
+    """
+    gc.collect()
+    before = process_state()
+    log = LoopLog()
+    logger = logging.getLogger("asyncio")
+    logger.addHandler(log)
+    try:
+        yield log
+        gc.collect()
+    finally:
+        logger.removeHandler(log)
+    leaks = settled_leaks(before)
+    unexpected = log.take()
+    assert not leaks, f"the test left behind: {leaks}"
+    assert not unexpected, f"asyncio's logger was given: {unexpected}"
+
+
+@pytest.fixture
+def make_loop(loop_kind):
+    """Make a loop of the kind under test; whatever was made is closed after the test."""
+    made = []
+
+    def make():
+        made.append(new_loop(loop_kind))
+        return made[-1]
+
+    yield make
+    for loop in made:
+        close_loop(loop)
+
+
+@pytest.fixture
+def loop(make_loop):
+    """A fresh loop of the kind under test."""
+    return make_loop()
+
+
+@pytest.fixture
+def run(loop):
+    """Run a coroutine on the loop under test and return its result; it fails after TIME_LIMIT seconds."""
+    return lambda coro: run_bounded(loop, coro)
+
+
+@pytest.fixture
+def forever(loop):
+    """Run the loop under test until something stops it, TIME_LIMIT seconds at most."""
+
+    def run_forever():
+        expired = []
+        watchdog = loop.call_later(TIME_LIMIT, lambda: (expired.append(True), loop.stop()))
+        try:
+            loop.run_forever()
+        finally:
+            watchdog.cancel()
+        assert not expired, "nothing stopped the loop"
+
+    return run_forever
+
+
+@pytest.fixture
+def unhandled(loop):
+    """The contexts that the loop under test passes to its exception handler, in a list."""
+    contexts = []
+    loop.set_exception_handler(lambda _loop, context: contexts.append(context))
+    return contexts
+
+
+@pytest.fixture
+def same_as_asyncio(request, loop_log):
+    """Run ``scenario(loop)`` on asyncio and on zloop, require the same outcome, and return it.
+
+    A scenario is a function or a coroutine function. Its outcome is what it returned or raised, and what was
+    logged meanwhile, with addresses, ports and class names made alike. On ``--loop-kind=asyncio`` the scenario
+    runs twice on asyncio, which shows at least that its outcome can be relied upon.
+    """
+    other_kind = request.config.getoption("--loop-kind") or "zloop"
+
+    def compare(scenario):
+        expected = observe(scenario, "asyncio", loop_log)
+        actual = observe(scenario, other_kind, loop_log)
+        assert actual == expected
+        return expected
+
+    return compare
+
+
+@pytest.fixture(autouse=True)
+def no_current_loop(loop_log):
+    """No test finds or leaves a running loop in its thread."""
+    yield
+    assert asyncio._get_running_loop() is None

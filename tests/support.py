@@ -1,0 +1,510 @@
+"""What the tests share: loops by kind, bounded waits, recording protocols, raw peers, and the leak guard's eyes."""
+
+import array
+import asyncio
+import contextlib
+import functools
+import gc
+import inspect
+import logging
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from typing import NamedTuple
+
+TIME_LIMIT = 15
+"""Seconds that one wait inside a test may take; only a hang ever takes that long."""
+
+SETTLING_TIME = 5
+"""Seconds that threads and children of a finished test get to be gone."""
+
+LOCALHOST = "127.0.0.1"
+
+NEW_EVENT_LOOP = {
+    "asyncio": "from asyncio import new_event_loop",
+    "zloop": "from zloop import new_event_loop",
+}
+"""The line that gives a script its loop factory, by kind of loop."""
+
+
+# -- loops ---------------------------------------------------------------------------------------------------------
+
+
+def new_loop(kind):
+    """Return a new loop of the kind "zloop" or "asyncio"."""
+    if kind == "asyncio":
+        return asyncio.SelectorEventLoop()
+    import zloop  # so that the reference can be run without it
+
+    return zloop.new_event_loop()
+
+
+def close_loop(loop):
+    """Close a loop the way asyncio.Runner does; tasks that are still pending stay so, and get reported."""
+    if not loop.is_closed():
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+
+def run_bounded(loop, coro):
+    """Run coro on the loop and return its result; raise TimeoutError after TIME_LIMIT seconds."""
+
+    async def bounded():
+        async with asyncio.timeout(TIME_LIMIT):
+            return await coro
+
+    return loop.run_until_complete(bounded())
+
+
+def enable_debug(loop):
+    """Switch on debug mode, without reports of slow callbacks: a busy machine would make some up."""
+    loop.set_debug(True)
+    loop.slow_callback_duration = float("inf")
+
+
+async def several_turns(count=5):
+    """Let the loop poll and run what is ready a few times over."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def until(condition):
+    """Wait until condition() holds, looking once a turn; the enclosing time limit ends a vain wait."""
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+@contextlib.contextmanager
+def resource_warnings():
+    """Gather in a list the texts of the ResourceWarnings that the block, and collecting its garbage, causes."""
+    texts = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        yield texts
+        gc.collect()
+        texts += [str(warning.message) for warning in caught]
+        caught.clear()  # each warning keeps its source alive
+    gc.collect()
+
+
+# -- outcomes, to compare loops by ---------------------------------------------------------------------------------
+
+
+class Outcome(NamedTuple):
+    """How a scenario ended: what it returned, or the type and message of what it raised; and what was logged."""
+
+    returned: object
+    raised: type | None
+    message: str
+    logged: list
+
+
+_ALIKE = [
+    (re.compile(r"0x[0-9a-fA-F]+"), "0x…"),
+    (re.compile(r"\bTask-\d+\b"), "Task-N"),
+    (re.compile(r"\bfd=\d+"), "fd=N"),
+    (re.compile(r"\bwhen=[\d.]+"), "when=T"),
+    (re.compile(r"\b\d{4,5}\b"), "PORT"),
+    (re.compile(r"took \d+\.\d+ seconds"), "took T seconds"),
+    (re.compile(r"<(?:[\w.]+\.)?(?:_ThreadSafe)?(Timer)?Handle\b"), r"<\1Handle"),
+    (re.compile(r"<[\w.]+ (?=running=)"), "<Loop "),
+    (re.compile(r"<(?:[\w.]+\.)?Server\b"), "<Server"),
+    (re.compile(r"<\w[\w.]*Transport\b"), "<Transport"),
+]
+
+
+def alike(value):
+    """Return value with what may differ between two equal runs blotted out of its strings."""
+    if isinstance(value, str):
+        for pattern, substitute in _ALIKE:
+            value = pattern.sub(substitute, value)
+        return value
+    if isinstance(value, BaseException):
+        return type(value), alike(str(value))
+    if type(value) in (list, tuple):
+        return type(value)(alike(item) for item in value)
+    if type(value) is dict:
+        return {key: alike(item) for key, item in value.items()}
+    return value
+
+
+def outcome_of(function, *args, **kwargs):
+    """Call a function and return ("returned", value) or ("raised", type, message)."""
+    try:
+        return "returned", function(*args, **kwargs)
+    except Exception as exc:
+        return "raised", type(exc), str(exc)
+
+
+async def awaited_outcome(awaitable):
+    """Await something and return ("returned", value) or ("raised", type, message)."""
+    try:
+        return "returned", await awaitable
+    except Exception as exc:
+        return "raised", type(exc), str(exc)
+
+
+def observe(scenario, kind, log):
+    """Run a scenario on a new loop of that kind and return its Outcome."""
+    loop = new_loop(kind)
+    returned = raised = None
+    message = ""
+    try:
+        if inspect.iscoroutinefunction(scenario):
+            returned = run_bounded(loop, scenario(loop))
+        else:
+            returned = scenario(loop)
+    except Exception as exc:
+        raised, message = type(exc), str(exc)
+    finally:
+        close_loop(loop)
+    del loop
+    gc.collect()
+    return Outcome(alike(returned), raised, alike(message), alike(log.take()))
+
+
+def info_of(thing):
+    """The repr of a loop, handle, server or transport without its class name."""
+    return alike(repr(thing)).partition(" ")[2]
+
+
+# -- the leak guard's eyes -----------------------------------------------------------------------------------------
+
+
+class LoopLog(logging.Handler):
+    """Keeps what is logged, WARNING and above, until it is taken."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self._entries = []
+
+    def emit(self, record):
+        exception = record.exc_info[1] if record.exc_info else None
+        self._entries.append((record.levelname, record.getMessage(), exception))
+
+    def take(self):
+        """Return the (level, message, exception) entries since the last call, and forget them."""
+        taken, self._entries = self._entries, []
+        return taken
+
+    def take_messages(self):
+        """Return just the messages since the last call, and forget the entries."""
+        return [message for _level, message, _exception in self.take()]
+
+
+def _open_descriptors():
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the descriptor that listed the others
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return found
+
+
+def _has_children():
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def wakeup_fd():
+    """The descriptor that signals are written to, or -1."""
+    fd = signal.set_wakeup_fd(-1)
+    if fd != -1:
+        signal.set_wakeup_fd(fd)
+    return fd
+
+
+def _signal_handlers():
+    guarded = signal.valid_signals() - {signal.SIGALRM}  # the test runner's, to end tests that hang
+    return {number: signal.getsignal(number) for number in guarded}
+
+
+def process_state():
+    """Everything about this process that a test has to leave as it was."""
+    return {
+        "descriptors": _open_descriptors(),
+        "threads": {thread.ident: thread.name for thread in threading.enumerate()},
+        "native threads": dict.fromkeys(os.listdir("/proc/self/task")),
+        "children": {"unreaped": True} if _has_children() else {},
+        "signal handlers": _signal_handlers(),
+        "wake-up descriptor": {"fd": wakeup_fd()},
+        "hooks": {"asyncgen": tuple(sys.get_asyncgen_hooks()), "origin": sys.get_coroutine_origin_tracking_depth()},
+    }
+
+
+def settled_leaks(before):
+    """Return what is there now and was not in the state before, by name; wait SETTLING_TIME for it to go away."""
+    deadline = time.monotonic() + SETTLING_TIME
+    while True:
+        after = process_state()
+        leaks = {
+            name: extra
+            for name in before
+            if (extra := dict(after[name].items() - before[name].items()))
+        }
+        if not leaks or time.monotonic() > deadline:
+            return leaks
+        time.sleep(0.01)
+
+
+# -- protocols that keep a record ----------------------------------------------------------------------------------
+
+
+class _Record:
+    """A list of calls that can be waited on."""
+
+    def __init__(self):
+        self.transport = None
+        self.calls = []
+        self._changed = asyncio.Event()
+
+    def note(self, *call):
+        self.calls.append(call)
+        self._changed.set()
+
+    def names(self):
+        """The names of the calls so far, in order."""
+        return [call[0] for call in self.calls]
+
+    async def until(self, condition):
+        """Wait until condition() holds, looking again after every call."""
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def until_called(self, name):
+        """Wait until the method called name has been called, and return its argument."""
+        await self.until(lambda: name in self.names())
+        return next(call[-1] for call in self.calls if call[0] == name)
+
+    # what every kind of protocol has
+    def connection_made(self, transport):
+        self.transport = transport
+        self.note("connection_made", transport)
+
+    def connection_lost(self, exc):
+        self.note("connection_lost", exc)
+
+    def pause_writing(self):
+        self.note("pause_writing")
+
+    def resume_writing(self):
+        self.note("resume_writing")
+
+    def eof_received(self):
+        self.note("eof_received")
+
+
+class Recorder(_Record, asyncio.Protocol):
+    """A streaming protocol that records its calls."""
+
+    @property
+    def received(self):
+        return b"".join(call[1] for call in self.calls if call[0] == "data_received")
+
+    def data_received(self, data):
+        self.note("data_received", data)
+
+
+class BufferedRecorder(_Record, asyncio.BufferedProtocol):
+    """A buffered protocol that records its calls; size is that of the buffer it offers."""
+
+    def __init__(self, size=4096):
+        super().__init__()
+        self.buffer = bytearray(size)
+        self.received = b""
+        self.hints = []
+
+    def get_buffer(self, sizehint):
+        self.hints.append(sizehint)
+        return self.buffer
+
+    def buffer_updated(self, nbytes):
+        self.received += self.buffer[:nbytes]
+        self.note("buffer_updated", nbytes)
+
+
+# -- peers ---------------------------------------------------------------------------------------------------------
+
+
+def descriptor_closed(transport):
+    """Whether the transport has closed its socket."""
+    return transport.get_extra_info("socket").fileno() == -1
+
+
+@contextlib.asynccontextmanager
+async def connection(loop, protocol_factory=Recorder, *, receive_buffer=None):
+    """A TCP connection between a transport of the loop and a raw non-blocking socket: (transport, protocol, peer).
+
+    receive_buffer is the size in bytes of the peer's receive buffer. In the end both sides are closed.
+    """
+    with socket.socket() as listener:
+        if receive_buffer is not None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        listener.bind((LOCALHOST, 0))
+        listener.listen()
+        transport, protocol = await loop.create_connection(protocol_factory, *listener.getsockname())
+        peer, _address = listener.accept()
+    with peer:
+        peer.setblocking(False)
+        try:
+            yield transport, protocol, peer
+        finally:
+            if not descriptor_closed(transport):
+                transport.abort()
+            await until(lambda: descriptor_closed(transport))
+
+
+@contextlib.contextmanager
+def socket_pair(type=socket.SOCK_STREAM):
+    """Two connected non-blocking sockets, closed in the end."""
+    left, right = socket.socketpair(type=type)
+    with left, right:
+        left.setblocking(False)
+        right.setblocking(False)
+        yield left, right
+
+
+@contextlib.contextmanager
+def tcp_pair():
+    """Two connected non-blocking TCP sockets, closed in the end."""
+    with socket.create_server((LOCALHOST, 0)) as listener:
+        left = socket.create_connection(listener.getsockname())
+        right, _address = listener.accept()
+    with left, right:
+        left.setblocking(False)
+        right.setblocking(False)
+        yield left, right
+
+
+@contextlib.contextmanager
+def listening_socket():
+    """A non-blocking TCP socket that listens on LOCALHOST, closed in the end."""
+    with socket.create_server((LOCALHOST, 0)) as listener:
+        listener.setblocking(False)
+        yield listener
+
+
+def refusing_port():
+    """A TCP port on LOCALHOST where nothing listens."""
+    with socket.socket() as unused:
+        unused.bind((LOCALHOST, 0))
+        return unused.getsockname()[1]
+
+
+def fill(sock):
+    """Send until the kernel takes no more; return how many bytes it took."""
+    total = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            total += sock.send(b"\0" * 65536)
+    return total
+
+
+def drain(sock):
+    """Receive what has arrived by now."""
+    with contextlib.suppress(BlockingIOError):
+        while sock.recv(1 << 20):
+            pass
+
+
+async def receive_all(loop, sock):
+    """Receive until the end of the stream, and return it all."""
+    received = bytearray()
+    while chunk := await loop.sock_recv(sock, 1 << 20):
+        received += chunk
+    return bytes(received)
+
+
+async def receive_exactly(loop, sock, count):
+    """Receive count bytes; raise EOFError if the stream ends before."""
+    received = bytearray()
+    while len(received) < count:
+        chunk = await loop.sock_recv(sock, count - len(received))
+        if not chunk:
+            raise EOFError(f"{len(received)} of {count} bytes")
+        received += chunk
+    return bytes(received)
+
+
+def reset(sock):
+    """Close a TCP socket so that its peer gets a connection reset."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    sock.close()
+
+
+@functools.cache
+def pattern(size):
+    """Bytes of that size in which every misplaced or repeated piece would show."""
+    return array.array("I", range(size // 4 + 1)).tobytes()[:size]
+
+
+# -- scripts in a process of their own -----------------------------------------------------------------------------
+
+
+class Script:
+    """A Python script in a process of its own, with new_event_loop as its loop factory.
+
+    Text that the script prints is read line by line with ``line()``; ``finish()`` gives the rest and asserts that it
+    ended well and wrote nothing to standard error, where warnings (errors there, too) would show.
+    """
+
+    def __init__(self, kind, source):
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-W", "error", "-c", f"{NEW_EVENT_LOOP[kind]}\n{source}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exc_info):
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
+
+    def line(self):
+        """Return the next line that the script prints, without its end; fail after TIME_LIMIT seconds."""
+        ready, _, _ = select.select([self._process.stdout], [], [], TIME_LIMIT)
+        assert ready, "the script printed nothing"
+        return self._process.stdout.readline().decode().rstrip("\n")
+
+    def wait_until_asleep(self):
+        """Wait until the script's process does nothing, as it does while its loop is idle."""
+        deadline = time.monotonic() + TIME_LIMIT
+        while self._state() != "S":
+            assert time.monotonic() < deadline, "the script is not idle"
+            time.sleep(0.001)
+
+    def _state(self):
+        with open(f"/proc/{self._process.pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0]
+
+    def send_signal(self, number):
+        self._process.send_signal(number)
+
+    def finish(self, *, status=0):
+        """Wait for the end of the script and return the lines it printed; check status and standard error."""
+        output, errors = self._process.communicate(timeout=TIME_LIMIT)
+        assert errors.decode() == ""
+        assert self._process.returncode == status
+        return output.decode().splitlines()
+
+
+def run_script(kind, source):
+    """Run a script to its end and return the lines it printed."""
+    with Script(kind, source) as script:
+        return script.finish()

@@ -1,0 +1,109 @@
+"""getaddrinfo and getnameinfo: socket's own answers, without blocking the loop."""
+
+import asyncio
+import socket
+import threading
+
+import pytest
+from support import LOCALHOST, awaited_outcome, enable_debug
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "options"),
+    [
+        (LOCALHOST, 80, {}),
+        ("localhost", 80, {"type": socket.SOCK_STREAM}),
+        ("::1", 80, {"family": socket.AF_INET6}),
+        (LOCALHOST, "http", {"type": socket.SOCK_STREAM}),
+        (LOCALHOST, None, {"type": socket.SOCK_DGRAM}),
+        (None, 80, {"flags": socket.AI_PASSIVE}),
+        (b"127.0.0.1", b"80", {}),
+        (LOCALHOST, 80, {"proto": socket.IPPROTO_UDP}),
+        ("0x7f.1", 80, {}),
+        ("127.1", 80, {}),
+        ("fe80::1%lo", 80, {}),
+    ],
+    ids=repr,
+)
+def test_addresses_are_those_of_socket(loop, run, host, port, options):
+    assert run(loop.getaddrinfo(host, port, **options)) == socket.getaddrinfo(host, port, **options)
+
+
+@pytest.mark.parametrize(
+    ("host", "port"),
+    [("no.such.host.invalid", 80), (LOCALHOST, "no such service"), ("300.300.300.300", 80), (None, None), (42, 80)],
+    ids=repr,
+)
+def test_names_that_do_not_resolve(same_as_asyncio, host, port):
+    async def scenario(loop):
+        return await awaited_outcome(loop.getaddrinfo(host, port, flags=socket.AI_NUMERICHOST))
+
+    assert same_as_asyncio(scenario).returned[1] in (socket.gaierror, TypeError)
+
+
+def test_names_of_addresses(loop, run):
+    flags = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+    assert run(loop.getnameinfo((LOCALHOST, 80), flags)) == (LOCALHOST, "80")
+    assert run(loop.getnameinfo((LOCALHOST, 80), socket.NI_NUMERICHOST)) == (LOCALHOST, "http")
+
+
+def test_address_that_is_none(same_as_asyncio):
+    async def scenario(loop):
+        return [
+            await awaited_outcome(loop.getnameinfo(address, 0)) for address in [(), ("no number", 80), "text"]
+        ]
+
+    assert {outcome[0] for outcome in same_as_asyncio(scenario).returned} == {"raised"}
+
+
+def test_resolver_that_a_program_replaced_is_used(loop, run, monkeypatch):
+    """Programs replace socket.getaddrinfo, and rely on being asked, in a thread."""
+    answer = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (LOCALHOST, 4711))]
+    questions = []
+
+    def resolve(*args):
+        questions.append((args, threading.get_ident()))
+        return answer
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    assert run(loop.getaddrinfo("example.org", 80)) == answer
+    ((arguments, thread),) = questions
+    assert arguments[:2] == ("example.org", 80)
+    assert thread != threading.get_ident()
+
+
+def test_slow_resolver_does_not_block_the_loop(loop, run, monkeypatch):
+    release = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args: [release.wait()])
+
+    async def scenario():
+        question = loop.create_task(loop.getaddrinfo("example.org", 80))
+        await asyncio.sleep(0.001)  # the loop runs
+        release.set()
+        return await question
+
+    assert run(scenario()) == [True]
+
+
+def test_debug_mode_gives_the_same_answers(loop, run):
+    enable_debug(loop)
+    assert run(loop.getaddrinfo(LOCALHOST, 80)) == socket.getaddrinfo(LOCALHOST, 80)
+
+
+def test_overridden_getaddrinfo_is_asked_by_connections(make_loop):
+    """Test suites and programs put their resolver into a subclass or on the loop."""
+    base = type(make_loop())
+    questions = []
+
+    class Resolving(base):
+        async def getaddrinfo(self, host, port, **options):
+            questions.append((host, port, options))
+            raise socket.gaierror(socket.EAI_NONAME, "made up")
+
+    loop = Resolving()
+    try:
+        with pytest.raises(socket.gaierror, match="made up"):
+            loop.run_until_complete(loop.create_connection(asyncio.Protocol, "example.org", 80))
+    finally:
+        loop.close()
+    assert questions == [("example.org", 80, {"family": 0, "type": socket.SOCK_STREAM, "proto": 0, "flags": 0})]

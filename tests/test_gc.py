@@ -1,0 +1,269 @@
+"""Garbage: whatever hangs off a loop, in containers of any language, is seen and freed by the collector."""
+
+import asyncio
+import contextvars
+import gc
+import socket
+import weakref
+
+import pytest
+from support import (
+    LOCALHOST,
+    Recorder,
+    connection,
+    info_of,
+    new_loop,
+    resource_warnings,
+    run_bounded,
+    run_script,
+    socket_pair,
+)
+
+
+class Owner:
+    """Refers to a loop, and is referred to by what it schedules there: a cycle."""
+
+    def __init__(self, loop, *more):
+        self.loop = loop
+        self.more = more
+
+    def callback(self, *args):
+        pass
+
+
+def schedule_soon(owner, _sock):
+    owner.handle = owner.loop.call_soon(owner.callback, owner)
+
+
+def schedule_later(owner, _sock):
+    owner.handle = owner.loop.call_later(3600, owner.callback, 1, 2, 3, 4, 5, owner)
+
+
+def schedule_cancelled(owner, _sock):
+    owner.handle = owner.loop.call_later(3600, owner.callback, owner)
+    owner.handle.cancel()
+
+
+def schedule_from_threads(owner, _sock):
+    owner.handle = owner.loop.call_soon_threadsafe(owner.callback, owner)
+
+
+def schedule_with_context(owner, _sock):
+    variable = contextvars.ContextVar("variable")
+    context = contextvars.copy_context()
+    context.run(variable.set, owner)
+    owner.handle = owner.loop.call_soon(owner.callback, context=context)
+
+
+def read_and_write(owner, sock):
+    owner.loop.add_reader(sock, owner.callback, owner)
+    owner.loop.add_writer(sock, owner.callback, owner)
+
+
+def handle_exceptions(owner, _sock):
+    owner.loop.set_exception_handler(owner.callback)
+
+
+def make_tasks(owner, _sock):
+    owner.loop.set_task_factory(owner.callback)
+
+
+def wait_for_future(owner, _sock):
+    owner.future = owner.loop.create_future()
+    owner.future.add_done_callback(owner.callback)
+
+
+def set_attribute(owner, _sock):
+    owner.loop.owner = owner
+
+
+CYCLES = [
+    schedule_soon,
+    schedule_later,
+    schedule_cancelled,
+    schedule_from_threads,
+    schedule_with_context,
+    read_and_write,
+    handle_exceptions,
+    make_tasks,
+    wait_for_future,
+    set_attribute,
+]
+
+
+@pytest.mark.parametrize("tie", CYCLES)
+def test_cycle_through_a_closed_loop_is_collected(loop_kind, tie):
+    with socket_pair() as (left, _right):
+        loop = new_loop(loop_kind)
+        owner = Owner(loop)
+        tie(owner, left)
+        loop.close()
+        references = [weakref.ref(owner), weakref.ref(loop)]
+        del owner, loop
+        gc.collect()
+        assert [reference() for reference in references] == [None, None]
+
+
+@pytest.mark.parametrize("tie", CYCLES)
+def test_cycle_through_a_loop_that_nobody_closed_is_collected(loop_kind, tie):
+    with socket_pair() as (left, _right):
+        loop = new_loop(loop_kind)
+        owner = Owner(loop)
+        tie(owner, left)
+        references = [weakref.ref(owner), weakref.ref(loop)]
+        with resource_warnings() as texts:
+            del owner, loop
+        assert any("unclosed event loop" in text for text in texts)
+        assert [reference() for reference in references] == [None, None]
+
+
+def test_loop_that_nobody_closed_warns_and_gives_its_descriptors_back(loop_kind):
+    loop = new_loop(loop_kind)
+    loop.run_until_complete(asyncio.sleep(0))
+    reference = weakref.ref(loop)
+    told = info_of(loop)
+    with resource_warnings() as texts:
+        del loop
+    (text,) = [text for text in texts if "unclosed event loop" in text]
+    assert text.endswith(told)
+    assert reference() is None
+
+
+def test_closed_loop_is_freed_without_a_word(loop_kind):
+    loop = new_loop(loop_kind)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    reference = weakref.ref(loop)
+    with resource_warnings() as texts:
+        del loop
+    assert texts == []
+    assert reference() is None
+
+
+def test_loop_can_be_referenced_weakly(loop):
+    assert weakref.ref(loop)() is loop
+
+
+@pytest.mark.parametrize("register", ["add_reader", "add_writer"])
+def test_removed_or_replaced_watchers_free_their_callbacks(loop, register):
+    remove = loop.remove_reader if register == "add_reader" else loop.remove_writer
+    with socket_pair() as (left, _right):
+        first, second = Owner(loop), Owner(loop)
+        references = [weakref.ref(first), weakref.ref(second)]
+        getattr(loop, register)(left, first.callback, first)
+        getattr(loop, register)(left, second.callback)
+        del first, second
+        gc.collect()
+        assert references[0]() is None
+        assert references[1]() is not None
+        remove(left)
+        gc.collect()
+        assert references[1]() is None
+
+
+def test_protocol_is_freed_after_connection_lost(loop, run):
+    async def scenario():
+        async with connection(loop) as (transport, protocol, _peer):
+            references = [weakref.ref(transport), weakref.ref(protocol)]
+        return references
+
+    references = run(scenario())
+    gc.collect()
+    assert [reference() for reference in references] == [None, None]
+
+
+def test_transport_that_nobody_closed_warns_when_it_is_freed(loop, run):
+    async def abandon():
+        with socket.create_server((LOCALHOST, 0)) as listener:
+            transport, _protocol = await loop.create_connection(asyncio.Protocol, *listener.getsockname())
+            peer, _address = listener.accept()
+        transport.pause_reading()  # else the loop's interest in the socket keeps it alive
+        return weakref.ref(transport), peer
+
+    reference, peer = run(abandon())
+    with peer:
+        with resource_warnings() as texts:
+            gc.collect()
+        assert any("unclosed transport <" in text for text in texts)
+        assert reference() is None
+        assert peer.recv(1) == b""
+
+
+def test_transport_of_a_closed_loop_warns_when_it_is_freed(loop_kind):
+    loop = new_loop(loop_kind)
+    made = []
+
+    async def abandon():
+        with socket.create_server((LOCALHOST, 0)) as listener:
+            made.extend(await loop.create_connection(Recorder, *listener.getsockname()))
+            made.append(listener.accept()[0])
+
+    run_bounded(loop, abandon())
+    loop.close()
+    peer = made.pop()
+    with peer:
+        with resource_warnings() as texts:
+            made.clear()
+            del loop
+        assert any("unclosed transport <" in text for text in texts)
+        assert peer.recv(1) == b""
+
+
+def test_server_that_nobody_closed(loop_kind):
+    """Neither closing the loop nor forgetting the server goes unmentioned, and the descriptors are given back."""
+    loop = new_loop(loop_kind)
+    server = run_bounded(loop, loop.create_server(asyncio.Protocol, LOCALHOST, 0))
+    reference = weakref.ref(server)
+    loop.close()
+    with resource_warnings() as texts:
+        del server, loop
+    assert any("unclosed" in text for text in texts)
+    assert reference() is None
+
+
+def test_collecting_while_everything_is_in_use(loop, forever):
+    """The collector walks the containers in every state, also from inside callbacks."""
+    ran = []
+
+    def collect_and_note(number):
+        gc.collect()
+        ran.append(number)
+
+    with socket_pair() as (left, right):
+        right.send(b"x")
+        loop.add_reader(left, lambda: (gc.collect(), loop.remove_reader(left), ran.append("reader")))
+        for number in range(5):
+            loop.call_soon(collect_and_note, number)
+            loop.call_later(0, collect_and_note, number)
+            loop.call_soon_threadsafe(collect_and_note, number)
+        loop.call_later(0.01, loop.stop)
+        gc.collect()
+        forever()
+    assert sorted(map(str, ran)) == sorted([*"000111222333444", "reader"])
+
+
+def test_what_hangs_off_a_loop_is_visible(loop):
+    owner = Owner(loop)
+    loop.call_later(3600, owner.callback)
+    handles = [thing for thing in gc.get_objects() if isinstance(thing, asyncio.TimerHandle)]
+    assert any(gc.is_tracked(handle) and owner.callback in gc.get_referents(handle) for handle in handles)
+
+
+def test_collection_at_interpreter_exit_does_not_crash(loop_kind):
+    source = """
+import warnings
+warnings.simplefilter("ignore")
+import asyncio, sys
+
+class Owner:
+    def callback(self): pass
+
+sys.owner = Owner()
+sys.owner.loop = new_event_loop()
+sys.owner.loop.call_later(3600, sys.owner.callback)
+sys.owner.loop.call_soon(sys.owner.callback)
+sys.owner.loop.call_soon_threadsafe(sys.owner.callback)
+sys.owner.future = sys.owner.loop.create_future()
+print("done")
+"""
+    assert run_script(loop_kind, source) == ["done"]

@@ -1,0 +1,179 @@
+"""scripts/check_layering.py finds each kind of violation, at its line, in small trees that hold just that one."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "scripts/check_layering.py"
+
+# A tree that keeps the rules. Some of it only looks like a violation.
+SOUND = {
+    "cpp/CMakeLists.txt": "# needs no Python\nadd_library(zloop_engine src/clock.cpp)\n",
+    "cpp/include/zloop/clock.hpp": "#pragma once\n#include <cstdint>\nlong monotonic_ns();  // for PyLong_FromLong\n",
+    "cpp/include/zloop/timer.hpp": '#pragma once\n#include "zloop/clock.hpp"\n/* not\n   "Python.h" */\n',
+    "cpp/src/clock.cpp": '#include "zloop/clock.hpp"\nconst char* name = "PyObject";\nint one = 1\'000\'000;\n',
+    "cpp/tests/clock_test.cpp": '#include <catch2/catch.hpp>\n#include "support/helper.hpp"\n',
+    "cpp/tests/support/helper.hpp": "#pragma once\n",
+    "zloop/engine/__init__.pxd": "# Declarations only.\n",
+    "zloop/engine/clock.pxd": (
+        "from libc.stdint cimport int64_t\n"
+        'cdef extern from "zloop/clock.hpp" namespace "zloop" nogil:\n'
+        "    int64_t monotonic_ns() noexcept\n"
+        "    cdef cppclass Clock:  # a comment: with a colon\n"
+        "        ctypedef void (*Tick)(void* owner) noexcept\n"
+        "        int read(\n            int64_t* now,\n            int flags=*,\n        ) except -1\n"
+    ),
+    "zloop/engine/timer.pxd": 'from zloop.engine.clock cimport Clock\ncdef extern from "zloop/timer.hpp":\n    int x\n',
+    "zloop/binding/gc.hpp": '#pragma once\n#include <Python.h>\n#include "zloop/clock.hpp"\n',
+    "zloop/binding/gc.pxd": (
+        "from cpython.object cimport PyObject\n"
+        'cdef extern from "Python.h":\n    ctypedef int (*visitproc)(PyObject*, void*)\n'
+        'cdef extern from "binding/gc.hpp":\n    void install(visitproc visit)\n'
+    ),
+    "zloop/_base.cpp": '#include "binding/gc.hpp"\n',
+    "zloop/_handles.pyx": "from zloop.words import say\n",
+    "zloop/_loop.pxd": "from zloop._handles cimport (\n    Handle,\n    TimerHandle,\n)\n",
+    "zloop/_loop.pyx": (
+        '"""The loop. An open ( bracket, and a line that is none:\n'
+        "from zloop._transport cimport Transport\n"
+        '"""\n'
+        "from zloop.engine.clock cimport monotonic_ns\n"
+        "from zloop import words\n"
+    ),
+    "zloop/_transport.pyx": "from zloop._loop cimport Loop\nfrom zloop.binding.gc cimport install\n",
+    "zloop/__init__.py": "from zloop.loop import Loop\n",
+    "zloop/words.py": (
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from zloop.loop import Loop\n"
+        "def say():\n    import zloop.loop\n"
+    ),
+    "zloop/loop.py": "from zloop import _loop, words\nfrom zloop._transport import Transport\n",
+}
+
+
+@pytest.fixture(scope="module")
+def checker():
+    spec = importlib.util.spec_from_file_location("check_layering", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def plant(root, files):
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def test_sound_tree_passes(checker, tmp_path):
+    plant(tmp_path, SOUND)
+    assert checker.violations(tmp_path) == []
+
+
+VIOLATIONS = {
+    "engine includes Python": ("cpp/src/clock.cpp", "\n#include <Python.h>\n", 2, "includes Python.h"),
+    "engine includes Python by a path": ("cpp/src/clock.cpp", '#include "python3.11/Python.h"\n', 1, "Python.h"),
+    "engine header names Python's API": ("cpp/include/zloop/clock.hpp", "/*\n*/\nPyObject* x;\n", 3, "PyObject"),
+    "engine calls Python's API": ("cpp/src/clock.cpp", "int x = f(); Py_DECREF(o);\n", 1, "Py_DECREF"),
+    "engine test names Python's private API": ("cpp/tests/clock_test.cpp", "_PyTime_t x;\n", 1, "_PyTime_t"),
+    "engine includes a binding": ("cpp/src/clock.cpp", '#include "binding/gc.hpp"\n', 1, "not the engine's"),
+    "engine includes the package": ("cpp/src/clock.cpp", '#include "../../zloop/binding/gc.hpp"\n', 1, "engine's"),
+    "engine includes its tests": ("cpp/src/clock.cpp", '#include "../tests/support/helper.hpp"\n', 1, "not the engine's"),
+    "engine includes what is not there": ("cpp/src/clock.cpp", "#include <zloop/other.hpp>\n", 1, "not the engine's"),
+    "engine's build looks for Python": ("cpp/CMakeLists.txt", "\nfind_package(Python)\n", 2, "without Python"),
+    "binding includes a generated header": ("zloop/binding/gc.hpp", '#include "_loop.h"\n', 1, "no layer below"),
+    "C++ module includes the engine's source": ("zloop/_base.cpp", '\n#include "src/clock.cpp"\n', 2, "no layer below"),
+    "function in a declaration file": (
+        "zloop/engine/clock.pxd",
+        "\ncdef inline int f(): return 1\n",
+        2,
+        "is no declaration: cdef inline",
+    ),
+    "def in a declaration file": ("zloop/binding/gc.pxd", "def f(): pass\n", 1, "def f"),
+    "class in a declaration file": ("zloop/binding/gc.pxd", "cdef class Loop:\n    cdef int x\n", 1, "cdef class"),
+    "import in a declaration file": ("zloop/engine/clock.pxd", "import sys\n", 1, "import sys"),
+    "body in an extern block": (
+        "zloop/engine/clock.pxd",
+        'cdef extern from "zloop/clock.hpp":\n    int f()\n    inline int g():\n',
+        3,
+        "inline int g",
+    ),
+    "block in an extern block": (
+        "zloop/engine/clock.pxd",
+        'cdef extern from "zloop/clock.hpp":\n    int f():\n        g()\n',
+        2,
+        "int f():",
+    ),
+    "assignment in an extern block": (
+        "zloop/engine/clock.pxd",
+        'cdef extern from "zloop/clock.hpp":\n    int limit = max(1, 2)\n',
+        2,
+        "limit",
+    ),
+    "C++ in a declaration file": ("zloop/engine/clock.pxd", 'cdef extern from *:\n    """\n    int x;\n    """\n', 1, "C++"),
+    "module among the declarations": ("zloop/engine/clock.pyx", "\n", 1, "only declarations"),
+    "second .pxd for a header": ("zloop/engine/timer.pxd", 'cdef extern from "zloop/clock.hpp":\n    int x\n', 1, "clock.hpp"),
+    ".pxd without a header": ("zloop/engine/poller.pxd", "\n", 1, "zloop/poller.hpp"),
+    "engine's .pxd cimports a module": ("zloop/engine/clock.pxd", "from zloop._loop cimport Loop\n", 1, "zloop._loop"),
+    "engine's .pxd cimports a binding": ("zloop/engine/clock.pxd", "from zloop.binding cimport gc\n", 1, "binding.gc"),
+    "engine's .pxd cimports it relatively": ("zloop/engine/clock.pxd", "from ..binding.gc cimport x\n", 1, "binding.gc"),
+    "engine's .pxd cimports cpython": ("zloop/engine/clock.pxd", "from cpython.ref cimport PyObject\n", 1, "cpython"),
+    "binding's .pxd cimports a module": ("zloop/binding/gc.pxd", "\ncimport zloop._loop\n", 2, "zloop._loop"),
+    "_loop cimports a transport": ("zloop/_loop.pyx", "from zloop._transport cimport Transport\n", 1, "_transport"),
+    "_loop's .pxd cimports a transport": (
+        "zloop/_loop.pxd",
+        "from zloop._handles cimport (\n  Handle\n)\nfrom zloop cimport _transport\n",
+        4,
+        "_transport",
+    ),
+    "_loop imports a transport at run time": ("zloop/_loop.pyx", "\n    import zloop._transport\n", 2, "_transport"),
+    "_handles cimports the loop": ("zloop/_handles.pyx", "from ._loop cimport Loop\n", 1, "_loop"),
+    ".pyx takes an engine header itself": (
+        "zloop/_transport.pyx",
+        'cdef extern from "zloop/clock.hpp":\n    int x\n',
+        1,
+        "clock.hpp",
+    ),
+    ".pyx has C++ in it": ("zloop/_transport.pyx", '\ncdef extern from *:\n    """int x;"""\n', 2, "*"),
+    ".pyx imports the Python loop": (
+        "zloop/_transport.pyx",
+        "\nfrom zloop.loop import Loop\n",
+        2,
+        "imports zloop.loop, which imports zloop._",
+    ),
+    ".pyx imports the package itself": ("zloop/_transport.pyx", "from zloop import Loop\n", 1, "imports zloop, which"),
+    "Python goes past the modules": ("zloop/loop.py", "import zloop.engine.clock\n", 1, "past the Cython modules"),
+}
+
+
+@pytest.mark.parametrize(("name", "text", "line", "reason"), VIOLATIONS.values(), ids=VIOLATIONS.keys())
+def test_violation_is_found(checker, tmp_path, name, text, line, reason):
+    plant(tmp_path, SOUND | {name: text})
+    found = checker.violations(tmp_path)
+    assert [(str(violation.path), violation.line) for violation in found] == [(name, line)]
+    assert reason in found[0].reason
+
+
+def test_violation_shows_where_a_python_module_is_used(checker, tmp_path):
+    """Importing a native module is any Python module's right, unless a native one uses it."""
+    plant(tmp_path, SOUND | {"zloop/words.py": "try:\n    from zloop import _transport\nexcept ImportError:\n    pass\n"})
+    reason = "imports zloop.words, which imports zloop._transport: that is a layer above"
+    assert [(str(path), line, why) for path, line, why in checker.violations(tmp_path)] == [
+        ("zloop/_handles.pyx", 1, reason),
+        ("zloop/_loop.pyx", 5, reason),
+    ]
+
+
+def test_command_line(checker, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), str(tmp_path)])
+    assert checker.main() == 2  # nothing there: not a pass
+    assert capsys.readouterr().err == f"{tmp_path}: there is no cpp/include/zloop/*.hpp\n"
+    plant(tmp_path, SOUND)
+    assert checker.main() == 0
+    assert capsys.readouterr().out == ""
+    plant(tmp_path, {"zloop/loop.py": "\nimport zloop.engine\n"})
+    assert checker.main() == 1
+    assert capsys.readouterr().out == "zloop/loop.py:2: imports zloop.engine, past the Cython modules\n"
