@@ -6,7 +6,7 @@ containers are taken before the push and dropped after the pop; the garbage coll
 """
 import asyncio
 import sys
-from asyncio import coroutines, events
+from asyncio import coroutines, events, futures, tasks
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject, PyTypeObject
@@ -29,8 +29,6 @@ from zloop.tasks import task_from_factory
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident()
 
-cdef object new_future = asyncio.Future
-cdef object new_task = asyncio.Task
 # CPython 3.14 lets other threads cancel a thread-safe handle, and has a class for it.
 cdef bint has_thread_safe_handles = hasattr(events, "_ThreadSafeHandle")
 
@@ -255,14 +253,14 @@ cdef class Loop:
 
     def create_future(self):
         """A new asyncio.Future of this loop."""
-        return new_future(loop=self)
+        return futures.Future(loop=self)
 
     def create_task(self, coro, **kwargs):
         """Wrap a coroutine in a task and schedule it; keywords as the running Python's asyncio.Task has them."""
         self.check_closed()
         if self.task_factory is not None:
             return task_from_factory(self, self.task_factory, coro, kwargs)
-        return new_task(coro, loop=self, **kwargs)
+        return tasks.Task(coro, loop=self, **kwargs)
 
     def set_task_factory(self, factory):
         """Make tasks by factory(loop, coro, **kwargs); None: by asyncio.Task. TypeError for what cannot be called."""

@@ -23,7 +23,7 @@ cdef class SocketTransport(TransportBase):
     cdef bint closing            # close() or abort() was called, or an error was met
     cdef int conn_lost           # connection_lost() is scheduled; counts writes after that, too
     cdef bint eof_written        # write_eof() was called
-    cdef bint reading_paused
+    cdef readonly bint _paused    # pause_reading() was called last
     cdef bint protocol_paused    # pause_writing() was called last
     cdef size_t high_water       # bytes
     cdef size_t low_water        # bytes

@@ -103,13 +103,13 @@ cdef class SocketTransport(TransportBase):
 
     def is_reading(self):
         """True when data is passed to the protocol as it comes."""
-        return not self.closing and not self.reading_paused
+        return not self.closing and not self._paused
 
     def pause_reading(self):
         """Pass no data to the protocol until resume_reading(). Does nothing when closing or paused."""
-        if self.closing or self.reading_paused:
+        if self.closing or self._paused:
             return
-        self.reading_paused = True
+        self._paused = True
         self.stream.stop_reading()
         self.anchor()
         if self.loop.debug:
@@ -117,9 +117,9 @@ cdef class SocketTransport(TransportBase):
 
     def resume_reading(self):
         """Pass data to the protocol again. Does nothing when closing or not paused."""
-        if self.closing or not self.reading_paused:
+        if self.closing or not self._paused:
             return
-        self.reading_paused = False
+        self._paused = False
         check(self.stream.start_reading())
         self.anchor()
         if self.loop.debug:

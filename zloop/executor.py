@@ -13,7 +13,6 @@ from typing import Any, TypeVar, TypeVarTuple
 from zloop.mixin import MixinBase
 from zloop.waiters import set_exception_unless_cancelled, set_result_unless_cancelled
 
-
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 

@@ -1,6 +1,7 @@
 """The event loop: the native half (zloop._loop) and, as mixins, what runs per connection, per server or per loop."""
 
 import asyncio
+import time
 
 from zloop import _loop
 from zloop.connect import ConnectMixin
@@ -33,6 +34,8 @@ class Loop(
 
     It belongs to the thread that runs it; of its methods only call_soon_threadsafe() may be called from others.
     """
+
+    _clock_resolution = time.get_clock_info("monotonic").resolution  # seconds; asyncio's loops tell it by this name
 
 
 def new_event_loop() -> Loop:

@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import socket
+import sys
 from asyncio import constants
 from asyncio.exceptions import SendfileNotAvailableError
 from typing import Any
@@ -63,7 +64,8 @@ class SendfileMixin(MixinBase):
                 await asyncio.sleep(0)  # a fast reader must not keep the loop here
             return sent
         finally:
-            os.lseek(fd, offset + sent, os.SEEK_SET)
+            if sent > 0 or sys.version_info >= (3, 14):  # before it, nothing sent left the position alone
+                os.lseek(fd, offset + sent, os.SEEK_SET)
 
     @staticmethod
     def _sendfile_error(exc: OSError, sent: int) -> Exception:

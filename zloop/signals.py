@@ -36,6 +36,7 @@ class SignalMixin(MixinBase):
         super().__init__()
         self._signal_handlers: dict[int, Any] = {}  # number -> Handle
         self._signal_pipe: tuple[int, int] | None = None  # (read end, write end), ours; made when first needed
+        self._signal_pipe_process = 0  # the pid of the process that made it
         self._previous_wakeup_fd: int | None = None  # None: the wake-up descriptor is not ours
 
     def add_signal_handler(self, sig: int, callback: Callable[[*Ts], object], *args: *Ts) -> None:
@@ -98,8 +99,11 @@ class SignalMixin(MixinBase):
     # ---- the wake-up descriptor
 
     def _take_wakeup_fd(self) -> None:
+        if self._signal_pipe is not None and self._signal_pipe_process != os.getpid():
+            self._close_signal_pipe()  # inherited in a fork: what is written to it is the parent's
         if self._signal_pipe is None:
             self._signal_pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            self._signal_pipe_process = os.getpid()
             self._add_reader(self._signal_pipe[0], self._read_signals)
         previous = signal.set_wakeup_fd(self._signal_pipe[1], warn_on_full_buffer=False)
         if previous != self._signal_pipe[1]:
@@ -149,10 +153,14 @@ class SignalMixin(MixinBase):
                 self.remove_signal_handler(sig)
         self._give_wakeup_fd_back()
         if self._signal_pipe is not None:
-            self._remove_reader(self._signal_pipe[0])
-            for fd in self._signal_pipe:
-                os.close(fd)
-            self._signal_pipe = None
+            self._close_signal_pipe()
+
+    def _close_signal_pipe(self) -> None:
+        assert self._signal_pipe is not None
+        self._remove_reader(self._signal_pipe[0])
+        for fd in self._signal_pipe:
+            os.close(fd)
+        self._signal_pipe = None
 
 
 def check_signal(sig: object) -> None:

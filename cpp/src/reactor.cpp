@@ -68,10 +68,34 @@ int Reactor::open() noexcept {
   assert(!is_open());
   poller_ = make_poller();
   if (poller_ == nullptr) return -ENOMEM;
+  const int status = open_kernel_objects();
+  if (status < 0) close();
+  return status;
+}
+
+int Reactor::open_kernel_objects() noexcept {
+  fork_generation_ = sys::fork_generation();
   int status = poller_->open();
   if (status == 0) status = wakeup_.open();
   if (status == 0) status = poller_->add_edge_triggered(wakeup_.fd(), wakeup_token);
-  if (status < 0) close();
+  return status;
+}
+
+// After a fork the poller and the wake-up are still the parent's as well, and whatever the child told them, the parent
+// would feel. The child's first use makes new ones, with the same watchers.
+int Reactor::own_kernel_objects() noexcept {
+  if (fork_generation_ == sys::fork_generation()) return 0;
+  poller_->close();
+  wakeup_.close();
+  events_count_ = 0;
+  const int status = open_kernel_objects();
+  for (std::size_t fd = 0; fd < slots_.size(); ++fd) {
+    Watcher* watcher = slots_[fd].watcher;
+    if (watcher == nullptr || watcher->interest_ == interest_none) continue;
+    const int number = static_cast<int>(fd);
+    // A descriptor that the child has closed is watched no more.
+    if (poller_->add(number, watcher->interest_, token_of(number)) < 0) watcher->interest_ = interest_none;
+  }
   return status;
 }
 
@@ -118,7 +142,8 @@ int Reactor::set_interest(Watcher& watcher, unsigned interest) noexcept {
   if (!watcher.attached()) return -EBADF;
   if (interest == watcher.interest_) return 0;
   const int fd = watcher.fd_;
-  int status = 0;
+  int status = own_kernel_objects();
+  if (status < 0) return status;
   if (interest == interest_none) {
     poller_->remove(fd);  // may fail: its owner closed it under us, and the kernel forgot it by itself
   } else if (watcher.interest_ == interest_none) {
@@ -153,6 +178,7 @@ const Watcher* Reactor::watcher_of(std::uint64_t token) const noexcept {
 
 int Reactor::wait(std::int64_t timeout_ns) noexcept {
   assert(is_open());
+  if (const int status = own_kernel_objects(); status < 0) return status;
   if (timeout_ns != 0 && (!deferred_.empty() || !wakeup_.try_sleep())) timeout_ns = 0;
   const int count = poller_->wait(events_.data(), events_capacity, timeout_ns);
   wakeup_.awake();

@@ -3,6 +3,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -532,6 +533,60 @@ TEST_CASE("threads that leave work while the loop goes to sleep: all of it is fo
   for (Producer& producer : producers) wakes += producer.wakes();
   CHECK(wakes >= 4 * Producer::wakes_wanted);
   CHECK(wakes <= waits);
+}
+
+namespace {
+
+// Runs `child` in a forked process; true if it returned true there.
+template <typename Child>
+bool holds_in_a_fork(Child child) {
+  const pid_t pid = fork();
+  if (pid == 0) _exit(child() ? 0 : 1);
+  int status = -1;
+  REQUIRE(waitpid(pid, &status, 0) == pid);
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+}  // namespace
+
+TEST_CASE("what a forked child does with its reactor does not reach the parent's") {
+  Reactor reactor;
+  REQUIRE(reactor.open() == 0);
+  const Pair pair = make_pair();
+  Probe probe;
+  probe.watch(reactor, pair.ours.get(), interest_read);
+
+  CHECK(holds_in_a_fork([&] {
+    reactor.detach(probe.watcher);
+    reactor.close();
+    return !reactor.is_open();
+  }));
+
+  put(pair.theirs.get(), "x");
+  REQUIRE(reactor.wait(patience_ns) == 1);
+  reactor.dispatch();
+  CHECK(probe.told == std::vector<unsigned>{interest_read});
+}
+
+TEST_CASE("a forked child goes on with the watchers it inherited, and with a wake-up of its own") {
+  Reactor reactor;
+  REQUIRE(reactor.open() == 0);
+  const Pair pair = make_pair();
+  Probe probe;
+  probe.watch(reactor, pair.ours.get(), interest_read);
+
+  CHECK(holds_in_a_fork([&] {
+    if (reactor.wait(0) != 0) return false;
+    std::jthread waker([&] { reactor.notify(); });
+    if (reactor.wait(patience_ns) < 0) return false;
+    put(pair.theirs.get(), "x");
+    while (probe.told.empty()) {
+      if (reactor.wait(patience_ns) <= 0) return false;
+      reactor.dispatch();
+    }
+    return probe.told.front() == interest_read;
+  }));
+  CHECK(probe.told.empty());
 }
 
 TEST_CASE("the read buffer is made once, and not without memory") {

@@ -94,7 +94,7 @@ TEST_CASE("a ring that cannot grow stays as it was") {
   const auto capacity = static_cast<int>(ring.capacity());
   for (int i = 1; i < capacity; ++i) ring.push_back(i);
   REQUIRE_THROWS_AS(with_allocations(0, [&] { ring.push_back(capacity); }), std::bad_alloc);
-  REQUIRE(static_cast<int>(ring.size()) == capacity);
+  REQUIRE(ring.size() == ring.capacity());
   ring.push_back(capacity);
   for (int i = 0; i <= capacity; ++i) CHECK(ring.pop_front() == i);
 }

@@ -2,6 +2,8 @@
 //
 // Owns the poller, the wake-up, and the read buffer all streams of the loop share. Owns no watcher: the slot of an
 // attached one points to it until detach(). Loop thread only, but for notify().
+//
+// In the child of a fork the reactor goes on with a poller and a wake-up of its own; the parent's never feel it.
 #pragma once
 
 #include <array>
@@ -114,6 +116,8 @@ class Reactor {
     std::uint32_t generation = 0;  // part of the token: tells a re-used number's events from its forerunner's
   };
 
+  int open_kernel_objects() noexcept;
+  int own_kernel_objects() noexcept;
   [[nodiscard]] std::uint64_t token_of(int fd) const noexcept;
   [[nodiscard]] const Watcher* watcher_of(std::uint64_t token) const noexcept;
 
@@ -124,6 +128,7 @@ class Reactor {
   std::unique_ptr<char[]> read_buffer_;
   std::array<PollEvent, events_capacity> events_{};
   int events_count_ = 0;
+  unsigned fork_generation_ = 0;  // of the process that made the poller and the wake-up
 };
 
 }  // namespace zloop

@@ -26,6 +26,10 @@ int shutdown_write(int fd) noexcept;
 // 0 if the number stands for an open file, else -EBADF.
 int check_open(int fd) noexcept;
 
+// Goes up by one in the child of every fork(2), so that an object can tell that it was inherited. Not for vfork(2) and
+// its like, whose child runs nothing of ours.
+unsigned fork_generation() noexcept;
+
 // Never repeated on EINTR: Linux has released the number by then (close(2)), and a second close could hit a stranger.
 int close(int fd) noexcept;
 

@@ -1,7 +1,9 @@
 // The engine's system calls on Linux.
 #include <fcntl.h>
+#include <pthread.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 
 #include "zloop/sys.hpp"
@@ -19,6 +21,13 @@ auto retrying(Call call) noexcept -> decltype(call()) {
     if (errno != EINTR) return static_cast<decltype(call())>(-errno);
   }
 }
+
+std::atomic<unsigned> generation{0};
+
+void on_fork_in_child() noexcept { generation.fetch_add(1, std::memory_order_relaxed); }
+
+// Fails only without memory for one entry, when the library is loaded; forks go unnoticed then.
+[[maybe_unused]] const int fork_handler_status = pthread_atfork(nullptr, nullptr, &on_fork_in_child);
 
 }  // namespace
 
@@ -47,6 +56,8 @@ int accept(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept 
 int shutdown_write(int fd) noexcept { return ::shutdown(fd, SHUT_WR) == 0 ? 0 : -errno; }
 
 int check_open(int fd) noexcept { return ::fcntl(fd, F_GETFD) >= 0 ? 0 : -errno; }
+
+unsigned fork_generation() noexcept { return generation.load(std::memory_order_relaxed); }
 
 int close(int fd) noexcept { return ::close(fd) == 0 ? 0 : -errno; }
 
