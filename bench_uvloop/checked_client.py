@@ -2,8 +2,8 @@
 
     python checked_client.py path/to/echoclient.py [the client's own arguments]
 
-The client hands its workers to a ProcessPoolExecutor and never asks for their results: one that cannot connect, or that is
-hung up on, ends early and makes the printed rate a fiction.  Here the pool asks for them when the client leaves it.
+The client hands its workers to a ProcessPoolExecutor and never asks for their results: one that cannot connect, or that
+is hung up on, ends early and makes the printed rate a fiction.  Here the pool asks for them when the client leaves it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An echo server on asyncio, uvloop or zloop: the server's side of uvloop's echo benchmark.
 
-It takes the command line of uvloop's examples/bench/echoserver.py (TLS aside), and --zloop beside --uvloop; without either
-it runs on asyncio.  What a connection does is the same there and here, so that numbers compare:
+It takes the command line of uvloop's examples/bench/echoserver.py (TLS aside), and --zloop beside --uvloop; without
+either it runs on asyncio.  What a connection does is the same there and here, so that numbers compare:
 
     (default)            loop.sock_recv of up to 1,000,000 bytes, then loop.sock_sendall
     --streams            StreamReader.read of up to 1,000,000 bytes, then StreamWriter.write
@@ -183,8 +183,13 @@ def parse_arguments() -> argparse.Namespace:
     modes.add_argument("--streams", action="store_true", help="use asyncio's streams instead of loop.sock_*")
     modes.add_argument("--proto", action="store_true", help="use a transport and a protocol instead of loop.sock_*")
     parser.add_argument("--buffered", action="store_true", help="with --proto: a BufferedProtocol")
-    parser.add_argument("--addr", type=parse_address, default="127.0.0.1:25000", metavar="HOST:PORT|file:PATH",
-                        help="where to listen (default: %(default)s); port 0 takes any free one")
+    parser.add_argument(
+        "--addr",
+        type=parse_address,
+        default="127.0.0.1:25000",
+        metavar="HOST:PORT|file:PATH",
+        help="where to listen (default: %(default)s); port 0 takes any free one",
+    )
     parser.add_argument("--print", action="store_true", help="report connections as they come and go")
     parser.set_defaults(loop="asyncio")
     arguments = parser.parse_args()
@@ -199,7 +204,10 @@ def main() -> None:
         log.addHandler(logging.StreamHandler(sys.stdout))
         log.setLevel(logging.INFO)
     new_event_loop = importlib.import_module(arguments.loop).new_event_loop
-    with asyncio.Runner(loop_factory=new_event_loop, debug=False) as runner, contextlib.suppress(asyncio.CancelledError):
+    with (
+        asyncio.Runner(loop_factory=new_event_loop, debug=False) as runner,
+        contextlib.suppress(asyncio.CancelledError),
+    ):
         runner.run(serve(arguments))
     if isinstance(arguments.addr, str):
         pathlib.Path(arguments.addr).unlink(missing_ok=True)

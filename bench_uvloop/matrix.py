@@ -1,14 +1,14 @@
 """Measures requests/s over message size x server mode x event loop, and prints them as a Markdown table.
 
-run_matrix.sh prepares what this needs and calls it.  Each measurement has a server process of its own (echoserver.py) and one
-run of uvloop's client against it.  The loops of a row take turns, round by round, so that a machine that slows down or speeds
-up meanwhile does so for all of them; the best round of each counts.
+run_matrix.sh prepares what this needs and calls it.  Each measurement has a server process of its own (echoserver.py)
+and one run of uvloop's client against it.  The loops of a row take turns, round by round, so that a machine that slows
+down or speeds up meanwhile does so for all of them; the best round of each counts.
 
-A second table gives the processor time that the server spent on a request.  With few cores the client is often the slower
-side: then every fast loop shows the client's requests/s, and only the time spent tells them apart.
+A second table gives the processor time that the server spent on a request.  With few cores the client is often the
+slower side: then every fast loop shows the client's requests/s, and only the time spent tells them apart.
 
-Tables go to standard output, progress to standard error.  A cell with a failure in any round has no number: the tables say so,
-the reasons follow, and the exit status is 1.
+Tables go to standard output, progress to standard error.  A cell with a failure in any round has no number: the tables
+say so, the reasons follow, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -81,8 +81,9 @@ def choose_pinning(wanted: bool) -> Pinning:
     if not wanted or taskset is None or len(cores) < 2:
         return Pinning([], [], "server and client share all cores")
     others = ",".join(map(str, cores[1:]))
-    return Pinning([taskset, "-c", str(cores[0])], [taskset, "-c", others],
-                   f"server on core {cores[0]}, client on {others}")
+    return Pinning(
+        [taskset, "-c", str(cores[0])], [taskset, "-c", others], f"server on core {cores[0]}, client on {others}"
+    )
 
 
 # One measurement
@@ -125,10 +126,18 @@ def echo_server(cell: Cell, unix: bool, pinning: Pinning) -> Iterator[tuple[subp
     """
     with tempfile.TemporaryDirectory(prefix="zloop-bench-") as scratch, tempfile.TemporaryFile("w+") as errors:
         address = f"file:{scratch}/echo.sock" if unix else "127.0.0.1:0"
-        command = [*pinning.server, sys.executable, str(HERE / "echoserver.py"), "--addr", address,
-                   *LOOPS[cell.loop], *MODES[cell.mode]]
-        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True,
-                                  start_new_session=True)
+        command = [
+            *pinning.server,
+            sys.executable,
+            str(HERE / "echoserver.py"),
+            "--addr",
+            address,
+            *LOOPS[cell.loop],
+            *MODES[cell.mode],
+        ]
+        server = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+        )
         complaint = None
         try:
             yield server, read_address(server)
@@ -201,10 +210,28 @@ def check_echo(address: str, size: int) -> None:
 
 def run_client(size: int, messages: int, address: str, options: argparse.Namespace, pinning: Pinning) -> float:
     """One run of uvloop's client; the requests/s that it prints."""
-    command = [*pinning.client, sys.executable, str(HERE / "checked_client.py"), str(options.client), "--addr", address,
-               "--msize", str(size), "--num", str(messages), "--workers", str(options.workers)]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          start_new_session=True) as client:
+    command = [
+        *pinning.client,
+        sys.executable,
+        str(HERE / "checked_client.py"),
+        str(options.client),
+        "--addr",
+        address,
+        "--msize",
+        str(size),
+        "--num",
+        str(messages),
+        "--workers",
+        str(options.workers),
+    ]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as client:
         try:
             output, errors = client.communicate(timeout=options.timeout)
         except subprocess.TimeoutExpired:
@@ -247,17 +274,31 @@ class Results:
 def run_matrix(options: argparse.Namespace, pinning: Pinning, console: Console) -> Results:
     results = Results()
     rows = [(size, mode) for size in options.sizes for mode in options.modes]
-    turns = [(Cell(size, mode, loop), number)
-             for size, mode in rows for number in range(1, options.repeat + 1) for loop in options.loops]
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    # No automatic refresh: drawing would take time from what is being measured.  Without a terminal the lines are enough.
-    with Progress(*columns, console=console, auto_refresh=False, transient=True, disable=not console.is_terminal) as bar:
+    turns = [
+        (Cell(size, mode, loop), number)
+        for size, mode in rows
+        for number in range(1, options.repeat + 1)
+        for loop in options.loops
+    ]
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    # No automatic refresh: drawing would take time from what is being measured.  Without a terminal, lines are enough.
+    with Progress(
+        *columns, console=console, auto_refresh=False, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("measuring", total=len(turns))
         for turn, (cell, number) in enumerate(turns, 1):
             name = f"{format_size(cell.size):>8} {cell.mode:<8} {cell.loop:<7} round {number}"
             bar.update(task, description=name, refresh=True)
             outcome = take_turn(cell, results, options, pinning)
-            console.print(f"[{turn:>{len(str(len(turns)))}}/{len(turns)}] {name}  {outcome}", markup=False, highlight=False)
+            console.print(
+                f"[{turn:>{len(str(len(turns)))}}/{len(turns)}] {name}  {outcome}", markup=False, highlight=False
+            )
             bar.advance(task)
     return results
 
@@ -310,27 +351,56 @@ def format_ratio(above: float | None, below: float | None) -> str:
 def describe_run(options: argparse.Namespace, pinning: Pinning) -> str:
     """What the numbers depend on, in one line."""
     versions = [f"{loop} {importlib.metadata.version(loop)}" for loop in options.loops if loop != "asyncio"]
-    return ", ".join([
-        f"CPython {platform.python_version()}", *versions, f"{platform.system()} {platform.release()}",
-        f"{len(os.sched_getaffinity(0))} cores ({pinning.description})", "unix socket" if options.unix else "TCP on loopback",
-        f"{options.workers} workers", f"best of {options.repeat}",
-    ])
+    return ", ".join(
+        [
+            f"CPython {platform.python_version()}",
+            *versions,
+            f"{platform.system()} {platform.release()}",
+            f"{len(os.sched_getaffinity(0))} cores ({pinning.description})",
+            "unix socket" if options.unix else "TCP on loopback",
+            f"{options.workers} workers",
+            f"best of {options.repeat}",
+        ]
+    )
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="run_matrix.sh", allow_abbrev=False, description=__doc__.partition("\n")[0])
     parser.add_argument("--client", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
-    parser.add_argument("--sizes", type=positive_list, default="1024,10240,102400", metavar="BYTES,...",
-                        help="message sizes (default: %(default)s)")
-    parser.add_argument("--modes", type=lambda text: choices(text, MODES), default=",".join(MODES), metavar="MODE,...",
-                        help="ways to serve (default: %(default)s)")
-    parser.add_argument("--loops", type=lambda text: choices(text, LOOPS), default=",".join(LOOPS), metavar="LOOP,...",
-                        help="event loops (default: %(default)s)")
-    parser.add_argument("--num", type=positive, metavar="N",
-                        help=f"messages per worker and run (default: {MOST_MESSAGES}, or fewer that come to 1 GB)")
-    parser.add_argument("--repeat", type=positive, default=3, metavar="N", help="rounds, of which the best counts (default: 3)")
+    parser.add_argument(
+        "--sizes",
+        type=positive_list,
+        default="1024,10240,102400",
+        metavar="BYTES,...",
+        help="message sizes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--modes",
+        type=lambda text: choices(text, MODES),
+        default=",".join(MODES),
+        metavar="MODE,...",
+        help="ways to serve (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--loops",
+        type=lambda text: choices(text, LOOPS),
+        default=",".join(LOOPS),
+        metavar="LOOP,...",
+        help="event loops (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--num",
+        type=positive,
+        metavar="N",
+        help=f"messages per worker and run (default: {MOST_MESSAGES}, or fewer that come to 1 GB)",
+    )
+    parser.add_argument(
+        "--repeat", type=positive, default=3, metavar="N", help="rounds, of which the best counts (default: 3)"
+    )
     parser.add_argument("--workers", type=positive, default=3, metavar="N", help="client processes (default: 3)")
-    parser.add_argument("--timeout", type=float, default=180.0, metavar="SECONDS", help="limit of one run (default: 180)")
+    parser.add_argument(
+        "--timeout", type=float, default=180.0, metavar="SECONDS", help="limit of one run (default: 180)"
+    )
     parser.add_argument("--unix", action="store_true", help="serve on a unix socket instead of TCP")
     parser.add_argument("--no-pin", dest="pin", action="store_false", help="leave the choice of cores to the system")
     return parser.parse_args()

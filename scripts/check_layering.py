@@ -167,9 +167,8 @@ def check_engine_source(path: Path, root: Path) -> Iterator[Violation]:
         header, line = match["header"], line_of(includes, match.start())
         if PYTHON_HEADER.search(header):
             yield Violation(path, line, f"includes {header}: the engine knows no Python")
-        elif match["quote"] == '"' or header.startswith("zloop/"):
-            if not is_of_engine(header, path, root / "cpp"):
-                yield Violation(path, line, f"includes {header}, which is not the engine's")
+        elif (match["quote"] == '"' or header.startswith("zloop/")) and not is_of_engine(header, path, root / "cpp"):
+            yield Violation(path, line, f"includes {header}, which is not the engine's")
     code = without_comments_and_strings(text, CXX_NOISE)
     for match in PYTHON_API.finditer(code):
         yield Violation(path, line_of(code, match.start()), f"names {match[0]}: the engine knows no Python")
@@ -246,7 +245,9 @@ def check_modules(root: Path) -> Iterator[Violation]:
     for path in sorted([*root.glob("zloop/*.pyx"), *root.glob("zloop/*.pxd")]):
         for line in logical_lines(path.read_text()):
             if (extern := EXTERN.match(line.code)) and re.search(r"\.hpp|\*", extern["header"]):
-                yield Violation(path, line.number, f"declares {extern['header']} itself: that is for a .pxd of its name")
+                yield Violation(
+                    path, line.number, f"declares {extern['header']} itself: that is for a .pxd of its name"
+                )
         for found in cython_imports(path, root):
             yield from check_module_import(path, found, root)
 

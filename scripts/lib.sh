@@ -16,6 +16,8 @@
 #   make_venv NAME PYTHON [REQUIREMENT...]
 #                               print the interpreter of the virtual environment build/venv/NAME, made with PYTHON and holding
 #                               the requirements; kept as it is while PYTHON and the requirement lines stay the same
+#   dependency_group PYTHON NAME
+#                               print the requirements of pyproject.toml's dependency group NAME, one a line
 #   install_zloop PYTHON [ARGS...]
 #                               build zloop and install it into PYTHON's virtual environment, unless this source is in it
 #                               already; ARGS (as --editable) go to pip before the path
@@ -149,6 +151,16 @@ make_venv() {
     printf '%s\n' "$wanted" >"$venv/made-from"
   fi
   printf '%s\n' "$venv/bin/python"
+}
+
+dependency_group() {
+  "$1" - "$root/pyproject.toml" "$2" <<'PYTHON'
+import sys
+import tomllib
+
+with open(sys.argv[1], "rb") as file:
+    print(*tomllib.load(file)["dependency-groups"][sys.argv[2]], sep="\n")
+PYTHON
 }
 
 # A hash over the names and contents of everything that zloop is built from.
