@@ -12,7 +12,10 @@ import gc
 import logging
 
 import pytest
-from support import (
+
+pytest.register_assert_rewrite("support")
+
+from support import (  # noqa: E402  (once its assertions can explain themselves)
     TIME_LIMIT,
     LoopLog,
     close_loop,

@@ -111,13 +111,15 @@ _ALIKE = [
     (re.compile(r"0x[0-9a-fA-F]+"), "0x…"),
     (re.compile(r"\bTask-\d+\b"), "Task-N"),
     (re.compile(r"\bfd=\d+"), "fd=N"),
+    (re.compile(r"\bdescriptor \d+\b"), "descriptor N"),
+    (re.compile(r"\b\w+\.(\w+\(\)) got an unexpected keyword"), r"\1 got an unexpected keyword"),
     (re.compile(r"\bwhen=[\d.]+"), "when=T"),
     (re.compile(r"\b\d{4,5}\b"), "PORT"),
     (re.compile(r"took \d+\.\d+ seconds"), "took T seconds"),
     (re.compile(r"<(?:[\w.]+\.)?(?:_ThreadSafe)?(Timer)?Handle\b"), r"<\1Handle"),
     (re.compile(r"<[\w.]+ (?=running=)"), "<Loop "),
     (re.compile(r"<(?:[\w.]+\.)?Server\b"), "<Server"),
-    (re.compile(r"<\w[\w.]*Transport\b"), "<Transport"),
+    (re.compile(r"\b\w*Transport\b"), "Transport"),
 ]
 
 

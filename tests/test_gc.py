@@ -180,10 +180,9 @@ def test_transport_that_nobody_closed_warns_when_it_is_freed(loop, run):
         transport.pause_reading()  # else the loop's interest in the socket keeps it alive
         return weakref.ref(transport), peer
 
-    reference, peer = run(abandon())
+    with resource_warnings() as texts:
+        reference, peer = run(abandon())
     with peer:
-        with resource_warnings() as texts:
-            gc.collect()
         assert any("unclosed transport <" in text for text in texts)
         assert reference() is None
         assert peer.recv(1) == b""

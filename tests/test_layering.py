@@ -81,7 +81,12 @@ VIOLATIONS = {
     "engine test names Python's private API": ("cpp/tests/clock_test.cpp", "_PyTime_t x;\n", 1, "_PyTime_t"),
     "engine includes a binding": ("cpp/src/clock.cpp", '#include "binding/gc.hpp"\n', 1, "not the engine's"),
     "engine includes the package": ("cpp/src/clock.cpp", '#include "../../zloop/binding/gc.hpp"\n', 1, "engine's"),
-    "engine includes its tests": ("cpp/src/clock.cpp", '#include "../tests/support/helper.hpp"\n', 1, "not the engine's"),
+    "engine includes its tests": (
+        "cpp/src/clock.cpp",
+        '#include "../tests/support/helper.hpp"\n',
+        1,
+        "not the engine's",
+    ),
     "engine includes what is not there": ("cpp/src/clock.cpp", "#include <zloop/other.hpp>\n", 1, "not the engine's"),
     "engine's build looks for Python": ("cpp/CMakeLists.txt", "\nfind_package(Python)\n", 2, "without Python"),
     "binding includes a generated header": ("zloop/binding/gc.hpp", '#include "_loop.h"\n', 1, "no layer below"),
@@ -113,13 +118,28 @@ VIOLATIONS = {
         2,
         "limit",
     ),
-    "C++ in a declaration file": ("zloop/engine/clock.pxd", 'cdef extern from *:\n    """\n    int x;\n    """\n', 1, "C++"),
+    "C++ in a declaration file": (
+        "zloop/engine/clock.pxd",
+        'cdef extern from *:\n    """\n    int x;\n    """\n',
+        1,
+        "C++",
+    ),
     "module among the declarations": ("zloop/engine/clock.pyx", "\n", 1, "only declarations"),
-    "second .pxd for a header": ("zloop/engine/timer.pxd", 'cdef extern from "zloop/clock.hpp":\n    int x\n', 1, "clock.hpp"),
+    "second .pxd for a header": (
+        "zloop/engine/timer.pxd",
+        'cdef extern from "zloop/clock.hpp":\n    int x\n',
+        1,
+        "clock.hpp",
+    ),
     ".pxd without a header": ("zloop/engine/poller.pxd", "\n", 1, "zloop/poller.hpp"),
     "engine's .pxd cimports a module": ("zloop/engine/clock.pxd", "from zloop._loop cimport Loop\n", 1, "zloop._loop"),
     "engine's .pxd cimports a binding": ("zloop/engine/clock.pxd", "from zloop.binding cimport gc\n", 1, "binding.gc"),
-    "engine's .pxd cimports it relatively": ("zloop/engine/clock.pxd", "from ..binding.gc cimport x\n", 1, "binding.gc"),
+    "engine's .pxd cimports it relatively": (
+        "zloop/engine/clock.pxd",
+        "from ..binding.gc cimport x\n",
+        1,
+        "binding.gc",
+    ),
     "engine's .pxd cimports cpython": ("zloop/engine/clock.pxd", "from cpython.ref cimport PyObject\n", 1, "cpython"),
     "binding's .pxd cimports a module": ("zloop/binding/gc.pxd", "\ncimport zloop._loop\n", 2, "zloop._loop"),
     "_loop cimports a transport": ("zloop/_loop.pyx", "from zloop._transport cimport Transport\n", 1, "_transport"),
@@ -159,7 +179,9 @@ def test_violation_is_found(checker, tmp_path, name, text, line, reason):
 
 def test_violation_shows_where_a_python_module_is_used(checker, tmp_path):
     """Importing a native module is any Python module's right, unless a native one uses it."""
-    plant(tmp_path, SOUND | {"zloop/words.py": "try:\n    from zloop import _transport\nexcept ImportError:\n    pass\n"})
+    plant(
+        tmp_path, SOUND | {"zloop/words.py": "try:\n    from zloop import _transport\nexcept ImportError:\n    pass\n"}
+    )
     reason = "imports zloop.words, which imports zloop._transport: that is a layer above"
     assert [(str(path), line, why) for path, line, why in checker.violations(tmp_path)] == [
         ("zloop/_handles.pyx", 1, reason),

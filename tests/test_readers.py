@@ -19,14 +19,10 @@ def pair():
 
 @pytest.fixture
 def pipe():
-    """The ends of a pipe, as descriptors: (to read, to write); non-blocking, closed after the test."""
-    ends = os.pipe2(os.O_NONBLOCK)
-    yield ends
-    for end in ends:
-        try:
-            os.close(end)
-        except OSError:  # closed by the test
-            pass
+    """The two ends of a pipe as unbuffered files: (to read, to write); non-blocking, closed after the test."""
+    reading, writing = os.pipe2(os.O_NONBLOCK)
+    with open(reading, "rb", buffering=0) as reader, open(writing, "wb", buffering=0) as writer:
+        yield reader, writer
 
 
 # -- what they do --------------------------------------------------------------------------------------------------
@@ -324,7 +320,7 @@ def test_end_of_the_stream_is_input(loop, forever, pair):
 
 def test_closed_writing_end_of_a_pipe_is_input(loop, forever, pipe):
     reading, writing = pipe
-    os.close(writing)
+    writing.close()
     loop.add_reader(reading, loop.stop)
     forever()
     assert loop.remove_reader(reading) is True
@@ -333,12 +329,9 @@ def test_closed_writing_end_of_a_pipe_is_input(loop, forever, pipe):
 def test_closed_reading_end_of_a_pipe_wakes_the_writer_every_time(loop, run, pipe):
     """An error condition neither goes unnoticed nor ends the watching."""
     reading, writing = pipe
-    while True:
-        try:
-            os.write(writing, b"\0" * 65536)
-        except BlockingIOError:
-            break
-    os.close(reading)
+    while writing.write(b"\0" * 65536):  # None once it is full
+        pass
+    reading.close()
     calls = []
 
     async def scenario():

@@ -1282,7 +1282,12 @@ PLACES = {
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize(("base", "place"), [(base, place) for base, places in PLACES.items() for place in places])
 def test_calling_the_transport_from_inside_its_callbacks(same_as_asyncio, base, place, action):
-    """Whatever asyncio lets a program do, with the same calls, the same reports, and the same end."""
+    """Whatever asyncio lets a program do, with the same calls, the same reports, and the same end.
+
+    What is left out: failures of asyncio's own methods, which older versions have here, and whether a buffer that was
+    asked for is still filled once the protocol has changed its mind.
+    """
+    unpromised = {"buffer_updated"} if place == "get_buffer" else set()
 
     def act_inside(self, *args):
         result = getattr(base, place)(self, *args)
@@ -1294,7 +1299,8 @@ def test_calling_the_transport_from_inside_its_callbacks(same_as_asyncio, base, 
     protocol_class = type("Acting", (base,), {place: act_inside, "acted": False})
 
     async def scenario(loop):
-        received = []
+        received, reports = [], []
+        loop.set_exception_handler(lambda _loop, context: reports.append(context["message"]))
 
         async def receive_in_the_background():
             with contextlib.suppress(ConnectionResetError):
@@ -1315,7 +1321,9 @@ def test_calling_the_transport_from_inside_its_callbacks(same_as_asyncio, base, 
             await receiving
             names = protocol.names()
             order = [name for name in names if name in ("connection_made", "eof_received", "connection_lost")]
-            return protocol.acted, sorted(set(names)), order
+        if isinstance(loop, asyncio.BaseEventLoop):
+            reports = [report for report in reports if "._call_connection_lost()" not in report]
+        return protocol.acted, sorted(set(names) - unpromised), order, reports
 
     outcome = same_as_asyncio(scenario)
     assert outcome.raised is None

@@ -36,6 +36,9 @@ LOOP_ARGUMENT = {"zloop": "zloop:new_event_loop", "asyncio": "asyncio"}
 
 HTTP_IMPLEMENTATIONS = ("httptools", "h11")
 
+PLAIN_HTTP = {"verify": False, "trust_env": False}
+"""What keeps httpx from looking for proxies, and from loading certificates, which would take most of the time."""
+
 MANY_BLOCKS = 512
 """A download of 32 MiB: far more than any socket buffers hold, so that it stands still while nobody receives."""
 
@@ -98,7 +101,7 @@ class Server:
     def client(self, *, receive_buffer=None):
         """A new httpx.Client, which has connections of its own, with receive buffers of that many bytes."""
         options = [] if receive_buffer is None else [(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)]
-        transport = httpx.HTTPTransport(socket_options=options, trust_env=False)
+        transport = httpx.HTTPTransport(socket_options=options, **PLAIN_HTTP)
         return httpx.Client(base_url=self.url, timeout=TIME_LIMIT, transport=transport)
 
     def connect(self):
@@ -282,7 +285,7 @@ def test_many_connections_at_once(server):
 
     async def numbers():
         limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(base_url=server.url, timeout=TIME_LIMIT, trust_env=False, limits=limits) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=TIME_LIMIT, limits=limits, **PLAIN_HTTP) as client:
             answers = await asyncio.gather(*(client.get(f"/number/{number}") for number in range(100)))
         return [answer.raise_for_status().json() for answer in answers]
 

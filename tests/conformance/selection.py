@@ -76,8 +76,6 @@ STDLIB_ONLY = (
         r"create_server_multiple_hosts",
         "replaces the socket module inside asyncio.base_events",
     ),
-    ("test_events.*.test_prompt_cancellation", r"_stop_serving", "calls BaseSelectorEventLoop._stop_serving"),
-    ("test_events.*.test_timeout_rounding", r"_run_once", "counts the turns by replacing BaseEventLoop._run_once"),
     ("test_base_events.*.test_create_*", r"@patch_socket", "replaces the socket module inside asyncio.base_events"),
     (
         "test_base_events.BaseEventLoopWithSelectorTests.*",
