@@ -89,10 +89,10 @@ cdef class Handle:
             raise
         except BaseException as exc:
             # In the handle's context, which is left by now, and may be entered again by the exception handler.
-            self.report(exc, callback, args)
+            self._report(exc, callback, args)
         return 0
 
-    def report(self, exc, callback, args):
+    def _report(self, exc, callback, args):
         described = describe_callback(callback, args, self._loop.get_debug())
         context = {"message": f"Exception in callback {described}", "exception": exc, "handle": self}
         if self._source_traceback:

@@ -102,6 +102,7 @@ cdef class Loop:
     """Runs callbacks, one batch a turn, and waits for readiness and timers in between."""
 
     def __cinit__(self, *args, **kwargs):
+        self.closed = True  # until there is something to close
         self.timers = &self.timers_storage.emplace(release_handle)
         self.watchers = {}
         self.transports = {}
@@ -112,6 +113,7 @@ cdef class Loop:
         self.slow_callback_duration = 0.1
         self.debug = coroutines._is_debug_mode()
         check(self.reactor.open())
+        self.closed = False
 
     def __repr__(self):
         return (
@@ -442,6 +444,8 @@ cdef class Loop:
         self.closed = True
         for watcher in list(self.watchers.values()):
             self.reactor.detach((<FdWatcher>watcher).watcher)
+        for acceptor in self.acceptors.values():
+            acceptor.abandon()
         self.reactor.close()
         # Released last: what these drop may run foreign code.
         watchers, self.watchers = self.watchers, {}

@@ -15,7 +15,7 @@ from zloop.engine cimport sys as sys_calls
 from zloop.engine.listener cimport ListenerOps, out_of_resources, sockaddr_storage, socklen_t
 
 from zloop import diagnostics
-from zloop.sockets import hold_socket, let_go_socket
+from zloop.sockets import hold_socket, let_go_socket, unhold_socket
 
 
 cdef class Acceptor:
@@ -38,9 +38,6 @@ cdef class Acceptor:
         hold_socket(sock)
         loop.acceptors[fd] = self
 
-    def __dealloc__(self):
-        self.listener.close()
-
     def close(self):
         """Stop accepting and close the listening socket."""
         if self.sock is None:
@@ -50,6 +47,12 @@ cdef class Acceptor:
         self.listener.close()
         self.loop.retired.append(self)  # a protocol factory may have called this, in the middle of a burst
         let_go_socket(sock)
+
+    def abandon(self):
+        """The loop is closed first: stop accepting, and leave the socket to its other owner, the Server."""
+        sock, self.sock = self.sock, None
+        self.listener.close()
+        unhold_socket(sock)
 
     def _resume(self):
         if self.sock is not None:

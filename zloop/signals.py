@@ -87,7 +87,7 @@ class SignalMixin(MixinBase):
     # ---- called by the native half, at both ends of run_forever()
 
     def _signals_begin(self) -> None:
-        if threading.current_thread() is threading.main_thread():
+        if in_main_thread():
             try:
                 self._take_wakeup_fd()
             except ValueError:
@@ -113,7 +113,7 @@ class SignalMixin(MixinBase):
         """Unless it is still needed."""
         if self._previous_wakeup_fd is None or self._signal_handlers or self.is_running():
             return
-        if threading.current_thread() is not threading.main_thread():
+        if not in_main_thread():
             return
         previous, self._previous_wakeup_fd = self._previous_wakeup_fd, None
         assert self._signal_pipe is not None
@@ -161,6 +161,11 @@ class SignalMixin(MixinBase):
         for fd in self._signal_pipe:
             os.close(fd)
         self._signal_pipe = None
+
+
+def in_main_thread() -> bool:
+    """Without threading.current_thread(), which makes an object for every thread it does not know."""
+    return threading.get_ident() == threading.main_thread().ident
 
 
 def check_signal(sig: object) -> None:

@@ -50,10 +50,15 @@ def hold_socket(sock: socket.socket) -> None:
     sock._io_refs += 1  # type: ignore[attr-defined]
 
 
+def unhold_socket(sock: socket.socket) -> None:
+    """End hold_socket(). If somebody has closed the socket object meanwhile, this is when the descriptor goes."""
+    sock._decref_socketios()  # type: ignore[attr-defined]
+
+
 def let_go_socket(sock: socket.socket) -> None:
     """End hold_socket() and close the socket."""
     sock.close()
-    sock._decref_socketios()  # type: ignore[attr-defined]
+    unhold_socket(sock)
 
 
 class SocketMixin(MixinBase):
