@@ -26,6 +26,7 @@ from support import (  # noqa: E402  (once its assertions can explain themselves
     settled_leaks,
 )
 
+
 def pytest_addoption(parser):
     parser.addoption(
         "--loop-kind",

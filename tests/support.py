@@ -120,6 +120,7 @@ _ALIKE = [
     (re.compile(r"<[\w.]+ (?=running=)"), "<Loop "),
     (re.compile(r"<(?:[\w.]+\.)?Server\b"), "<Server"),
     (re.compile(r"\b\w*Transport\b"), "Transport"),
+    (re.compile(r"\(<\w+\.\.\.[^)]*\)"), "(…)"),  # an argument shortened in the middle
 ]
 
 
@@ -249,11 +250,7 @@ def settled_leaks(before):
     deadline = time.monotonic() + SETTLING_TIME
     while True:
         after = process_state()
-        leaks = {
-            name: extra
-            for name in before
-            if (extra := dict(after[name].items() - before[name].items()))
-        }
+        leaks = {name: extra for name in before if (extra := dict(after[name].items() - before[name].items()))}
         if not leaks or time.monotonic() > deadline:
             return leaks
         time.sleep(0.01)
@@ -345,18 +342,20 @@ def descriptor_closed(transport):
 
 
 @contextlib.asynccontextmanager
-async def connection(loop, protocol_factory=Recorder, *, receive_buffer=None):
+async def connection(loop, protocol_factory=Recorder, *, narrow=False):
     """A TCP connection between a transport of the loop and a raw non-blocking socket: (transport, protocol, peer).
 
-    receive_buffer is the size in bytes of the peer's receive buffer. In the end both sides are closed.
+    The kernel's buffers of a narrow one hold no more than about 100 KiB. In the end both sides are closed.
     """
     with socket.socket() as listener:
-        if receive_buffer is not None:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if narrow:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         listener.bind((LOCALHOST, 0))
         listener.listen()
         transport, protocol = await loop.create_connection(protocol_factory, *listener.getsockname())
         peer, _address = listener.accept()
+    if narrow and not transport.is_closing():
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
     with peer:
         peer.setblocking(False)
         try:

@@ -49,9 +49,7 @@ def test_names_of_addresses(loop, run):
 
 def test_address_that_is_none(same_as_asyncio):
     async def scenario(loop):
-        return [
-            await awaited_outcome(loop.getnameinfo(address, 0)) for address in [(), ("no number", 80), "text"]
-        ]
+        return [await awaited_outcome(loop.getnameinfo(address, 0)) for address in [(), ("no number", 80), "text"]]
 
     assert {outcome[0] for outcome in same_as_asyncio(scenario).returned} == {"raised"}
 

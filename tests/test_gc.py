@@ -164,8 +164,7 @@ def test_removed_or_replaced_watchers_free_their_callbacks(loop, register):
 def test_protocol_is_freed_after_connection_lost(loop, run):
     async def scenario():
         async with connection(loop) as (transport, protocol, _peer):
-            references = [weakref.ref(transport), weakref.ref(protocol)]
-        return references
+            return [weakref.ref(transport), weakref.ref(protocol)]
 
     references = run(scenario())
     gc.collect()
@@ -192,12 +191,12 @@ def test_transport_of_a_closed_loop_warns_when_it_is_freed(loop_kind):
     loop = new_loop(loop_kind)
     made = []
 
-    async def abandon():
+    async def abandon(loop):
         with socket.create_server((LOCALHOST, 0)) as listener:
             made.extend(await loop.create_connection(Recorder, *listener.getsockname()))
             made.append(listener.accept()[0])
 
-    run_bounded(loop, abandon())
+    run_bounded(loop, abandon(loop))
     loop.close()
     peer = made.pop()
     with peer:

@@ -154,7 +154,7 @@ def original_policy_restored():
 
 def deprecation_expected():
     """From 3.14 on a DeprecationWarning has to be there; before, any warning is an error."""
-    return pytest.warns(DeprecationWarning) if sys.version_info >= (3, 14) else contextlib.nullcontext()
+    return pytest.warns(DeprecationWarning, match="policy") if sys.version_info >= (3, 14) else contextlib.nullcontext()
 
 
 @needs_policies
@@ -181,7 +181,7 @@ def test_policy_of_ones_own(zloop):
 @needs_policies
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="policies are deprecated since 3.14")
 def test_install_warns_where_it_is_called(zloop):
-    with original_policy_restored(), pytest.warns(DeprecationWarning) as caught:
+    with original_policy_restored(), pytest.warns(DeprecationWarning, match="policy") as caught:
         zloop.install()
     assert [warning.filename for warning in caught] == [__file__]
 

@@ -346,12 +346,14 @@ def test_datagram_waits_for_room(loop, run, tmp_path):
         assert received == [b"x"] * sent
         return await loop.sock_recv(receiver, 100)
 
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-            receiver.bind(path)
-            sender.setblocking(False)
-            receiver.setblocking(False)
-            assert run(scenario(sender, receiver)) == b"waited"
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver,
+    ):
+        receiver.bind(path)
+        sender.setblocking(False)
+        receiver.setblocking(False)
+        assert run(scenario(sender, receiver)) == b"waited"
 
 
 def test_datagram_that_is_too_long(same_as_asyncio):
@@ -437,7 +439,9 @@ def test_connecting_to_a_path_that_is_not_there(same_as_asyncio):
     assert same_as_asyncio(scenario).returned[1] is FileNotFoundError
 
 
-@pytest.mark.parametrize("address", [None, 42, (), (LOCALHOST,), (LOCALHOST, 70_000), (LOCALHOST, "no such service")], ids=repr)
+@pytest.mark.parametrize(
+    "address", [None, 42, (), (LOCALHOST,), (LOCALHOST, 70_000), (LOCALHOST, "no such service")], ids=repr
+)
 def test_connecting_to_what_is_no_address(same_as_asyncio, address):
     async def scenario(loop):
         with socket.socket() as sock:

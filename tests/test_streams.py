@@ -12,7 +12,7 @@ BIG = 4 << 20
 
 
 class Server:
-    """A streams server in an async with block: handler runs for each connection; what it raises comes out in the end."""
+    """A streams server in an async with block: handler runs for each connection; what it raises comes out at last."""
 
     def __init__(self, handler, **options):
         self._handler = handler
@@ -321,7 +321,7 @@ def test_failing_handler_is_reported(same_as_asyncio):
             raise LookupError("in the handler")
 
         server = await asyncio.start_server(fail, LOCALHOST, 0)
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        _reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         await until(lambda: contexts)
         for each in (writer, *writers):
             await close(each)

@@ -224,9 +224,7 @@ def test_several_addresses_that_all_refuse(same_as_asyncio):
         port = refusing_port()
 
         async def getaddrinfo(*_args, **_options):
-            return [
-                (socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{number}", port)) for number in (1, 2)
-            ]
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{number}", port)) for number in (1, 2)]
 
         loop.getaddrinfo = getaddrinfo
         await loop.create_connection(protocol_that_must_not_be_made, "two.addresses", port)
@@ -242,9 +240,7 @@ def test_all_errors(same_as_asyncio):
         port = refusing_port()
 
         async def getaddrinfo(*_args, **_options):
-            return [
-                (socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{number}", port)) for number in (1, 2)
-            ]
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{number}", port)) for number in (1, 2)]
 
         loop.getaddrinfo = getaddrinfo
         try:
@@ -451,9 +447,7 @@ def test_happy_eyeballs_does_not_wait_for_a_silent_address(loop, run):
         tried = []
 
         async def getaddrinfo(*_args, **_options):
-            return [
-                (socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{number}", port)) for number in (9, 1)
-            ]
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{number}", port)) for number in (9, 1)]
 
         original = loop.sock_connect
 
@@ -464,9 +458,7 @@ def test_happy_eyeballs_does_not_wait_for_a_silent_address(loop, run):
             await original(sock, address)
 
         loop.getaddrinfo, loop.sock_connect = getaddrinfo, sock_connect
-        transport, _protocol = await loop.create_connection(
-            Recorder, "two.addresses", port, happy_eyeballs_delay=0.005
-        )
+        transport, _protocol = await loop.create_connection(Recorder, "two.addresses", port, happy_eyeballs_delay=0.005)
         assert tried == ["127.0.0.9", "127.0.0.1"]
         transport.abort()
         await until(lambda: descriptor_closed(transport))
@@ -483,7 +475,9 @@ def test_order_in_which_addresses_are_tried(same_as_asyncio, interleave):
 
         async def getaddrinfo(*_args, **_options):
             families = [socket.AF_INET6] * 3 + [socket.AF_INET] * 2
-            return [(family, socket.SOCK_STREAM, 6, "", (f"address {number}", 1)) for number, family in enumerate(families)]
+            return [
+                (family, socket.SOCK_STREAM, 6, "", (f"address {number}", 1)) for number, family in enumerate(families)
+            ]
 
         async def sock_connect(_sock, address):
             tried.append(address[0])
@@ -563,7 +557,9 @@ def test_many_connections_at_once(loop, run):
         names = {transport.get_extra_info("sockname") for transport, _protocol in connections}
         peers = {protocol.transport.get_extra_info("peername") for protocol in protocols}
         assert names == peers
-        transports = [transport for transport, _protocol in connections] + [protocol.transport for protocol in protocols]
+        transports = [transport for transport, _protocol in connections] + [
+            protocol.transport for protocol in protocols
+        ]
         await close_and_wait(server, *transports)
         assert all(protocol.names().count("connection_lost") == 1 for protocol in protocols)
 
@@ -638,7 +634,9 @@ def test_server_on_a_given_socket(loop, run):
     run(scenario())
 
 
-@pytest.mark.parametrize("options", [{}, {"reuse_address": True}, {"reuse_address": False}, {"reuse_port": True}], ids=repr)
+@pytest.mark.parametrize(
+    "options", [{}, {"reuse_address": True}, {"reuse_address": False}, {"reuse_port": True}], ids=repr
+)
 def test_options_of_listening_sockets(same_as_asyncio, options):
     async def scenario(loop):
         server = await loop.create_server(Echo, LOCALHOST, 0, **options)

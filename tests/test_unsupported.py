@@ -6,7 +6,7 @@ import os
 import ssl
 
 import pytest
-from support import LOCALHOST, connection, tcp_pair, until, descriptor_closed
+from support import LOCALHOST, connection, descriptor_closed, tcp_pair, until
 
 pytestmark = pytest.mark.zloop_only
 

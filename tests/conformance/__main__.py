@@ -126,7 +126,8 @@ def run(tests: list[str], loop: str, options: argparse.Namespace) -> Iterator[di
 def ask(**request: Any) -> Iterator[dict[str, Any]]:
     """Start `child.py` with a request and yield its answers. Exits if it fails."""
     with subprocess.Popen([sys.executable, CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin and process.stdout
+        assert process.stdin
+        assert process.stdout
         try:
             json.dump(request, process.stdin)
             process.stdin.close()
