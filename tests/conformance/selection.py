@@ -60,6 +60,7 @@ MODULES = {
     "test_waitfor": Module(),
     "test_free_threading": Module(),
     "test_ssl": Module(tcp=Tcp.NONE),
+    "test_sslproto": Module(tcp=Tcp.NONE),
     "test_subprocess": Module(tcp=Tcp.NONE),
     "test_unix_events": Module(tcp=Tcp.NONE),
     "test_base_events": Module(tcp=Tcp.NONE),
