@@ -146,9 +146,7 @@ def test_much_data_in_both_directions(loop, run, tls):
 
     async def scenario():
         server = await asyncio.start_server(echo, LOCALHOST, 0, ssl=tls.server)
-        reader, writer = await asyncio.open_connection(
-            LOCALHOST, port_of(server), ssl=tls.client, server_hostname=HOST
-        )
+        reader, writer = await asyncio.open_connection(LOCALHOST, port_of(server), ssl=tls.client, server_hostname=HOST)
         writer.write(pattern(BIG))
         assert await reader.read() == pattern(BIG)
         writer.close()

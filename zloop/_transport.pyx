@@ -421,7 +421,7 @@ cdef class SocketTransport(TransportBase):
         return self.empty_waiter
 
     def _make_room_waiter(self):
-        """During sendfile(): the empty waiter anew, done when the kernel takes more. ConnectionError on a closed one."""
+        """During sendfile(): the empty waiter anew, done when the kernel takes more. ConnectionError once closed."""
         if self.closing:
             raise ConnectionError("Connection is closed by peer")
         self.empty_waiter = self.loop.create_future()

@@ -29,7 +29,15 @@ if TYPE_CHECKING:
         ) -> list[AddressInfo]: ...
 
         async def _create_connection_transport(
-            self, sock: socket.socket, protocol_factory: Any, ssl: Any, server_hostname: str | None, **options: Any
+            self,
+            sock: socket.socket,
+            protocol_factory: Any,
+            ssl: Any,
+            server_hostname: str | None,
+            *,
+            server_side: bool = False,
+            ssl_handshake_timeout: float | None = None,
+            ssl_shutdown_timeout: float | None = None,
         ) -> tuple[Any, Any]: ...
 
         def _stop_serving(self, sock: socket.socket) -> None: ...

@@ -67,7 +67,7 @@ class SendfileMixin(MixinBase):
                 transport.resume_reading()
 
     async def _sendfile_fallback(self, transport: Any, file: Any, offset: int, count: int | None) -> int:
-        gate = WriteGate(self, transport)
+        gate = _WriteGate(self, transport)
 
         async def send(data: memoryview) -> None:
             transport.write(data)
@@ -163,7 +163,7 @@ def sendfile_error(exc: OSError, sent: int) -> Exception:
     return exc
 
 
-class WriteGate(Protocol):
+class _WriteGate(Protocol):
     """A transport's protocol for as long as a file is written to it: waits for its write buffer, reads nothing."""
 
     def __init__(self, loop: Any, transport: Any) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import asyncio
     import socket
 
+SSLProtocol: Any = sslproto.SSLProtocol  # whose published types know less than it takes
+
 
 def make_ssl_transport(
     loop: Any,
@@ -47,7 +49,7 @@ def make_ssl_transport(
     Raises ValueError for a time-out that is not positive, and for a server without a context.
     """
     loop._ensure_fd_no_transport(sock)
-    ssl_protocol = sslproto.SSLProtocol(  # type: ignore[no-untyped-call]
+    ssl_protocol = SSLProtocol(
         loop,
         protocol,
         sslcontext,
@@ -58,7 +60,7 @@ def make_ssl_transport(
         ssl_shutdown_timeout=ssl_shutdown_timeout,
     )
     make_socket_transport(loop, sock, ssl_protocol, extra=extra, server=server, context=context)
-    return ssl_protocol._app_transport  # type: ignore[return-value]
+    return ssl_protocol._app_transport  # type: ignore[no-any-return]
 
 
 async def accept_tls(
@@ -135,7 +137,7 @@ class TlsMixin(MixinBase):
             raise TypeError(f"transport {transport!r} is not supported by start_tls()")
 
         waiter = self.create_future()
-        ssl_protocol = sslproto.SSLProtocol(  # type: ignore[no-untyped-call]
+        ssl_protocol = SSLProtocol(
             self,
             protocol,
             sslcontext,
@@ -165,7 +167,7 @@ class TlsMixin(MixinBase):
 
 
 def move_unread_bytes(protocol: Any, ssl_protocol: Any) -> None:
-    """Bytes that came with the request for TLS, and went to the old protocol's StreamReader, belong to the handshake."""
+    """Bytes that came right behind the request for TLS are with the StreamReader, and belong to the handshake."""
     reader = getattr(protocol, "_stream_reader", None) if isinstance(protocol, StreamReaderProtocol) else None
     if reader is not None and reader._buffer:
         ssl_protocol._incoming.write(reader._buffer)

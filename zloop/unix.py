@@ -1,4 +1,4 @@
-"""Unix stream sockets: create_unix_connection() and create_unix_server(), in the file system and with abstract names."""
+"""Unix stream sockets, in the file system or with abstract names: create_unix_connection(), create_unix_server()."""
 
 from __future__ import annotations
 
