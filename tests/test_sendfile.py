@@ -144,7 +144,7 @@ def test_slow_reader_gets_it_all(loop, run, big_file, way):
 def test_writing_is_refused_meanwhile(same_as_asyncio, big_file):
     async def scenario(loop):
         async with sending(loop, big_file) as (task, transport, _protocol, peer):
-            with pytest.raises(RuntimeError, match="^unable to write; sendfile is in progress$"):
+            with pytest.raises(RuntimeError, match=r"^unable to write; sendfile is in progress$"):
                 transport.write(b"no")
             outcomes = []
             for write, data in ((transport.write, b""), (transport.writelines, [b"no"])):
@@ -312,7 +312,7 @@ def test_it_lives_while_only_the_kernel_knows_it(loop, run, big_file):
             done = loop.create_future()
 
         right.setblocking(False)
-        loop.create_task(send(Peer, left))  # noqa: RUF006  (that is the point)
+        loop.create_task(send(Peer, left))
         received = await receive_exactly(loop, right, 1)
         for _ in range(3):
             gc.collect()
