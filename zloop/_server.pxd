@@ -14,6 +14,7 @@ cdef class Acceptor:
     cdef object protocol_factory
     cdef object server             # the asyncio Server
     cdef object context            # each connection gets a copy
+    cdef object accept_tls         # a coroutine function for (socket, extra); None: a server without TLS
 
     cdef object wrap_connection(self, int fd)
     cdef int accepted(self, int fd, object peername) except -1

@@ -1,7 +1,7 @@
 # The accepting end of a server.
 
 from asyncio import BaseProtocol
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from socket import socket
 from typing import Any
@@ -17,5 +17,6 @@ class Acceptor:
         server: Any,
         backlog: int,
         context: Context,
+        accept_tls: Callable[[socket, dict[str, Any]], Coroutine[Any, Any, None]] | None = None,
     ) -> None: ...
     def close(self) -> None: ...

@@ -24,13 +24,17 @@ cdef class Acceptor:
     def __cinit__(self):
         self.listener = &self.listener_storage.emplace(listener_ops, <void*>self)
 
-    def __init__(self, Loop loop not None, sock, protocol_factory, server, int backlog, context):
-        """Begin to accept, up to backlog + 1 connections at a time, each with a copy of `context`."""
+    def __init__(self, Loop loop not None, sock, protocol_factory, server, int backlog, context, accept_tls=None):
+        """Begin to accept, up to backlog + 1 connections at a time, each with a copy of `context`.
+
+        Connections go to the coroutine function accept_tls(socket, extra) if there is one.
+        """
         self.loop = loop
         self.sock = sock
         self.protocol_factory = protocol_factory
         self.server = server
         self.context = context
+        self.accept_tls = accept_tls
         fd = sock.fileno()
         loop.evict_watcher(fd)
         check(self.listener.open(loop.reactor, fd, backlog + 1))
@@ -70,34 +74,29 @@ cdef class Acceptor:
 
     cdef int accepted(self, int fd, object peername) except -1:
         conn = self.wrap_connection(fd)
-        if peername is None:
-            peername = conn.getpeername()
-        if self.loop.debug:
-            logger.debug("%r got a new connection from %r: %r", self.server, peername, conn)
         context = self.context.copy()
         protocol = None
         try:
+            if peername is None:
+                peername = conn.getpeername()
+            if self.loop.debug:
+                logger.debug("%r got a new connection from %r: %r", self.server, peername, conn)
+            extra = {"peername": peername}
             PyContext_Enter(context)
             try:
+                if self.accept_tls is not None:
+                    self.loop.create_task(self.accept_tls(conn, extra))
+                    return 0
                 protocol = self.protocol_factory()
-                new_socket_transport(self.loop, conn, protocol, None, {"peername": peername}, self.server, context)
+                new_socket_transport(self.loop, conn, protocol, None, extra, self.server, context)
             finally:
                 PyContext_Exit(context)
         except BaseException as exc:
             conn.close()
             if isinstance(exc, (SystemExit, KeyboardInterrupt)):
                 raise
-            self._report_failed_connection(exc, protocol)
+            diagnostics.report_failed_connection(self.loop, exc, protocol, None)
         return 0
-
-    def _report_failed_connection(self, exc, protocol):
-        # Only in debug mode: asyncio says nothing otherwise.
-        if not self.loop.debug:
-            return
-        context = {"message": "Error on transport creation for incoming connection", "exception": exc}
-        if protocol is not None:
-            context["protocol"] = protocol
-        self.loop.call_exception_handler(context)
 
     cdef int failed(self, int error) except -1:
         exc = diagnostics.os_error(error)

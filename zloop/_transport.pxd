@@ -34,6 +34,7 @@ cdef class SocketTransport(TransportBase):
     cdef bint lend_buffer(self, char** data, size_t* size) except -1
     cdef int buffer_filled(self, ssize_t result) except -1
     cdef int flushed(self) except -1
+    cdef int room_made(self) except -1
     cdef int finish_writing(self) except -1
     cdef int enqueue(self, object data) except -1
     cdef int flush_now(self) except -1

@@ -99,6 +99,10 @@ cdef class SocketTransport(TransportBase):
     def _protocol(self):
         return self.protocol
 
+    @property
+    def _protocol_paused(self):
+        return bool(self.protocol_paused)
+
     # ---- reading
 
     def is_reading(self):
@@ -416,6 +420,21 @@ cdef class SocketTransport(TransportBase):
             self.empty_waiter.set_result(None)
         return self.empty_waiter
 
+    def _make_room_waiter(self):
+        """During sendfile(): the empty waiter anew, done when the kernel takes more. ConnectionError once closed."""
+        if self.closing:
+            raise ConnectionError("Connection is closed by peer")
+        self.empty_waiter = self.loop.create_future()
+        check(self.stream.wait_for_room())
+        self.anchor()
+        return self.empty_waiter
+
+    cdef int room_made(self) except -1:
+        self.anchor()
+        if self.empty_waiter is not None and not self.empty_waiter.done():
+            self.empty_waiter.set_result(None)
+        return 0
+
     def _reset_empty_waiter(self):
         self.empty_waiter = None
 
@@ -503,7 +522,7 @@ cdef class SocketTransport(TransportBase):
     # As with asyncio's selector: a transport that waits for the kernel lives, one that waits for nothing is its
     # holders' alone. Called wherever that may change.
     cdef int anchor(self) except -1:
-        cdef bint waits = self.stream.reading() or self.stream.pending() > 0
+        cdef bint waits = self.stream.reading() or self.stream.blocked() or self.stream.pending() > 0
         if waits == self.anchored:
             return 0
         self.anchored = waits
@@ -667,6 +686,15 @@ cdef void on_write_error(void* owner, int error) noexcept:
         loop.escaped(exc, "Exception in transport callback")
 
 
+cdef void on_room(void* owner) noexcept:
+    cdef SocketTransport transport = <SocketTransport>owner
+    cdef Loop loop = transport.loop
+    try:
+        transport.room_made()
+    except BaseException as exc:
+        loop.escaped(exc, "Exception in transport callback")
+
+
 cdef StreamOps stream_ops
 stream_ops.on_data = on_data
 stream_ops.get_buffer = get_buffer
@@ -675,3 +703,4 @@ stream_ops.on_end = on_end
 stream_ops.on_read_error = on_read_error
 stream_ops.on_flushed = on_flushed
 stream_ops.on_write_error = on_write_error
+stream_ops.on_room = on_room

@@ -17,7 +17,7 @@ from zloop.diagnostics import bind_error
 from zloop.dns import AddressInfo
 from zloop.mixin import MixinBase
 from zloop.sockets import refuse_ssl_socket
-from zloop.unsupported import not_implemented
+from zloop.tls import make_ssl_transport
 
 
 class ConnectMixin(MixinBase):
@@ -44,17 +44,19 @@ class ConnectMixin(MixinBase):
     ) -> tuple[Any, Any]:
         """Connect to host:port, or take over a connected stream socket; returns (transport, protocol).
 
+        ssl is an SSLContext, or True for the default one. The certificate has to be that of server_hostname, which is
+        `host` if not given, and not checked if empty. Time-outs are in seconds.
         happy_eyeballs_delay (seconds) starts the next address while the last one still tries (RFC 8305);
         interleave mixes address families, that many of the first family first.
         Raises OSError; with all_errors an ExceptionGroup of every attempt's (the keyword is CPython 3.12's).
         """
-        check_tls_arguments(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         if server_hostname is not None and not ssl:
             raise ValueError("server_hostname is only meaningful with ssl")
-        if server_hostname is None and ssl and not host:
-            raise ValueError("You must set server_hostname when using ssl without a host")
-        if ssl:
-            raise not_implemented("create_connection(ssl=...)")
+        if server_hostname is None and ssl:
+            if not host:
+                raise ValueError("You must set server_hostname when using ssl without a host")
+            server_hostname = host
+        check_tls_arguments(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         if sock is not None:
             refuse_ssl_socket(sock)
 
@@ -72,7 +74,14 @@ class ConnectMixin(MixinBase):
         elif sock.type != socket.SOCK_STREAM:
             raise ValueError(f"A Stream Socket was expected, got {sock!r}")
 
-        transport, protocol = await self._create_connection_transport(sock, protocol_factory)
+        transport, protocol = await self._create_connection_transport(
+            sock,
+            protocol_factory,
+            ssl,
+            server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
         if self.get_debug():
             logger.debug(
                 "%r connected to %s:%r: (%r, %r)", transport.get_extra_info("socket"), host, port, transport, protocol
@@ -88,26 +97,59 @@ class ConnectMixin(MixinBase):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
     ) -> tuple[Any, Any]:
-        """Take over a stream socket that was accepted elsewhere; returns (transport, protocol)."""
+        """Take over a stream socket that was accepted elsewhere; returns (transport, protocol).
+
+        With an SSLContext as `ssl` it is the server of a TLS connection.
+        """
         if sock.type != socket.SOCK_STREAM:
             raise ValueError(f"A Stream Socket was expected, got {sock!r}")
         check_tls_arguments(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         refuse_ssl_socket(sock)
-        if ssl:
-            raise not_implemented("connect_accepted_socket(ssl=...)")
-        transport, protocol = await self._create_connection_transport(sock, protocol_factory)
+        transport, protocol = await self._create_connection_transport(
+            sock,
+            protocol_factory,
+            ssl,
+            "",
+            server_side=True,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
         if self.get_debug():
             logger.debug("%r handled: (%r, %r)", transport.get_extra_info("socket"), transport, protocol)
         return transport, protocol
 
-    async def _create_connection_transport(self, sock: socket.socket, protocol_factory: Any) -> tuple[Any, Any]:
+    async def _create_connection_transport(
+        self,
+        sock: socket.socket,
+        protocol_factory: Any,
+        ssl: Any,
+        server_hostname: str | None,
+        *,
+        server_side: bool = False,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> tuple[Any, Any]:
         """Make protocol and transport, and wait until the protocol knows. The socket is the transport's or closed."""
         try:
             sock.setblocking(False)
             context = contextvars.copy_context()
             protocol = protocol_factory()
             waiter = self.create_future()
-            transport = make_socket_transport(self, sock, protocol, waiter, context=context)
+            if ssl:
+                transport = make_ssl_transport(
+                    self,
+                    sock,
+                    protocol,
+                    None if isinstance(ssl, bool) else ssl,
+                    waiter,
+                    server_side=server_side,
+                    server_hostname=server_hostname,
+                    context=context,
+                    ssl_handshake_timeout=ssl_handshake_timeout,
+                    ssl_shutdown_timeout=ssl_shutdown_timeout,
+                )
+            else:
+                transport = make_socket_transport(self, sock, protocol, waiter, context=context)
         except BaseException:
             sock.close()
             raise
@@ -116,6 +158,8 @@ class ConnectMixin(MixinBase):
         except BaseException:
             transport.close()
             raise
+        finally:
+            del waiter  # its exception's traceback holds this frame
         return transport, protocol
 
     async def _resolve_both_ends(

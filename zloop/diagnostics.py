@@ -42,6 +42,18 @@ def os_error(errno: int) -> OSError:
     return OSError(errno, os.strerror(errno))
 
 
+def report_failed_connection(loop: Any, exc: BaseException, protocol: Any, transport: Any) -> None:
+    """What became of a connection that a server accepted, and no transport. In debug mode only: asyncio's rule."""
+    if not loop.get_debug():
+        return
+    context = {"message": "Error on transport creation for incoming connection", "exception": exc}
+    if protocol is not None:
+        context["protocol"] = protocol
+    if transport is not None:
+        context["transport"] = transport
+    loop.call_exception_handler(context)
+
+
 def bind_error(exc: OSError, address: object) -> OSError:
     """The OSError for an address that could not be bound, naming it; worded as the running Python does."""
     reason = str(exc) if sys.version_info >= (3, 13) else exc.strerror or str(exc)

@@ -77,7 +77,7 @@ def literal_info(
     if host is None or type not in PROTOCOL_OF_TYPE or proto not in (0, socket.IPPROTO_TCP, socket.IPPROTO_UDP):
         return None
     try:
-        number = 0 if port in (None, "", b"") else int(port)
+        number = 0 if port is None or (isinstance(port, (str, bytes)) and not port) else int(port)
     except (TypeError, ValueError):
         return None  # a service name
     if isinstance(host, bytes):

@@ -13,11 +13,14 @@ from zloop.sendfile import SendfileMixin
 from zloop.servers import ServerMixin
 from zloop.signals import SignalMixin
 from zloop.sockets import SocketMixin
+from zloop.tls import TlsMixin
+from zloop.unix import UnixMixin
 from zloop.unsupported import UnsupportedMixin
 
 
 class Loop(
     SignalMixin,
+    UnixMixin,
     LifecycleMixin,
     ExceptionHandlerMixin,
     ExecutorMixin,
@@ -26,6 +29,7 @@ class Loop(
     ServerMixin,
     SocketMixin,
     SendfileMixin,
+    TlsMixin,
     UnsupportedMixin,
     _loop.Loop,
     asyncio.AbstractEventLoop,

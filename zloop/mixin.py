@@ -28,6 +28,20 @@ if TYPE_CHECKING:
             self, address: Any, *, family: int = 0, type: int = ..., proto: int = 0, flags: int = 0, loop: Any
         ) -> list[AddressInfo]: ...
 
+        async def _create_connection_transport(
+            self,
+            sock: socket.socket,
+            protocol_factory: Any,
+            ssl: Any,
+            server_hostname: str | None,
+            *,
+            server_side: bool = False,
+            ssl_handshake_timeout: float | None = None,
+            ssl_shutdown_timeout: float | None = None,
+        ) -> tuple[Any, Any]: ...
+
+        def _stop_serving(self, sock: socket.socket) -> None: ...
+
         async def _until_done(self, sock: socket.socket, reading: bool, attempt: Callable[[Any], T]) -> T: ...
 else:
     MixinBase = object

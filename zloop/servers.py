@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import errno
+import functools
 import itertools
 import socket
 import sys
@@ -21,7 +22,7 @@ from zloop.diagnostics import bind_error
 from zloop.dns import AddressInfo
 from zloop.mixin import MixinBase
 from zloop.sockets import refuse_ssl_socket
-from zloop.unsupported import not_implemented
+from zloop.tls import accept_tls
 
 
 class ServerMixin(MixinBase):
@@ -52,8 +53,6 @@ class ServerMixin(MixinBase):
         if isinstance(ssl, bool):
             raise TypeError("ssl argument must be an SSLContext or None")
         check_tls_arguments(None if ssl is None else True, ssl_handshake_timeout, ssl_shutdown_timeout)
-        if ssl is not None:
-            raise not_implemented("create_server(ssl=...)")
         if sock is not None:
             refuse_ssl_socket(sock)
 
@@ -152,7 +151,12 @@ class ServerMixin(MixinBase):
     ) -> None:
         """asyncio.Server calls it for each of its sockets, when they listen."""
         self._check_closed()
-        Acceptor(self, sock, protocol_factory, server, backlog, context or contextvars.copy_context())
+        tls = None
+        if sslcontext:
+            tls = functools.partial(
+                accept_tls, self, protocol_factory, sslcontext, server, ssl_handshake_timeout, ssl_shutdown_timeout
+            )
+        Acceptor(self, sock, protocol_factory, server, backlog, context or contextvars.copy_context(), tls)
 
     def _stop_serving(self, sock: socket.socket) -> None:
         """asyncio.Server calls it for each of its sockets; it closes them."""

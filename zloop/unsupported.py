@@ -11,18 +11,6 @@ def not_implemented(name: str) -> NotImplementedError:
 class UnsupportedMixin:
     """Methods of AbstractEventLoop that are still to come."""
 
-    async def start_tls(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise not_implemented("start_tls()")
-
-    async def sendfile(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise not_implemented("sendfile()")
-
-    async def create_unix_connection(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise not_implemented("create_unix_connection()")
-
-    async def create_unix_server(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise not_implemented("create_unix_server()")
-
     async def create_datagram_endpoint(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise not_implemented("create_datagram_endpoint()")
 

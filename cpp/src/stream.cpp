@@ -38,7 +38,7 @@ void Stream::stop_reading() noexcept { watcher_.set_interest(watcher_.interest()
 void Stream::on_ready(void* self, unsigned ready) noexcept {
   auto& stream = *static_cast<Stream*>(self);
   if (ready == interest_write) {
-    stream.send_and_report();
+    stream.queue_.empty() ? stream.report_room() : stream.send_and_report();
   } else if (stream.buffered_) {
     stream.read_buffered();
   } else {
@@ -130,6 +130,17 @@ ssize_t Stream::send_now(const char* data, std::size_t size) noexcept {
   if (blocked()) return 0;
   const ssize_t sent = sys::send(watcher_.fd(), data, size);
   return would_block(sent) ? 0 : sent;
+}
+
+int Stream::wait_for_room() noexcept {
+  assert(queue_.empty());
+  return watch_writable(true);
+}
+
+// With nothing queued only wait_for_room() watches for writability.
+void Stream::report_room() noexcept {
+  watch_writable(false);
+  ops_.on_room(owner_);
 }
 
 void Stream::discard_pending() noexcept {

@@ -132,6 +132,54 @@ TEST_CASE("when the kernel is full the rest waits until it has room") {
   CHECK(connection.log == "flushed ");
 }
 
+TEST_CASE("an owner that sends by itself is told once when the kernel has room") {
+  Connection connection;
+  const std::string sent = connection.fill();
+  REQUIRE(connection.stream->wait_for_room() == 0);
+  CHECK(connection.stream->blocked());
+  connection.turn();
+  CHECK(connection.log.empty());
+  CHECK(take(connection.pair.theirs.get()) == sent);
+  connection.turn();
+  CHECK(connection.log == "room ");
+  CHECK_FALSE(connection.stream->blocked());
+  connection.turn();
+  CHECK(connection.log == "room ");
+}
+
+TEST_CASE("an owner told of room may wait for it again, or close the stream") {
+  Connection connection;
+  int rooms = 0;
+  connection.react = [&](const std::string&) {
+    if (++rooms == 1) {
+      REQUIRE(connection.stream->wait_for_room() == 0);
+    } else {
+      connection.stream->close();
+    }
+  };
+  REQUIRE(connection.stream->wait_for_room() == 0);
+  for (int i = 0; i < 3; ++i) connection.turn();
+  CHECK(connection.log == "room room ");
+}
+
+TEST_CASE("a write takes the room that its owner waited for") {
+  Connection connection;
+  REQUIRE(connection.stream->wait_for_room() == 0);
+  connection.write("hello");
+  connection.turn();
+  CHECK(take(connection.pair.theirs.get()) == "hello");
+  CHECK(connection.log == "flushed ");
+  connection.turn();
+  CHECK(connection.log == "flushed ");
+  CHECK(connection.all_released_once());
+}
+
+TEST_CASE("a closed stream has no room to wait for") {
+  Connection connection;
+  connection.stream->close();
+  CHECK(connection.stream->wait_for_room() == -EBADF);
+}
+
 TEST_CASE("a slow reader of a small socket gets every byte, in order, and every reference is given up once") {
   Connection connection;
   const int small = 4608;  // about the least that the kernel grants

@@ -60,6 +60,7 @@ MODULES = {
     "test_waitfor": Module(),
     "test_free_threading": Module(),
     "test_ssl": Module(tcp=Tcp.NONE),
+    "test_sslproto": Module(tcp=Tcp.NONE),
     "test_subprocess": Module(tcp=Tcp.NONE),
     "test_unix_events": Module(tcp=Tcp.NONE),
     "test_base_events": Module(tcp=Tcp.NONE),
@@ -106,6 +107,16 @@ STDLIB_ONLY = (
         "test_unix_events.PidfdChildWatcherTests.*",
         r"os, 'waitpid'",
         "makes os.waitpid fail under asyncio's own child watcher",
+    ),
+    (
+        "test_sslproto.*.test_connection_lost_when_busy",
+        r"sock = mock\.Mock",
+        "gives asyncio's own transport a mock in place of a socket",
+    ),
+    (
+        "test_ssl.*.test_remote_shutdown_receives_trailing_data_on_slow_socket",
+        r"_read_ready_cb",
+        "replaces the socket inside asyncio's own transport",
     ),
     ("test_subprocess.*", r"loop\._watcher", "reads the Unix loop's own child watcher"),
 )

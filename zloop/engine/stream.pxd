@@ -12,6 +12,7 @@ cdef extern from "zloop/stream.hpp" namespace "zloop":
         void (*on_read_error)(void* owner, int error) noexcept
         void (*on_flushed)(void* owner) noexcept
         void (*on_write_error)(void* owner, int error) noexcept
+        void (*on_room)(void* owner) noexcept
 
     cdef cppclass Stream:
         Stream(const StreamOps& ops, WriteQueue.ReleaseFn release, void* owner) noexcept
@@ -25,6 +26,7 @@ cdef extern from "zloop/stream.hpp" namespace "zloop":
         void write(Segment segment) except +
         int flush() noexcept
         ssize_t send_now(const char* data, size_t size) noexcept
+        int wait_for_room() noexcept
         size_t pending() noexcept
         bint blocked() noexcept
         void discard_pending() noexcept

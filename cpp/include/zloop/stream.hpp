@@ -34,6 +34,9 @@ struct StreamOps {
   // A flush of the loop's own accord: pending() says what the kernel left; or it failed with errno.
   void (*on_flushed)(void* owner);
   void (*on_write_error)(void* owner, int error);
+
+  // Once after Stream::wait_for_room(): the kernel takes bytes again.
+  void (*on_room)(void* owner);
 };
 
 class Stream {
@@ -71,6 +74,9 @@ class Stream {
   // closed stream: -EBADF).
   ssize_t send_now(const char* data, std::size_t size) noexcept;
 
+  // For an owner that sends by itself, past an empty queue: on_room follows, if nothing is written before. 0 or -errno.
+  int wait_for_room() noexcept;
+
   // Bytes accepted by write() and not yet by the kernel.
   [[nodiscard]] std::size_t pending() const noexcept { return queue_.bytes(); }
   // The kernel was full when it was last offered something, and has not said since that it has room.
@@ -89,6 +95,7 @@ class Stream {
   void read_shared() noexcept;
   void read_buffered() noexcept;
   void send_and_report() noexcept;
+  void report_room() noexcept;
   int send_queued() noexcept;
   int watch_writable(bool on) noexcept;
 

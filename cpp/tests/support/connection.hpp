@@ -116,6 +116,8 @@ class Connection {
     self.then("write_error");
   }
 
+  static void on_room(void* owner) noexcept { note(owner, "room").then("room"); }
+
   static constexpr StreamOps ops{
       .on_data = &Connection::on_data,
       .get_buffer = &Connection::get_buffer,
@@ -124,6 +126,7 @@ class Connection {
       .on_read_error = &Connection::on_read_error,
       .on_flushed = &Connection::on_flushed,
       .on_write_error = &Connection::on_write_error,
+      .on_room = &Connection::on_room,
   };
 };
 
