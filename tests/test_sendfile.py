@@ -66,7 +66,7 @@ def way(request):
 @contextlib.asynccontextmanager
 async def sending(loop, file, *args, protocol_factory=Recorder):
     """A sendfile() that waits for its peer to read: (task, transport, protocol, peer)."""
-    async with connection(loop, protocol_factory, receive_buffer=4096) as (transport, protocol, peer):
+    async with connection(loop, protocol_factory, narrow=True) as (transport, protocol, peer):
         task = loop.create_task(loop.sendfile(transport, file, *args))
         await receive_exactly(loop, peer, 1)
         yield task, transport, protocol, peer
@@ -115,7 +115,7 @@ def test_what_is_written_comes_before_and_after(loop, run, file, way):
     """More of it than the kernel takes at once, so that it has to wait for its turn."""
 
     async def scenario(file):
-        async with connection(loop, receive_buffer=4096) as (transport, _protocol, peer):
+        async with connection(loop, narrow=True) as (transport, _protocol, peer):
             transport.write(pattern(BIG))
             receiving = loop.create_task(receive_all(loop, peer))
             await loop.sendfile(transport, file)
@@ -208,7 +208,7 @@ def test_paused_protocol_is_resumed_afterwards(loop, run, file):
     """Reading and writing takes the protocol's place: what it has missed it is told in the end."""
 
     async def scenario():
-        async with connection(loop, receive_buffer=4096) as (transport, protocol, peer):
+        async with connection(loop, narrow=True) as (transport, protocol, peer):
             transport.write(pattern(BIG))
             assert protocol.names() == ["connection_made", "pause_writing"]
             receiving = loop.create_task(receive_all(loop, peer))
@@ -258,7 +258,7 @@ def test_transport_ended_meanwhile(loop, run, big_file, way, method):
 @pytest.mark.zloop_only  # asyncio's transport refuses writes for ever
 def test_cancelled_while_it_waits_for_what_was_written(loop, run, file):
     async def scenario():
-        async with connection(loop, receive_buffer=4096) as (transport, _protocol, peer):
+        async with connection(loop, narrow=True) as (transport, _protocol, peer):
             transport.write(pattern(BIG))
             task = loop.create_task(loop.sendfile(transport, file))
             await several_turns()

@@ -73,7 +73,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register what this run wants of the plugin; pytest.UsageError if its pytest-asyncio cannot give it."""
     register = config.pluginmanager.register
     pytest_asyncio = config.pluginmanager.get_plugin("asyncio")
-    has_event_loop = hasattr(pytest_asyncio, "event_loop")  # before 1.0: what it runs tests on, and made to be overridden
+    has_event_loop = hasattr(pytest_asyncio, "event_loop")  # before 1.0: what tests run on, meant to be overridden
     is_wanted = config.getoption("--zloop") or config.getini("zloop")
     if is_wanted and hasattr(config.hook, _FACTORIES_HOOK):
         register(LoopFactories())
