@@ -5,6 +5,7 @@ import time
 
 from zloop import _loop
 from zloop.connect import ConnectMixin
+from zloop.datagram import DatagramMixin
 from zloop.dns import DnsMixin
 from zloop.exception_handler import ExceptionHandlerMixin
 from zloop.executor import ExecutorMixin
@@ -24,6 +25,7 @@ class Loop(
     DnsMixin,
     ConnectMixin,
     ServerMixin,
+    DatagramMixin,
     SocketMixin,
     SendfileMixin,
     UnsupportedMixin,

@@ -23,9 +23,6 @@ class UnsupportedMixin:
     async def create_unix_server(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise not_implemented("create_unix_server()")
 
-    async def create_datagram_endpoint(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise not_implemented("create_datagram_endpoint()")
-
     async def connect_read_pipe(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise not_implemented("connect_read_pipe()")
 

@@ -45,6 +45,17 @@ bool Address::parse(const char* host, std::uint16_t port, int family) noexcept {
   return false;
 }
 
+void Address::set_flow_and_scope(std::uint32_t flow, std::uint32_t scope) noexcept {
+  if (family() != AF_INET6) return;
+  auto& v6 = *reinterpret_cast<sockaddr_in6*>(&storage_);
+  v6.sin6_flowinfo = htonl(flow);
+  v6.sin6_scope_id = scope;
+}
+
+bool Address::same_as(const sockaddr_storage& storage, socklen_t size) const noexcept {
+  return size == size_ && std::memcmp(&storage, &storage_, size) == 0;
+}
+
 std::uint16_t Address::port() const noexcept {
   if (family() == AF_INET) return ntohs(as_v4(storage_).sin_port);
   if (family() == AF_INET6) return ntohs(as_v6(storage_).sin6_port);

@@ -23,9 +23,15 @@ class Address {
   // False if it is none, not spelled as inet_pton(3) takes it, or for another family; the address is unchanged then.
   bool parse(const char* host, std::uint16_t port, int family) noexcept;
 
+  // Of an IPv6 address; the flow label is in host byte order. Other families have none, and nothing happens.
+  void set_flow_and_scope(std::uint32_t flow, std::uint32_t scope) noexcept;
+
   [[nodiscard]] int family() const noexcept { return storage_.ss_family; }
   [[nodiscard]] const sockaddr* data() const noexcept { return reinterpret_cast<const sockaddr*>(&storage_); }
   [[nodiscard]] socklen_t size() const noexcept { return size_; }
+
+  // Byte for byte.
+  [[nodiscard]] bool same_as(const sockaddr_storage& storage, socklen_t size) const noexcept;
 
   // Zero for other families than AF_INET and AF_INET6.
   [[nodiscard]] std::uint16_t port() const noexcept;
