@@ -1,5 +1,4 @@
-// An internet socket address as a value: parsed from a numeric literal, formatted as getnameinfo(3) would.
-// Owns nothing; any thread.
+// A socket address as a value. Internet ones are parsed and formatted, numerically. Owns nothing; any thread.
 #pragma once
 
 #include <netinet/in.h>
@@ -13,8 +12,7 @@ namespace zloop {
 
 class Address {
  public:
-  // "255.255.255.255", or an IPv6 address, '%' and an interface name, and the final zero.
-  static constexpr std::size_t host_capacity = INET6_ADDRSTRLEN + 1 + 64;
+  static constexpr std::size_t host_capacity = INET6_ADDRSTRLEN;  // with the final zero
 
   Address() = default;
   Address(const sockaddr_storage& storage, socklen_t size) noexcept : storage_(storage), size_(size) {}
@@ -39,7 +37,8 @@ class Address {
   [[nodiscard]] std::uint32_t flow() const noexcept;
   [[nodiscard]] std::uint32_t scope() const noexcept;
 
-  // Writes the numeric host, zero-terminated, with an IPv6 scope as "%interface". False for other families.
+  // Writes the numeric host, zero-terminated, without the scope of an IPv6 one. False for other families, and for an
+  // address that was cut short.
   bool format_host(std::array<char, host_capacity>& host) const noexcept;
 
  private:
