@@ -145,7 +145,10 @@ cdef class DatagramTransport(DatagramTransportBase):
             return 0
         if self.loop.poll_timeout() == 0:  # what is ready to run was so before
             return self.schedule_delivery()
-        return self.receive_now()
+        self.receive_now()
+        # The callbacks of this turn have yet to run; after stop(), the next datagram waits for another run.
+        self.delivery_postponed = self.delivery_scheduled and self.loop.stopping
+        return 0
 
     cdef int receive_now(self) except -1:
         if self.family == AF_INET or self.family == AF_INET6 or self.family == AF_UNIX:
@@ -211,6 +214,10 @@ cdef class DatagramTransport(DatagramTransportBase):
     def _deliver_next(self):
         self.delivery_scheduled = False
         if not self.wants_data():
+            return
+        if self.delivery_postponed:
+            self.delivery_postponed = False
+            self.schedule_delivery()
             return
         if not self.backlog:
             self.receive_now()
