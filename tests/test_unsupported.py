@@ -15,9 +15,6 @@ TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 METHODS = {
     "create_unix_connection": lambda loop: loop.create_unix_connection(asyncio.Protocol, "/no/such/socket"),
     "create_unix_server": lambda loop: loop.create_unix_server(asyncio.Protocol, "/no/such/socket"),
-    "create_datagram_endpoint": lambda loop: loop.create_datagram_endpoint(
-        asyncio.DatagramProtocol, local_addr=(LOCALHOST, 0)
-    ),
     "connect_read_pipe": lambda loop: loop.connect_read_pipe(asyncio.Protocol, io.BytesIO()),
     "connect_write_pipe": lambda loop: loop.connect_write_pipe(asyncio.Protocol, io.BytesIO()),
     "subprocess_exec": lambda loop: loop.subprocess_exec(asyncio.SubprocessProtocol, "true"),

@@ -31,7 +31,7 @@ cdef class DatagramTransport(DatagramTransportBase):
     cdef Address target_address
     cdef bint closing            # close() or abort() was called, or an error was met
     cdef int conn_lost           # connection_lost() is scheduled; counts sends after that, too
-    cdef bint reading_paused
+    cdef readonly bint _paused    # pause_reading() was called last
     cdef bint protocol_paused    # pause_writing() was called last
     cdef size_t high_water       # bytes
     cdef size_t low_water        # bytes

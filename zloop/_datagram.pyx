@@ -114,7 +114,7 @@ cdef class DatagramTransport(DatagramTransportBase):
         """Pass nothing to the protocol until resume_reading(). Does nothing when closing or paused."""
         if not self.wants_data():
             return
-        self.reading_paused = True
+        self._paused = True
         self.datagram.stop_reading()
         self.anchor()
         if self.loop.debug:
@@ -122,9 +122,9 @@ cdef class DatagramTransport(DatagramTransportBase):
 
     def resume_reading(self):
         """Pass datagrams to the protocol again. Does nothing when closing or not paused."""
-        if self.closing or not self.reading_paused:
+        if self.closing or not self._paused:
             return
-        self.reading_paused = False
+        self._paused = False
         self._start_reading()
         if self.loop.debug:
             logger.debug("%r resumes reading", self)
@@ -138,7 +138,7 @@ cdef class DatagramTransport(DatagramTransportBase):
             self.anchor()
 
     cdef bint wants_data(self) noexcept:
-        return not self.closing and not self.reading_paused
+        return not self.closing and not self._paused
 
     cdef int receive(self) except -1:
         if self.delivery_scheduled:  # the kernel goes on saying that there is more
