@@ -5,14 +5,10 @@ import io
 import os
 
 import pytest
-from support import LOCALHOST
 
 pytestmark = pytest.mark.zloop_only
 
 METHODS = {
-    "create_datagram_endpoint": lambda loop: loop.create_datagram_endpoint(
-        asyncio.DatagramProtocol, local_addr=(LOCALHOST, 0)
-    ),
     "connect_read_pipe": lambda loop: loop.connect_read_pipe(asyncio.Protocol, io.BytesIO()),
     "connect_write_pipe": lambda loop: loop.connect_write_pipe(asyncio.Protocol, io.BytesIO()),
     "subprocess_exec": lambda loop: loop.subprocess_exec(asyncio.SubprocessProtocol, "true"),

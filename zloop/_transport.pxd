@@ -50,3 +50,10 @@ cdef class SocketTransport(TransportBase):
 
 cdef SocketTransport new_socket_transport(
     Loop loop, object sock, object protocol, object waiter, dict extra, object server, object context)
+
+
+# For every kind of transport.
+cdef str describe_transport(
+    object transport, Loop loop, bint closing, int fd, bint reading, bint blocked, size_t pending)
+cdef (size_t, size_t) water_marks(object high, object low) except *
+cdef int describe_socket(dict extra, object sock) except -1

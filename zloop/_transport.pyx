@@ -64,17 +64,9 @@ cdef class SocketTransport(TransportBase):
         self.let_go()
 
     def __repr__(self):
-        info = [type(self).__name__]
-        if self._sock is None:
-            info.append("closed")
-        elif self.closing:
-            info.append("closing")
-        info.append(f"fd={self.fd}")
-        if self.loop is not None and not self.loop.closed:
-            info.append("read=polling" if self.stream.reading() else "read=idle")
-            state = "polling" if self.stream.blocked() else "idle"
-            info.append(f"write=<{state}, bufsize={self.stream.pending()}>")
-        return f"<{' '.join(info)}>"
+        return describe_transport(
+            self, self.loop, self.closing, self.fd, self.stream.reading(), self.stream.blocked(), self.stream.pending()
+        )
 
     # ---- protocol and state
 
@@ -287,14 +279,7 @@ cdef class SocketTransport(TransportBase):
 
         Defaults: high is 64 KiB, or four times low; low is a quarter of high. ValueError unless high >= low >= 0.
         """
-        if high is None:
-            high = 64 * 1024 if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self.high_water = min(high, SIZE_MAX)
-        self.low_water = min(low, SIZE_MAX)
+        self.low_water, self.high_water = water_marks(high, low)
         if self.stream.pending() > self.high_water:
             self.flush_now()
         self.pause_protocol_if_full()
@@ -585,6 +570,34 @@ cdef SocketTransport new_socket_transport(
 def make_socket_transport(Loop loop not None, sock, protocol, waiter=None, *, extra=None, server=None, context=None):
     """For the Python half of the loop: see new_socket_transport()."""
     return new_socket_transport(loop, sock, protocol, waiter, {} if extra is None else extra, server, context)
+
+
+cdef str describe_transport(
+    object transport, Loop loop, bint closing, int fd, bint reading, bint blocked, size_t pending
+):
+    """A transport's repr(); `loop` is None when the connection is lost."""
+    info = [type(transport).__name__]
+    if transport._sock is None:
+        info.append("closed")
+    elif closing:
+        info.append("closing")
+    info.append(f"fd={fd}")
+    if loop is not None and not loop.closed:
+        info.append("read=polling" if reading else "read=idle")
+        state = "polling" if blocked else "idle"
+        info.append(f"write=<{state}, bufsize={pending}>")
+    return f"<{' '.join(info)}>"
+
+
+cdef (size_t, size_t) water_marks(object high, object low) except *:
+    """The low and the high one, bytes, as set_write_buffer_limits() is asked for them. ValueError if they cross."""
+    if high is None:
+        high = 64 * 1024 if low is None else 4 * low
+    if low is None:
+        low = high // 4
+    if not high >= low >= 0:
+        raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+    return min(low, SIZE_MAX), min(high, SIZE_MAX)
 
 
 cdef int describe_socket(dict extra, object sock) except -1:

@@ -1,18 +1,19 @@
-// zloop._transport_base: TransportBase, the class between asyncio.Transport and zloop's native transports.
+// zloop._transport_base: the classes between asyncio's transport classes and zloop's native transports.
 //
 // A Cython class cannot derive from a class made in Python: the deallocator and the traversal which Python gave that
 // class look for the first base that has others, starting from the object's own type, and would call themselves for
-// ever. TransportBase stands between the two with plain ones of its own. So isinstance(transport, asyncio.Transport)
-// holds, and what a program patches into asyncio's classes reaches zloop's transports.
+// ever. A base type stands between the two with plain ones of its own. So isinstance(transport, asyncio.Transport) holds,
+// and what a program patches into asyncio's classes reaches zloop's transports.
 #include "binding/transport_base.hpp"
 
+#include <array>
 #include <utility>
 
 namespace {
 
 void base_dealloc(PyObject* self);
 
-// An instance of TransportBase itself, of no use to anybody, but possible.
+// An instance of a base type itself, of no use to anybody, but possible.
 bool is_exact(PyObject* self) { return Py_TYPE(self)->tp_dealloc == base_dealloc; }
 
 // Cython takes for granted that an object member is never null.
@@ -44,13 +45,46 @@ void base_dealloc(PyObject* self) {
   if (counted) Py_DECREF(type);
 }
 
-PyObject* make_transport_base(PyObject* module, PyObject* asyncio_transport) {
-  const auto* parent = reinterpret_cast<PyTypeObject*>(asyncio_transport);
-  if (std::cmp_not_equal(parent->tp_basicsize, sizeof(ZloopTransportBase)) || parent->tp_dictoffset != 0 ||
-      parent->tp_weaklistoffset != 0) {
-    PyErr_SetString(PyExc_ImportError, "asyncio.Transport has a layout that this build of zloop does not know");
-    return nullptr;
+struct BaseType {
+  const char* name;
+  const char* qualified_name;
+  std::array<const char*, 2> parents;  // in asyncio.transports; the second may be null
+};
+
+constexpr std::array base_types = {
+    BaseType{"TransportBase", "zloop._transport_base.TransportBase", {"Transport", nullptr}},
+    // asyncio's own datagram transport is both.
+    BaseType{"DatagramTransportBase",
+             "zloop._transport_base.DatagramTransportBase",
+             {"Transport", "DatagramTransport"}},
+};
+
+bool has_known_layout(PyObject* parent) {
+  const auto* type = reinterpret_cast<PyTypeObject*>(parent);
+  if (std::cmp_equal(type->tp_basicsize, sizeof(ZloopTransportBase)) && type->tp_dictoffset == 0 &&
+      type->tp_weaklistoffset == 0) {
+    return true;
   }
+  PyErr_Format(PyExc_ImportError, "%R has a layout that this build of zloop does not know", parent);
+  return false;
+}
+
+// A new tuple of classes, or null with an exception set.
+PyObject* find_parents(PyObject* asyncio_transports, const BaseType& base) {
+  PyObject* parents = PyTuple_New(base.parents[1] == nullptr ? 1 : 2);
+  if (parents == nullptr) return nullptr;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(parents); ++i) {
+    PyObject* parent = PyObject_GetAttrString(asyncio_transports, base.parents[static_cast<std::size_t>(i)]);
+    if (parent != nullptr) PyTuple_SET_ITEM(parents, i, parent);
+    if (parent == nullptr || !has_known_layout(parent)) {
+      Py_DECREF(parents);
+      return nullptr;
+    }
+  }
+  return parents;
+}
+
+PyObject* make_type(PyObject* module, const BaseType& base, PyObject* parents) {
   PyType_Slot slots[] = {
       {Py_tp_new, reinterpret_cast<void*>(base_new)},
       {Py_tp_dealloc, reinterpret_cast<void*>(base_dealloc)},
@@ -60,38 +94,46 @@ PyObject* make_transport_base(PyObject* module, PyObject* asyncio_transport) {
       {0, nullptr},
   };
   PyType_Spec spec = {
-      "zloop._transport_base.TransportBase",
+      base.qualified_name,
       sizeof(ZloopTransportBase),
       0,
       Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,  // no BASETYPE: only static types may derive from it
       slots,
   };
-  return PyType_FromModuleAndSpec(module, &spec, asyncio_transport);
+  return PyType_FromModuleAndSpec(module, &spec, parents);
 }
 
-int add_transport_base(PyObject* module) {
-  PyObject* asyncio = PyImport_ImportModule("asyncio.transports");
-  if (asyncio == nullptr) return -1;
-  PyObject* parent = PyObject_GetAttrString(asyncio, "Transport");
-  Py_DECREF(asyncio);
-  if (parent == nullptr) return -1;
-  PyObject* type = make_transport_base(module, parent);
-  Py_DECREF(parent);
+int add_base_type(PyObject* module, PyObject* asyncio_transports, const BaseType& base) {
+  PyObject* parents = find_parents(asyncio_transports, base);
+  if (parents == nullptr) return -1;
+  PyObject* type = make_type(module, base, parents);
+  Py_DECREF(parents);
   if (type == nullptr) return -1;
-  const int status = PyModule_AddObjectRef(module, "TransportBase", type);
+  const int status = PyModule_AddObjectRef(module, base.name, type);
   Py_DECREF(type);
   return status;
 }
 
+int add_base_types(PyObject* module) {
+  PyObject* asyncio_transports = PyImport_ImportModule("asyncio.transports");
+  if (asyncio_transports == nullptr) return -1;
+  int status = 0;
+  for (const BaseType& base : base_types) {
+    if (status == 0) status = add_base_type(module, asyncio_transports, base);
+  }
+  Py_DECREF(asyncio_transports);
+  return status;
+}
+
 PyModuleDef_Slot module_slots[] = {
-    {Py_mod_exec, reinterpret_cast<void*>(add_transport_base)},
+    {Py_mod_exec, reinterpret_cast<void*>(add_base_types)},
     {0, nullptr},
 };
 
 PyModuleDef module_definition = {
     PyModuleDef_HEAD_INIT,
     "zloop._transport_base",
-    "The base type of zloop's native transports.",
+    "The base types of zloop's native transports.",
     0,
     nullptr,
     module_slots,

@@ -5,6 +5,7 @@ import time
 
 from zloop import _loop
 from zloop.connect import ConnectMixin
+from zloop.datagram import DatagramMixin
 from zloop.dns import DnsMixin
 from zloop.exception_handler import ExceptionHandlerMixin
 from zloop.executor import ExecutorMixin
@@ -27,6 +28,7 @@ class Loop(
     DnsMixin,
     ConnectMixin,
     ServerMixin,
+    DatagramMixin,
     SocketMixin,
     SendfileMixin,
     TlsMixin,

@@ -11,9 +11,6 @@ def not_implemented(name: str) -> NotImplementedError:
 class UnsupportedMixin:
     """Methods of AbstractEventLoop that are still to come."""
 
-    async def create_datagram_endpoint(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise not_implemented("create_datagram_endpoint()")
-
     async def connect_read_pipe(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise not_implemented("connect_read_pipe()")
 

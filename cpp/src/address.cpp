@@ -1,7 +1,6 @@
 #include "zloop/address.hpp"
 
 #include <arpa/inet.h>
-#include <netdb.h>
 
 #include <cstring>
 
@@ -45,6 +44,17 @@ bool Address::parse(const char* host, std::uint16_t port, int family) noexcept {
   return false;
 }
 
+void Address::set_flow_and_scope(std::uint32_t flow, std::uint32_t scope) noexcept {
+  if (family() != AF_INET6) return;
+  auto& v6 = *reinterpret_cast<sockaddr_in6*>(&storage_);
+  v6.sin6_flowinfo = htonl(flow);
+  v6.sin6_scope_id = scope;
+}
+
+bool Address::same_as(const sockaddr_storage& storage, socklen_t size) const noexcept {
+  return size == size_ && std::memcmp(&storage, &storage_, size) == 0;
+}
+
 std::uint16_t Address::port() const noexcept {
   if (family() == AF_INET) return ntohs(as_v4(storage_).sin_port);
   if (family() == AF_INET6) return ntohs(as_v6(storage_).sin6_port);
@@ -56,9 +66,11 @@ std::uint32_t Address::flow() const noexcept { return family() == AF_INET6 ? nto
 std::uint32_t Address::scope() const noexcept { return family() == AF_INET6 ? as_v6(storage_).sin6_scope_id : 0; }
 
 bool Address::format_host(std::array<char, host_capacity>& host) const noexcept {
-  if (family() != AF_INET && family() != AF_INET6) return false;
-  // Numeric only, so it never asks a name server.
-  return getnameinfo(data(), size_, host.data(), static_cast<socklen_t>(host.size()), nullptr, 0, NI_NUMERICHOST) == 0;
+  const void* bytes = nullptr;
+  if (family() == AF_INET && size_ >= sizeof(sockaddr_in)) bytes = &as_v4(storage_).sin_addr;
+  if (family() == AF_INET6 && size_ >= sizeof(sockaddr_in6)) bytes = &as_v6(storage_).sin6_addr;
+  return bytes != nullptr &&
+         ::inet_ntop(family(), bytes, host.data(), static_cast<socklen_t>(host.size())) != nullptr;
 }
 
 }  // namespace zloop

@@ -20,6 +20,11 @@ constexpr std::uint32_t generation_of(std::uint64_t token) noexcept {
   return static_cast<std::uint32_t>(token >> generation_shift);
 }
 
+// Not zeroed: pages that no read has reached yet cost nothing. Null when memory is out.
+std::unique_ptr<char[]> make_buffer(std::size_t size) noexcept {
+  return std::unique_ptr<char[]>(new (std::nothrow) char[size]);
+}
+
 }  // namespace
 
 void Deferred::cancel() noexcept {
@@ -200,9 +205,13 @@ void Reactor::dispatch() noexcept {
 }
 
 char* Reactor::read_buffer() noexcept {
-  // Not zeroed: pages that no read has reached yet cost nothing.
-  if (read_buffer_ == nullptr) read_buffer_.reset(new (std::nothrow) char[read_buffer_size]);
+  if (read_buffer_ == nullptr) read_buffer_ = make_buffer(read_buffer_size);
   return read_buffer_.get();
+}
+
+char* Reactor::datagram_buffer() noexcept {
+  if (datagram_buffer_ == nullptr) datagram_buffer_ = make_buffer(datagram_buffer_size);
+  return datagram_buffer_.get();
 }
 
 }  // namespace zloop

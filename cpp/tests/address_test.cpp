@@ -100,10 +100,37 @@ TEST_CASE("a link-local address is formatted with its interface") {
   v6.sin6_scope_id = ::if_nametoindex("lo");
   REQUIRE(v6.sin6_scope_id != 0);
   const Address address = stored(v6);
-  CHECK(host_of(address) == "fe80::1%lo");
+  CHECK(host_of(address) == "fe80::1");
   CHECK(address.port() == 80);
   CHECK(address.flow() == 0x12345);
   CHECK(address.scope() == v6.sin6_scope_id);
+}
+
+TEST_CASE("flow and scope are set on an IPv6 address, and only there") {
+  Address address;
+  REQUIRE(address.parse("fe80::1", 80, AF_INET6));
+  address.set_flow_and_scope(0x12345, 7);
+  CHECK(address.flow() == 0x12345);
+  CHECK(address.scope() == 7);
+  CHECK(address.port() == 80);
+  REQUIRE(address.parse("127.0.0.1", 80, AF_INET));
+  const Address before = address;
+  address.set_flow_and_scope(0x12345, 7);
+  CHECK(before.same_as(*reinterpret_cast<const sockaddr_storage*>(address.data()), address.size()));
+}
+
+TEST_CASE("addresses are the same that are so byte for byte") {
+  const auto storage_of = [](const Address& address) {
+    return *reinterpret_cast<const sockaddr_storage*>(address.data());
+  };
+  Address address;
+  REQUIRE(address.parse("fe80::1", 80, AF_INET6));
+  Address other = address;
+  CHECK(address.same_as(storage_of(other), other.size()));
+  CHECK_FALSE(address.same_as(storage_of(other), 0));
+  other.set_flow_and_scope(0, 1);
+  CHECK_FALSE(address.same_as(storage_of(other), other.size()));
+  CHECK(Address().same_as({}, 0));
 }
 
 TEST_CASE("the longest host fits") {
@@ -111,7 +138,7 @@ TEST_CASE("the longest host fits") {
   v6.sin6_family = AF_INET6;
   REQUIRE(::inet_pton(AF_INET6, "fe80:ffff:ffff:ffff:ffff:ffff:ffff:ffff", &v6.sin6_addr) == 1);
   v6.sin6_scope_id = 4294967295;
-  CHECK(host_of(stored(v6)) == "fe80:ffff:ffff:ffff:ffff:ffff:ffff:ffff%4294967295");
+  CHECK(host_of(stored(v6)) == "fe80:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
 }
 
 TEST_CASE("other families have neither host nor port") {

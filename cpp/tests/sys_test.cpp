@@ -59,6 +59,42 @@ TEST_CASE("sending to a peer that is gone answers EPIPE, without a signal") {
   CHECK(sys::sendv(pair.ours.get(), &vector, 1) == -EPIPE);
 }
 
+// A packet over the bytes of `text`.
+sys::Packet packet(std::string& text) {
+  return {.memory = {.iov_base = text.data(), .iov_len = text.size()}, .peer = nullptr, .peer_size = 0};
+}
+
+TEST_CASE("packets are sent and received, several at a time, with their sizes and senders") {
+  const Pair pair = make_pair(SOCK_DGRAM);
+  std::array<std::string, 3> texts{"one", "", "three"};
+  std::array<sys::Packet, 3> sent{packet(texts[0]), packet(texts[1]), packet(texts[2])};
+  REQUIRE(sys::send_packets(pair.ours.get(), sent.data(), 3) == 3);
+  std::array<std::string, 4> rooms;
+  std::array<sockaddr_storage, 4> peers{};
+  std::array<sys::Packet, 4> received{};
+  for (std::size_t i = 0; i < 4; ++i) {
+    rooms.at(i).resize(4);
+    received.at(i) = packet(rooms.at(i));
+    received.at(i).peer = reinterpret_cast<sockaddr*>(&peers.at(i));
+  }
+  REQUIRE(sys::receive_packets(pair.theirs.get(), received.data(), 4) == 3);
+  CHECK(rooms[0].substr(0, received[0].memory.iov_len) == "one");
+  CHECK(received[1].memory.iov_len == 0);
+  CHECK(rooms[2].substr(0, received[2].memory.iov_len) == "thre");  // cut to the room there was
+  CHECK(received[0].peer_size == 0);                                // a socket pair has no addresses
+  CHECK(sys::receive_packets(pair.theirs.get(), received.data(), 4) == -EAGAIN);
+  CHECK(sys::receive_packets(-1, received.data(), 4) == -EBADF);
+  CHECK(sys::send_packets(-1, sent.data(), 3) == -EBADF);
+}
+
+TEST_CASE("packets to a peer that is gone answer why") {
+  Pair pair = make_pair(SOCK_DGRAM);
+  pair.theirs.reset();
+  std::string text = "lost";
+  const sys::Packet one = packet(text);
+  CHECK(sys::send_packets(pair.ours.get(), &one, 1) == -ECONNREFUSED);
+}
+
 TEST_CASE("a call that a signal interrupts is repeated") {
   const Pair pair = make_pair();
   Interposer kernel;

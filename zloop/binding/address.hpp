@@ -2,8 +2,12 @@
 #pragma once
 
 #include <Python.h>
+#include <sys/un.h>
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
 
 #include "zloop/address.hpp"
 
@@ -17,6 +21,80 @@ inline PyObject* address_tuple(const sockaddr_storage& storage, socklen_t size) 
   if (!address.format_host(host)) Py_RETURN_NONE;
   if (address.family() == AF_INET) return Py_BuildValue("si", host.data(), int{address.port()});
   return Py_BuildValue("siII", host.data(), int{address.port()}, address.flow(), address.scope());
+}
+
+// What socket.recvfrom() returns for a datagram's sender: as above, a path, an abstract unix name as bytes, or None for a
+// unix socket without a name. Only for the families that parse_address() knows.
+inline PyObject* sender_address(const sockaddr_storage& storage, socklen_t size) noexcept {
+  if (size == 0) Py_RETURN_NONE;
+  if (storage.ss_family != AF_UNIX) return address_tuple(storage, size);
+  const char* path = reinterpret_cast<const sockaddr_un*>(&storage)->sun_path;
+  const std::size_t length = size - offsetof(sockaddr_un, sun_path);
+  if (length > 0 && path[0] == '\0') return PyBytes_FromStringAndSize(path, static_cast<Py_ssize_t>(length));
+  return PyUnicode_DecodeFSDefaultAndSize(path, static_cast<Py_ssize_t>(strnlen(path, length)));
+}
+
+// Reads a plain int, nothing that merely converts to one, of 0 to `most`.
+inline bool parse_number(PyObject* number, std::uint32_t most, std::uint32_t& parsed) noexcept {
+  if (!PyLong_CheckExact(number)) return false;
+  int overflow = 0;
+  const long long value = PyLong_AsLongLongAndOverflow(number, &overflow);
+  if (overflow != 0 || value < 0 || value > static_cast<long long>(most)) return false;
+  parsed = static_cast<std::uint32_t>(value);
+  return true;
+}
+
+inline bool parse_internet_address(PyObject* object, int family, Address& parsed) noexcept {
+  if (!PyTuple_CheckExact(object)) return false;
+  const Py_ssize_t size = PyTuple_GET_SIZE(object);
+  if (size < 2 || size > (family == AF_INET ? 2 : 4)) return false;
+  PyObject* host = PyTuple_GET_ITEM(object, 0);
+  if (!PyUnicode_CheckExact(host) || !PyUnicode_IS_ASCII(host)) return false;
+  const auto* text = reinterpret_cast<const char*>(PyUnicode_1BYTE_DATA(host));
+  if (std::strlen(text) != static_cast<std::size_t>(PyUnicode_GET_LENGTH(host))) return false;
+  std::uint32_t port = 0;
+  std::uint32_t flow = 0;
+  std::uint32_t scope = 0;
+  if (!parse_number(PyTuple_GET_ITEM(object, 1), 0xFFFF, port)) return false;
+  if (size > 2 && !parse_number(PyTuple_GET_ITEM(object, 2), 0xF'FFFF, flow)) return false;
+  if (size > 3 && !parse_number(PyTuple_GET_ITEM(object, 3), 0xFFFF'FFFF, scope)) return false;
+  if (!parsed.parse(text, static_cast<std::uint16_t>(port), family)) return false;
+  parsed.set_flow_and_scope(flow, scope);
+  return true;
+}
+
+inline bool parse_unix_address(PyObject* object, Address& parsed) noexcept {
+  PyObject* path = nullptr;
+  if (PyUnicode_CheckExact(object)) {
+    path = PyUnicode_EncodeFSDefault(object);
+    if (path == nullptr) PyErr_Clear();
+  } else if (PyBytes_CheckExact(object)) {
+    path = Py_NewRef(object);
+  }
+  if (path == nullptr) return false;
+  const char* text = PyBytes_AS_STRING(path);
+  const auto length = static_cast<std::size_t>(PyBytes_GET_SIZE(path));
+  // A path ends with a zero, an abstract name where its size says.
+  const bool is_path = length > 0 && text[0] != '\0';
+  const std::size_t size = is_path ? length + 1 : length;
+  sockaddr_un address{};
+  const bool fits = length > 0 && size <= sizeof(address.sun_path);
+  if (fits) {
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path, text, length);
+    sockaddr_storage storage{};
+    std::memcpy(&storage, &address, sizeof(address));
+    parsed = Address(storage, static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + size));
+  }
+  Py_DECREF(path);
+  return fits;
+}
+
+// Reads what socket.sendto() takes for an address of `family`, if it is in the plainest form: a numeric host and plain
+// ints in a tuple, or a unix path or name. False for all else, be it wrong or merely a host's name; no exception is set.
+inline bool parse_address(PyObject* object, int family, Address& parsed) noexcept {
+  if (family == AF_UNIX) return parse_unix_address(object, parsed);
+  return (family == AF_INET || family == AF_INET6) && parse_internet_address(object, family, parsed);
 }
 
 }  // namespace zloop::binding

@@ -1,5 +1,4 @@
-// An internet socket address as a value: parsed from a numeric literal, formatted as getnameinfo(3) would.
-// Owns nothing; any thread.
+// A socket address as a value. Internet ones are parsed and formatted, numerically. Owns nothing; any thread.
 #pragma once
 
 #include <netinet/in.h>
@@ -13,8 +12,7 @@ namespace zloop {
 
 class Address {
  public:
-  // "255.255.255.255", or an IPv6 address, '%' and an interface name, and the final zero.
-  static constexpr std::size_t host_capacity = INET6_ADDRSTRLEN + 1 + 64;
+  static constexpr std::size_t host_capacity = INET6_ADDRSTRLEN;  // with the final zero
 
   Address() = default;
   Address(const sockaddr_storage& storage, socklen_t size) noexcept : storage_(storage), size_(size) {}
@@ -23,9 +21,15 @@ class Address {
   // False if it is none, not spelled as inet_pton(3) takes it, or for another family; the address is unchanged then.
   bool parse(const char* host, std::uint16_t port, int family) noexcept;
 
+  // Of an IPv6 address; the flow label is in host byte order. Other families have none, and nothing happens.
+  void set_flow_and_scope(std::uint32_t flow, std::uint32_t scope) noexcept;
+
   [[nodiscard]] int family() const noexcept { return storage_.ss_family; }
   [[nodiscard]] const sockaddr* data() const noexcept { return reinterpret_cast<const sockaddr*>(&storage_); }
   [[nodiscard]] socklen_t size() const noexcept { return size_; }
+
+  // Byte for byte.
+  [[nodiscard]] bool same_as(const sockaddr_storage& storage, socklen_t size) const noexcept;
 
   // Zero for other families than AF_INET and AF_INET6.
   [[nodiscard]] std::uint16_t port() const noexcept;
@@ -33,7 +37,8 @@ class Address {
   [[nodiscard]] std::uint32_t flow() const noexcept;
   [[nodiscard]] std::uint32_t scope() const noexcept;
 
-  // Writes the numeric host, zero-terminated, with an IPv6 scope as "%interface". False for other families.
+  // Writes the numeric host, zero-terminated, without the scope of an IPv6 one. False for other families, and for an
+  // address that was cut short.
   bool format_host(std::array<char, host_capacity>& host) const noexcept;
 
  private:

@@ -1,6 +1,6 @@
 // Waits for readiness and tells the watchers: the centre of the engine.
 //
-// Owns the poller, the wake-up, and the read buffer all streams of the loop share. Owns no watcher: the slot of an
+// Owns the poller, the wake-up, and the buffers that what reads on this loop shares. Owns no watcher: the slot of an
 // attached one points to it until detach(). Loop thread only, but for notify().
 //
 // In the child of a fork the reactor goes on with a poller and a wake-up of its own; the parent's never feel it.
@@ -63,6 +63,7 @@ class DeferredList {
 class Reactor {
  public:
   static constexpr std::size_t read_buffer_size = std::size_t{256} * 1024;
+  static constexpr std::size_t datagram_buffer_size = std::size_t{1024} * 1024;
 
   Reactor() = default;
   ~Reactor();
@@ -107,6 +108,8 @@ class Reactor {
 
   // Shared by every stream for one read at a time; nullptr when memory is out.
   char* read_buffer() noexcept;
+  // The same for datagram sockets, with room for many a datagram.
+  char* datagram_buffer() noexcept;
 
  private:
   static constexpr int events_capacity = 256;
@@ -126,6 +129,7 @@ class Reactor {
   DeferredList deferred_;
   std::vector<Slot> slots_;  // by descriptor
   std::unique_ptr<char[]> read_buffer_;
+  std::unique_ptr<char[]> datagram_buffer_;
   std::array<PollEvent, events_capacity> events_{};
   int events_count_ = 0;
   unsigned fork_generation_ = 0;  // of the process that made the poller and the wake-up

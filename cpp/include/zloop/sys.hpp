@@ -18,6 +18,23 @@ ssize_t recv(int fd, void* data, std::size_t size) noexcept;
 ssize_t send(int fd, const void* data, std::size_t size) noexcept;
 ssize_t sendv(int fd, const iovec* vectors, int count) noexcept;
 
+// One of the datagrams that a single call receives or sends.
+struct Packet {
+  iovec memory;         // what to send; or where to, and how much may be received
+  sockaddr* peer;       // whom to send to, null for the connected peer; or a sockaddr_storage, for the sender's address
+  socklen_t peer_size;  // receiving sets it, to zero for a sender without an address
+};
+constexpr int packets_max = 16;  // that one call takes; more gained little and costs stack
+
+// The next `count` datagrams, or as many as there are, none left to wait for; each sets its memory.iov_len to what it
+// brought. How many came, or -errno if the first did not. An error in the middle is reported by the next call.
+int receive_packets(int fd, Packet* packets, int count) noexcept;
+
+// How many of `count` datagrams the kernel took; or -errno if it did not take the first. What is wrong with one in the
+// middle shows when it is the first of another call - but for an error that is reported once, such as an ICMP message
+// to a connected socket.
+int send_packets(int fd, const Packet* packets, int count) noexcept;
+
 // A new connection's descriptor, non-blocking and close-on-exec, or -errno. The caller owns the descriptor.
 int accept(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept;
 

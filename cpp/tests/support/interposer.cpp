@@ -56,7 +56,9 @@ extern "C" {
 int __real_accept4(int fd, sockaddr* address, socklen_t* size, int flags);
 int __real_epoll_ctl(int epoll_fd, int operation, int fd, epoll_event* event);
 ssize_t __real_recv(int fd, void* data, std::size_t size, int flags);
+int __real_recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout);
 ssize_t __real_send(int fd, const void* data, std::size_t size, int flags);
+int __real_sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags);
 ssize_t __real_sendmsg(int fd, const msghdr* message, int flags);
 
 int __wrap_accept4(int fd, sockaddr* address, socklen_t* size, int flags) {
@@ -71,9 +73,17 @@ ssize_t __wrap_recv(int fd, void* data, std::size_t size, int flags) {
   return fails(&Interposer::receive) ? -1 : __real_recv(fd, data, size, flags);
 }
 
+int __wrap_recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout) {
+  return fails(&Interposer::receive) ? -1 : __real_recvmmsg(fd, messages, count, flags, timeout);
+}
+
 ssize_t __wrap_send(int fd, const void* data, std::size_t size, int flags) {
   if (fails(&Interposer::send)) return -1;
   return __real_send(fd, data, std::min(size, zloop::test::send_limit()), flags);
+}
+
+int __wrap_sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
+  return fails(&Interposer::send) ? -1 : __real_sendmmsg(fd, messages, count, flags);
 }
 
 ssize_t __wrap_sendmsg(int fd, const msghdr* message, int flags) {

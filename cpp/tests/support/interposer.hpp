@@ -21,11 +21,11 @@ class Interposer {
   Interposer(const Interposer&) = delete;
   Interposer& operator=(const Interposer&) = delete;
 
-  Call send;  // send(2) and sendmsg(2)
-  Call receive;
+  Call send;     // send(2), sendmsg(2) and sendmmsg(2)
+  Call receive;  // recv(2) and recvmmsg(2)
   Call accept;
   Call epoll_control;
-  std::size_t send_limit = std::numeric_limits<std::size_t>::max();  // bytes one call takes
+  std::size_t send_limit = std::numeric_limits<std::size_t>::max();  // bytes one call takes, but for sendmmsg(2)
 };
 
 }  // namespace zloop::test

@@ -1,0 +1,129 @@
+// A datagram socket: several datagrams received by one call, and those sent in a turn handed over together.
+//
+// Borrows its descriptor and its reactor (which, when it closes, closes the datagram socket); owns its send queue. It
+// tells its owner when there is something to do, and the owner does it, by receive() and flush(): between two datagrams
+// an owner may do anything, and nothing here is in the middle of something then. Loop thread only.
+#pragma once
+
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include <cstddef>
+
+#include "zloop/address.hpp"
+#include "zloop/reactor.hpp"
+#include "zloop/ring_buffer.hpp"
+#include "zloop/sys.hpp"
+#include "zloop/watcher.hpp"
+#include "zloop/write_queue.hpp"
+
+namespace zloop {
+
+// Neither throws. The owner keeps itself alive during each call; nothing looks at it or the Datagram afterwards.
+struct DatagramOps {
+  void (*on_readable)(void* owner);  // a datagram or an error waits: receive()
+  void (*on_writable)(void* owner);  // what is queued may leave: flush()
+};
+
+// How a queued datagram gets to its receiver.
+enum class Route {
+  peer,     // the one that the socket is connected to
+  address,  // the one that the datagram names
+  owner,    // only the owner knows: its family's addresses are not the engine's business
+};
+
+struct OutgoingDatagram {
+  Segment segment;  // may be empty; the reference is never null
+  Route route = Route::peer;
+  Address address;  // for Route::address
+};
+
+struct ReceivedDatagram {
+  const char* data = nullptr;  // gone with the next receive() of any socket of the loop
+  std::size_t size = 0;
+  sockaddr_storage peer;    // NOLINT(*-member-init): the kernel fills in as much as it has
+  socklen_t peer_size = 0;  // zero: the sender has no address
+};
+
+class Datagram {
+ public:
+  // `release` gives up a queued segment's reference and must not call back; `owner` embeds the Datagram.
+  Datagram(const DatagramOps& ops, WriteQueue::ReleaseFn release, void* owner) noexcept;
+  ~Datagram() { close(); }
+  Datagram(const Datagram&) = delete;
+  Datagram& operator=(const Datagram&) = delete;
+
+  // 0 or -errno, as Reactor::attach. Of a datagram longer than `longest` bytes, the kernel drops the end.
+  int open(Reactor& reactor, int fd, std::size_t longest) noexcept;
+
+  // Unties everything and drops what was queued. The descriptor stays open: it is its owner's. Harmless when closed.
+  void close() noexcept;
+  // False too when the reactor was closed.
+  [[nodiscard]] bool is_open() const noexcept { return watcher_.attached(); }
+
+  // 0 or -errno.
+  int start_reading() noexcept;
+  void stop_reading() noexcept;
+  [[nodiscard]] bool reading() const noexcept { return (watcher_.interest() & interest_read) != 0; }
+
+  static constexpr int batch_max = sys::packets_max;
+  // Stores up to batch_max datagrams, in order; how many came, or -errno: -EAGAIN when there was none. It asks for more
+  // the more came lately, because asking in vain costs, too.
+  int receive(ReceivedDatagram* received) noexcept;
+  // Makes the next receive() ask for one: for an owner that could not take what came at one time.
+  void expect_one() noexcept { expected_ = 1; }
+
+  // Queues a datagram and takes over its reference. Whoever is addressed is sent it with everything else of this turn,
+  // before the loop can block. A closed socket drops it. Throws std::bad_alloc, having taken nothing.
+  void send(const OutgoingDatagram& datagram);
+
+  // Sends to the connected peer at once. Only with nothing queued. 0 or -errno; -EAGAIN when the kernel is full.
+  int send_now(const char* data, std::size_t size) noexcept;
+
+  // Offers the kernel what is queued. One of
+  //   0: everything has left, or the kernel is full and on_writable comes when it has room;
+  //   -errno: the datagram that was first in the queue failed and is gone;
+  //   routed_by_owner: it is the owner's to send, see first() and drop_first().
+  // After the latter two, the owner is to call again; should it not, on_writable comes before the loop can block.
+  int flush() noexcept;
+  static constexpr int routed_by_owner = 1;
+
+  // The first in the queue, which must not be empty.
+  [[nodiscard]] const OutgoingDatagram& first() const noexcept { return queue_[0]; }
+  void drop_first() noexcept;
+
+  // What send() accepted and the kernel did not yet: datagrams, and bytes in them.
+  [[nodiscard]] std::size_t pending() const noexcept { return queue_.size(); }
+  [[nodiscard]] std::size_t pending_bytes() const noexcept { return bytes_; }
+  // The kernel was full when it was last offered something, and has not said since that it has room.
+  [[nodiscard]] bool blocked() const noexcept { return blocked_; }
+  // For an owner that found the kernel full by itself: on_writable comes when it has room.
+  void wait_writable() noexcept;
+
+  // Drops what is queued.
+  void discard_pending() noexcept;
+
+ private:
+  static const WatcherOps watcher_ops;
+
+  static void on_ready(void* self, unsigned ready) noexcept;
+  static void on_deferred(void* self) noexcept;
+
+  [[nodiscard]] int gather(sys::Packet* packets) const noexcept;
+  int rest_later(int status) noexcept;
+  int watch_writable(bool on) noexcept;
+
+  const DatagramOps& ops_;  // static
+  void* owner_;             // borrowed: the embedder
+  WriteQueue::ReleaseFn release_;
+  Watcher watcher_;
+  Deferred deferred_;
+  RingBuffer<OutgoingDatagram> queue_;
+  std::size_t bytes_ = 0;    // in queue_
+  std::size_t longest_ = 0;  // bytes
+  int capacity_ = 1;         // datagrams of that length that the shared buffer has room for, batch_max at most
+  int expected_ = 1;         // that the next receive() asks for
+  bool blocked_ = false;
+};
+
+}  // namespace zloop

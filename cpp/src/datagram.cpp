@@ -1,0 +1,173 @@
+#include "zloop/datagram.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cerrno>
+
+namespace zloop {
+
+namespace {
+
+bool would_block(int status) noexcept { return status == -EAGAIN || status == -EWOULDBLOCK; }
+
+// sys::Packet serves the receiving side too; nobody writes through what is only sent.
+sys::Packet packet_of(const OutgoingDatagram& datagram) noexcept {
+  sys::Packet packet{};
+  packet.memory = {.iov_base = const_cast<char*>(datagram.segment.data), .iov_len = datagram.segment.size};
+  if (datagram.route == Route::address) {
+    packet.peer = const_cast<sockaddr*>(datagram.address.data());
+    packet.peer_size = datagram.address.size();
+  }
+  return packet;
+}
+
+}  // namespace
+
+const WatcherOps Datagram::watcher_ops = {&Datagram::on_ready};
+
+Datagram::Datagram(const DatagramOps& ops, WriteQueue::ReleaseFn release, void* owner) noexcept
+    : ops_(ops), owner_(owner), release_(release), deferred_(&Datagram::on_deferred, this) {}
+
+int Datagram::open(Reactor& reactor, int fd, std::size_t longest) noexcept {
+  assert(!is_open());
+  assert(longest > 0 && longest <= Reactor::datagram_buffer_size);
+  longest_ = longest;
+  capacity_ = static_cast<int>(std::min(Reactor::datagram_buffer_size / longest, std::size_t{batch_max}));
+  expected_ = 1;
+  return reactor.attach(watcher_, fd, watcher_ops, this);
+}
+
+void Datagram::close() noexcept {
+  deferred_.cancel();
+  watcher_.detach();
+  blocked_ = false;
+  while (!queue_.empty()) drop_first();
+}
+
+int Datagram::start_reading() noexcept { return watcher_.set_interest(watcher_.interest() | interest_read); }
+
+void Datagram::stop_reading() noexcept { watcher_.set_interest(watcher_.interest() & ~unsigned{interest_read}); }
+
+void Datagram::on_ready(void* self, unsigned ready) noexcept {
+  auto& datagram = *static_cast<Datagram*>(self);
+  if (ready == interest_write) {
+    datagram.blocked_ = false;
+    datagram.ops_.on_writable(datagram.owner_);
+  } else {
+    datagram.ops_.on_readable(datagram.owner_);
+  }
+}
+
+int Datagram::receive(ReceivedDatagram* received) noexcept {
+  if (!is_open()) return -EBADF;
+  char* buffer = watcher_.reactor().datagram_buffer();
+  if (buffer == nullptr) return -ENOMEM;
+  std::array<sys::Packet, batch_max> packets;  // NOLINT(*-member-init): filled as far as used
+  for (int i = 0; i < expected_; ++i) {
+    char* data = buffer + (static_cast<std::size_t>(i) * longest_);
+    packets[static_cast<std::size_t>(i)] = {
+        .memory = {.iov_base = data, .iov_len = longest_}, .peer = reinterpret_cast<sockaddr*>(&received[i].peer), .peer_size = 0};
+  }
+  const int asked = expected_;
+  const int count = sys::receive_packets(watcher_.fd(), packets.data(), asked);
+  for (int i = 0; i < count; ++i) {
+    const sys::Packet& packet = packets[static_cast<std::size_t>(i)];
+    received[i].data = static_cast<const char*>(packet.memory.iov_base);
+    received[i].size = packet.memory.iov_len;
+    received[i].peer_size = packet.peer_size;
+  }
+  if (count == asked) {
+    expected_ = std::min(asked * 2, capacity_);
+  } else if (count <= asked / 2) {
+    expected_ = std::max(asked / 2, 1);
+  }
+  return count;
+}
+
+void Datagram::send(const OutgoingDatagram& datagram) {
+  queue_.push_back(datagram);
+  bytes_ += datagram.segment.size;
+  if (!is_open()) {
+    while (!queue_.empty()) drop_first();
+  } else if (!blocked_) {
+    watcher_.reactor().deferred().schedule(deferred_);
+  }
+}
+
+int Datagram::send_now(const char* data, std::size_t size) noexcept {
+  assert(queue_.empty());
+  if (!is_open()) return -EBADF;
+  if (blocked_) return -EAGAIN;
+  const ssize_t sent = sys::send(watcher_.fd(), data, size);
+  return sent < 0 ? static_cast<int>(sent) : 0;
+}
+
+void Datagram::on_deferred(void* self) noexcept {
+  auto& datagram = *static_cast<Datagram*>(self);
+  if (datagram.is_open() && !datagram.queue_.empty()) datagram.ops_.on_writable(datagram.owner_);
+}
+
+// Datagrams to a connected peer go one by one. The error that their predecessor met on its way (ICMP) is reported once,
+// to the next call; in the middle of several it would be lost.
+int Datagram::gather(sys::Packet* packets) const noexcept {
+  packets[0] = packet_of(queue_[0]);
+  if (queue_[0].route == Route::peer) return 1;
+  const auto most = static_cast<int>(std::min(queue_.size(), std::size_t{batch_max}));
+  int count = 1;
+  while (count < most && queue_[static_cast<std::size_t>(count)].route == Route::address) {
+    packets[count] = packet_of(queue_[static_cast<std::size_t>(count)]);
+    ++count;
+  }
+  return count;
+}
+
+int Datagram::flush() noexcept {
+  if (!is_open() || blocked_) return 0;
+  deferred_.cancel();
+  std::array<sys::Packet, batch_max> packets;  // NOLINT(*-member-init): gather() fills what is used
+  while (!queue_.empty()) {
+    if (first().route == Route::owner) return rest_later(routed_by_owner);
+    const int sent = sys::send_packets(watcher_.fd(), packets.data(), gather(packets.data()));
+    if (would_block(sent)) {
+      wait_writable();
+      return 0;
+    }
+    for (int i = 0; i < std::max(sent, 1); ++i) drop_first();
+    if (sent < 0) return rest_later(sent);
+  }
+  watch_writable(false);
+  return 0;
+}
+
+int Datagram::rest_later(int status) noexcept {
+  if (!queue_.empty()) watcher_.reactor().deferred().schedule(deferred_);
+  return status;
+}
+
+void Datagram::drop_first() noexcept {
+  const OutgoingDatagram datagram = queue_.pop_front();
+  bytes_ -= datagram.segment.size;
+  release_(datagram.segment.reference);
+}
+
+void Datagram::wait_writable() noexcept {
+  if (!is_open()) return;
+  deferred_.cancel();
+  blocked_ = watch_writable(true) == 0;
+  if (!blocked_) watcher_.reactor().deferred().schedule(deferred_);  // out of memory: try again next turn
+}
+
+int Datagram::watch_writable(bool on) noexcept {
+  const unsigned others = watcher_.interest() & ~unsigned{interest_write};
+  return watcher_.set_interest(on ? others | interest_write : others);
+}
+
+void Datagram::discard_pending() noexcept {
+  deferred_.cancel();
+  watch_writable(false);
+  blocked_ = false;
+  while (!queue_.empty()) drop_first();
+}
+
+}  // namespace zloop

@@ -1,0 +1,7 @@
+from zloop.engine.listener cimport sockaddr_storage, socklen_t
+
+cdef extern from "zloop/address.hpp" namespace "zloop":
+    cdef cppclass Address:
+        Address() noexcept
+        Address(const sockaddr_storage& storage, socklen_t size) noexcept
+        bint same_as(const sockaddr_storage& storage, socklen_t size) noexcept

@@ -1,0 +1,50 @@
+from zloop.engine.address cimport Address
+from zloop.engine.listener cimport sockaddr_storage, socklen_t
+from zloop.engine.reactor cimport Reactor
+from zloop.engine.write_queue cimport Segment, WriteQueue
+
+cdef extern from "zloop/datagram.hpp" namespace "zloop":
+    cdef cppclass DatagramOps:
+        void (*on_readable)(void* owner) noexcept
+        void (*on_writable)(void* owner) noexcept
+
+    cdef enum class Route:
+        peer
+        address
+        owner
+
+    cdef cppclass OutgoingDatagram:
+        Segment segment
+        Route route
+        Address address
+
+    cdef cppclass ReceivedDatagram:
+        const char* data
+        size_t size
+        sockaddr_storage peer
+        socklen_t peer_size
+
+    cdef cppclass Datagram:
+        Datagram(const DatagramOps& ops, WriteQueue.ReleaseFn release, void* owner) noexcept
+        int open(Reactor& reactor, int fd, size_t longest) noexcept
+        void close() noexcept
+        bint is_open() noexcept
+        int start_reading() noexcept
+        void stop_reading() noexcept
+        bint reading() noexcept
+        int receive(ReceivedDatagram* received) noexcept
+        void expect_one() noexcept
+        void send(const OutgoingDatagram& datagram) except +
+        int send_now(const char* data, size_t size) noexcept
+        int flush() noexcept
+        const OutgoingDatagram& first() noexcept
+        void drop_first() noexcept
+        size_t pending() noexcept
+        size_t pending_bytes() noexcept
+        bint blocked() noexcept
+        void wait_writable() noexcept
+        void discard_pending() noexcept
+
+cdef extern from "zloop/datagram.hpp" namespace "zloop::Datagram":
+    const int batch_max
+    const int routed_by_owner
