@@ -1,18 +1,19 @@
-// zloop._transport_base: TransportBase, the class between asyncio.Transport and zloop's native transports.
+// zloop._transport_base: the classes between asyncio's transports and zloop's native ones.
 //
 // A Cython class cannot derive from a class made in Python: the deallocator and the traversal which Python gave that
 // class look for the first base that has others, starting from the object's own type, and would call themselves for
-// ever. TransportBase stands between the two with plain ones of its own. So isinstance(transport, asyncio.Transport)
+// ever. The bases here stand between the two with plain ones of their own. So isinstance(transport, asyncio.Transport)
 // holds, and what a program patches into asyncio's classes reaches zloop's transports.
 #include "binding/transport_base.hpp"
 
+#include <array>
 #include <utility>
 
 namespace {
 
 void base_dealloc(PyObject* self);
 
-// An instance of TransportBase itself, of no use to anybody, but possible.
+// An instance of a base itself, of no use to anybody, but possible.
 bool is_exact(PyObject* self) { return Py_TYPE(self)->tp_dealloc == base_dealloc; }
 
 // Cython takes for granted that an object member is never null.
@@ -44,11 +45,21 @@ void base_dealloc(PyObject* self) {
   if (counted) Py_DECREF(type);
 }
 
-PyObject* make_transport_base(PyObject* module, PyObject* asyncio_transport) {
-  const auto* parent = reinterpret_cast<PyTypeObject*>(asyncio_transport);
-  if (std::cmp_not_equal(parent->tp_basicsize, sizeof(ZloopTransportBase)) || parent->tp_dictoffset != 0 ||
-      parent->tp_weaklistoffset != 0) {
-    PyErr_SetString(PyExc_ImportError, "asyncio.Transport has a layout that this build of zloop does not know");
+struct Base {
+  const char* name;
+  const char* parent;  // in asyncio.transports
+};
+
+constexpr std::array bases = {
+    Base{.name = "zloop._transport_base.TransportBase", .parent = "Transport"},
+    Base{.name = "zloop._transport_base.ReadTransportBase", .parent = "ReadTransport"},
+};
+
+PyObject* make_base(PyObject* module, const Base& base, PyObject* parent) {
+  const auto* type = reinterpret_cast<PyTypeObject*>(parent);
+  if (std::cmp_not_equal(type->tp_basicsize, sizeof(ZloopTransportBase)) || type->tp_dictoffset != 0 ||
+      type->tp_weaklistoffset != 0) {
+    PyErr_Format(PyExc_ImportError, "asyncio.%s has a layout that this build of zloop does not know", base.parent);
     return nullptr;
   }
   PyType_Slot slots[] = {
@@ -60,38 +71,46 @@ PyObject* make_transport_base(PyObject* module, PyObject* asyncio_transport) {
       {0, nullptr},
   };
   PyType_Spec spec = {
-      "zloop._transport_base.TransportBase",
+      base.name,
       sizeof(ZloopTransportBase),
       0,
       Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,  // no BASETYPE: only static types may derive from it
       slots,
   };
-  return PyType_FromModuleAndSpec(module, &spec, asyncio_transport);
+  return PyType_FromModuleAndSpec(module, &spec, parent);
 }
 
-int add_transport_base(PyObject* module) {
-  PyObject* asyncio = PyImport_ImportModule("asyncio.transports");
-  if (asyncio == nullptr) return -1;
-  PyObject* parent = PyObject_GetAttrString(asyncio, "Transport");
-  Py_DECREF(asyncio);
+int add_base(PyObject* module, PyObject* transports, const Base& base) {
+  PyObject* parent = PyObject_GetAttrString(transports, base.parent);
   if (parent == nullptr) return -1;
-  PyObject* type = make_transport_base(module, parent);
+  PyObject* type = make_base(module, base, parent);
   Py_DECREF(parent);
   if (type == nullptr) return -1;
-  const int status = PyModule_AddObjectRef(module, "TransportBase", type);
+  const int status = PyModule_AddType(module, reinterpret_cast<PyTypeObject*>(type));
   Py_DECREF(type);
   return status;
 }
 
+int add_bases(PyObject* module) {
+  PyObject* transports = PyImport_ImportModule("asyncio.transports");
+  if (transports == nullptr) return -1;
+  int status = 0;
+  for (const Base& base : bases) {
+    if (status == 0) status = add_base(module, transports, base);
+  }
+  Py_DECREF(transports);
+  return status;
+}
+
 PyModuleDef_Slot module_slots[] = {
-    {Py_mod_exec, reinterpret_cast<void*>(add_transport_base)},
+    {Py_mod_exec, reinterpret_cast<void*>(add_bases)},
     {0, nullptr},
 };
 
 PyModuleDef module_definition = {
     PyModuleDef_HEAD_INIT,
     "zloop._transport_base",
-    "The base type of zloop's native transports.",
+    "The base types of zloop's native transports.",
     0,
     nullptr,
     module_slots,

@@ -9,6 +9,8 @@ from zloop.dns import DnsMixin
 from zloop.exception_handler import ExceptionHandlerMixin
 from zloop.executor import ExecutorMixin
 from zloop.lifecycle import LifecycleMixin
+from zloop.pipes import PipeMixin
+from zloop.process import ProcessMixin
 from zloop.sendfile import SendfileMixin
 from zloop.servers import ServerMixin
 from zloop.signals import SignalMixin
@@ -21,6 +23,7 @@ from zloop.unsupported import UnsupportedMixin
 class Loop(
     SignalMixin,
     UnixMixin,
+    ProcessMixin,
     LifecycleMixin,
     ExceptionHandlerMixin,
     ExecutorMixin,
@@ -28,6 +31,7 @@ class Loop(
     ConnectMixin,
     ServerMixin,
     SocketMixin,
+    PipeMixin,
     SendfileMixin,
     TlsMixin,
     UnsupportedMixin,

@@ -13,15 +13,3 @@ class UnsupportedMixin:
 
     async def create_datagram_endpoint(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise not_implemented("create_datagram_endpoint()")
-
-    async def connect_read_pipe(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise not_implemented("connect_read_pipe()")
-
-    async def connect_write_pipe(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise not_implemented("connect_write_pipe()")
-
-    async def subprocess_exec(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise not_implemented("subprocess_exec()")
-
-    async def subprocess_shell(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise not_implemented("subprocess_shell()")
