@@ -1,26 +1,25 @@
 # shellcheck shell=bash
 # A test run as a list of stages, each timed, its tests counted.  Source it after lib.sh.
 #
-#   begin_stages              start the list, unless this script was started by one that keeps it already
+#   begin_stages              start the list, which is the file $ZLOOP_STAGES: a new one, or the one that nested_stages set
 #   stage NAME COMMAND...     run COMMAND and add the stage: it passed if COMMAND returned 0.  COMMAND may leave reports
 #                             for count_tests: $reports is a new, empty directory for them
 #   skip_stage NAME REASON    add a stage that did not run
 #   nested_stages NAME COMMAND...
-#                             run a COMMAND that adds stages of its own; one named NAME is added if it fails without them
+#                             run a COMMAND that has stages of its own, its output marked with NAME, and add those
+#   any_stage_failed
 #   end_stages                print the list and, as the last line, "N passed, N failed, N skipped"; returns 1 if any
-#                             stage failed.  Where another script keeps the list, only that status
+#                             stage failed.  Nested, that is all it does
 #
 # COMMAND runs with `set -e` switched off, as every command does whose status is looked at: name a program, or a function
 # that checks for itself.
 
 begin_stages() {
-  stages_begun=$SECONDS stages_failed=0 stages_kept_elsewhere=${ZLOOP_STAGES:+yes}
-  if [ -z "$stages_kept_elsewhere" ]; then
-    # shellcheck disable=SC2154  # root is lib.sh's
-    export ZLOOP_STAGES=$root/build/log/stages.tsv
-    mkdir -p "${ZLOOP_STAGES%/*}"
-    : >"$ZLOOP_STAGES"
-  fi
+  stages_begun=$SECONDS stages_are_nested=${ZLOOP_STAGES:+yes}
+  # shellcheck disable=SC2154  # root is lib.sh's
+  export ZLOOP_STAGES=${ZLOOP_STAGES:-$root/build/log/stages}
+  mkdir -p "${ZLOOP_STAGES%/*}"
+  : >"$ZLOOP_STAGES"
 }
 
 # NAME RESULT SECONDS PASSED FAILED SKIPPED REMARK
@@ -32,17 +31,14 @@ add_stage() {
 stage() {
   local name=$1 began=$SECONDS result=passed passed failed skipped
   shift
-  export reports=$root/build/log/reports
+  export reports=$ZLOOP_STAGES.reports
   rm -rf "$reports"
   mkdir -p "$reports"
   step "$name"
   "$@" || result=failed
   read -r passed failed skipped < <(count_tests "$reports")
-  if [ "$result" = failed ]; then
-    stages_failed=1
-    # What failed without a test to show for it counts as one.
-    [ "$failed" -gt 0 ] || failed=1
-  fi
+  # What failed without a test to show for it counts as one.
+  [ "$result" = passed ] || [ "$failed" -gt 0 ] || failed=1
   add_stage "$name" "$result" "$((SECONDS - began))" "$passed" "$failed" "$skipped" ""
   step "$name: $result after $((SECONDS - began)) s"
 }
@@ -52,17 +48,19 @@ skip_stage() {
   add_stage "$1" skipped 0 0 0 0 "$2"
 }
 
-count_failed_stages() {
-  cut -f 2 "$ZLOOP_STAGES" | grep -c failed || true
+any_stage_failed() {
+  cut -f 2 "$ZLOOP_STAGES" | grep -q failed
 }
 
 nested_stages() {
-  local name=$1 before
+  local name=$1 outer=$ZLOOP_STAGES status=0
+  local -x ZLOOP_STAGES=$outer.$1
   shift
-  before=$(count_failed_stages)
-  "$@" && return
-  stages_failed=1
-  [ "$(count_failed_stages)" -gt "$before" ] || add_stage "$name" failed 0 0 1 0 ""
+  : >"$ZLOOP_STAGES"
+  "$@" 2>&1 | sed --unbuffered "s/^/$name | /" || status=$?
+  # It may have ended before its first stage did.
+  [ "$status" -eq 0 ] || any_stage_failed || add_stage "$name" failed 0 0 1 0 ""
+  cat "$ZLOOP_STAGES" >>"$outer"
 }
 
 # Prints "PASSED FAILED SKIPPED" over the reports in the directory $1: JUnit's XML, and the conformance runner's JSON.
@@ -92,7 +90,10 @@ PYTHON
 end_stages() {
   local name result seconds passed failed skipped remark
   local -i all_passed=0 all_failed=0 all_skipped=0
-  [ -z "$stages_kept_elsewhere" ] || return "$stages_failed"
+  if [ -n "$stages_are_nested" ]; then
+    ! any_stage_failed
+    return
+  fi
   printf '\n%-24s %-8s %8s %8s %8s %8s\n' stage result seconds passed failed skipped
   while IFS=$'\t' read -r name result seconds passed failed skipped remark; do
     if [ "$result" = skipped ]; then
@@ -104,5 +105,5 @@ end_stages() {
   done <"$ZLOOP_STAGES"
   printf '%-24s %-8s %8d\n\n' together '' "$((SECONDS - stages_begun))"
   printf '%d passed, %d failed, %d skipped\n' "$all_passed" "$all_failed" "$all_skipped"
-  [ "$all_failed" -eq 0 ]
+  ! any_stage_failed
 }

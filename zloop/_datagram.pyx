@@ -31,7 +31,8 @@ from libc.errno cimport EAGAIN
 
 from zloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from zloop._loop cimport Loop, check
-from zloop._transport cimport describe_socket, describe_transport, water_marks
+from zloop._transport cimport describe_socket, describe_transport
+from zloop._writing cimport water_marks
 from zloop.binding.address cimport parse_address, sender_address
 from zloop.binding.transport_base cimport DatagramTransportBase
 from zloop.engine.address cimport Address

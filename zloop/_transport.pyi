@@ -6,16 +6,11 @@ from socket import socket
 from typing import Any
 
 from zloop._loop import Loop
+from zloop._writing import WritingTransport
 
-class SocketTransport(asyncio.Transport):
+class SocketTransport(WritingTransport):
     _sendfile_compatible: Any
     _start_tls_compatible: bool
-    @property
-    def _context(self) -> Context: ...
-    @property
-    def _loop(self) -> Loop | None: ...
-    @property
-    def _protocol(self) -> asyncio.BaseProtocol | None: ...
     @property
     def _sock(self) -> socket | None: ...
 

@@ -16,18 +16,14 @@ from asyncio import BufferedProtocol, constants, trsock
 from asyncio.log import logger
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.bytes cimport PyBytes_CheckExact, PyBytes_FromStringAndSize
 from libc.errno cimport EAGAIN
-from libc.stdint cimport SIZE_MAX
 from libcpp cimport bool as cpp_bool
 
 from zloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from zloop._loop cimport Loop, check
-from zloop.binding.transport_base cimport TransportBase
+from zloop._writing cimport WritingTransport, push_bytes, release_bytes
 from zloop.engine.stream cimport StreamOps
-from zloop.engine.write_queue cimport Segment
 
 from zloop import diagnostics
 from zloop.sockets import hold_socket, let_go_socket, set_nodelay
@@ -44,7 +40,7 @@ cdef str writable_types = (
 cdef Py_ssize_t send_at_once_size = 16 * 1024
 
 
-cdef class SocketTransport(TransportBase):
+cdef class SocketTransport(WritingTransport):
     """A connected TCP or Unix stream socket, tied to a protocol. Made by the loop's methods."""
 
     _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
@@ -53,9 +49,6 @@ cdef class SocketTransport(TransportBase):
     def __cinit__(self):
         self.stream = &self.stream_storage.emplace(stream_ops, release_bytes, <void*>self)
         self.fd = -1
-
-    def __init__(self):
-        raise TypeError("transports are made by an event loop")
 
     def __del__(self):
         if self._sock is None:
@@ -74,26 +67,6 @@ cdef class SocketTransport(TransportBase):
         """Let another protocol have the connection; a BufferedProtocol gets its own kind of reads."""
         self.protocol = protocol
         self.stream.set_buffered(isinstance(protocol, BufferedProtocol))
-
-    def get_protocol(self):
-        """The protocol; None once the connection is lost."""
-        return self.protocol
-
-    def is_closing(self):
-        """True when the transport is closed or on its way."""
-        return self.closing
-
-    @property
-    def _loop(self):
-        return self.loop
-
-    @property
-    def _protocol(self):
-        return self.protocol
-
-    @property
-    def _protocol_paused(self):
-        return bool(self.protocol_paused)
 
     # ---- reading
 
@@ -265,25 +238,6 @@ cdef class SocketTransport(TransportBase):
         """True: the socket can be half-closed."""
         return True
 
-    def get_write_buffer_size(self):
-        """Bytes written that the kernel has not taken."""
-        self.flush_now()
-        return self.stream.pending()
-
-    def get_write_buffer_limits(self):
-        """The low and the high water mark of the write buffer, in bytes."""
-        return (self.low_water, self.high_water)
-
-    def set_write_buffer_limits(self, high=None, low=None):
-        """Set when pause_writing() (above high) and resume_writing() (at most low) are called: bytes.
-
-        Defaults: high is 64 KiB, or four times low; low is a quarter of high. ValueError unless high >= low >= 0.
-        """
-        self.low_water, self.high_water = water_marks(high, low)
-        if self.stream.pending() > self.high_water:
-            self.flush_now()
-        self.pause_protocol_if_full()
-
     def _dropped(self):
         """True, with a warning after a few times, when nothing can be sent any more."""
         if not self.conn_lost:
@@ -305,7 +259,7 @@ cdef class SocketTransport(TransportBase):
         try:
             PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         except BaseException as exc:  # not contiguous
-            self.fail(exc, "Fatal write error on socket transport")
+            self.write_failed(exc)
             return 0
         try:
             # Asking an exporter for its memory may run Python code, and that may close the transport.
@@ -322,7 +276,7 @@ cdef class SocketTransport(TransportBase):
         finally:
             PyBuffer_Release(&view)
         if sent < 0:
-            self.fail(diagnostics.os_error(-sent), "Fatal write error on socket transport")
+            self.write_failed(diagnostics.os_error(-sent))
             return 0
         return 1
 
@@ -332,11 +286,8 @@ cdef class SocketTransport(TransportBase):
             self.loop.check_closed()
         return 0
 
-    cdef int flush_now(self) except -1:
-        cdef int status = self.stream.flush()
-        if status < 0:
-            self.fail(diagnostics.os_error(-status), "Fatal write error on socket transport")
-        return 0
+    cdef int write_failed(self, object exception) except -1:
+        return self.fail(exception, "Fatal write error on socket transport")
 
     # After a write: what was gathered in this turn must not count against the high-water mark before the kernel saw it.
     cdef int balance(self) except -1:
@@ -345,34 +296,6 @@ cdef class SocketTransport(TransportBase):
             self.pause_protocol_if_full()
         if not self.anchored and self.conn_lost == 0:
             self.anchor()
-        return 0
-
-    cdef int pause_protocol_if_full(self) except -1:
-        if self.protocol_paused or self.conn_lost or self.stream.pending() <= self.high_water:
-            return 0
-        self.protocol_paused = True
-        try:
-            self.protocol.pause_writing()
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self._report(exc, "protocol.pause_writing() failed")
-        return 0
-
-    cdef int resume_protocol_if_drained(self) except -1:
-        if not self.protocol_paused or self.stream.pending() > self.low_water:
-            return 0
-        self.protocol_paused = False
-        try:
-            PyContext_Enter(self._context)
-            try:
-                self.protocol.resume_writing()
-            finally:
-                PyContext_Exit(self._context)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self._report(exc, "protocol.resume_writing() failed")
         return 0
 
     # The kernel took something of the queue.
@@ -458,12 +381,6 @@ cdef class SocketTransport(TransportBase):
             self.empty_waiter.set_exception(exception)
         return 0
 
-    def _report(self, exc, message):
-        if self.loop is not None:
-            self.loop.call_exception_handler(
-                {"message": message, "exception": exc, "transport": self, "protocol": self.protocol}
-            )
-
     cdef int force_close(self, object exception) except -1:
         if self.conn_lost:
             return 0
@@ -504,19 +421,6 @@ cdef class SocketTransport(TransportBase):
         self._detach_server()
         return 0
 
-    # As with asyncio's selector: a transport that waits for the kernel lives, one that waits for nothing is its
-    # holders' alone. Called wherever that may change.
-    cdef int anchor(self) except -1:
-        cdef bint waits = self.stream.reading() or self.stream.blocked() or self.stream.pending() > 0
-        if waits == self.anchored:
-            return 0
-        self.anchored = waits
-        if waits:
-            self.loop.anchored.add(self)
-        else:
-            self.loop.anchored.discard(self)
-        return 0
-
     def _detach_server(self):
         server = self.server
         self.server = None
@@ -544,8 +448,6 @@ cdef SocketTransport new_socket_transport(
     transport._context = PyContext_CopyCurrent() if context is None else context
     transport._extra = extra
     describe_socket(extra, sock)
-    transport.high_water = 64 * 1024
-    transport.low_water = 16 * 1024
     transport.set_protocol(protocol)
     loop.evict_watcher(transport.fd)
     check(transport.stream.open(loop.reactor, transport.fd))
@@ -589,17 +491,6 @@ cdef str describe_transport(
     return f"<{' '.join(info)}>"
 
 
-cdef (size_t, size_t) water_marks(object high, object low) except *:
-    """The low and the high one, bytes, as set_write_buffer_limits() is asked for them. ValueError if they cross."""
-    if high is None:
-        high = 64 * 1024 if low is None else 4 * low
-    if low is None:
-        low = high // 4
-    if not high >= low >= 0:
-        raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-    return min(low, SIZE_MAX), min(high, SIZE_MAX)
-
-
 cdef int describe_socket(dict extra, object sock) except -1:
     """Fill in what get_extra_info() answers."""
     extra["socket"] = trsock.TransportSocket(sock)
@@ -615,25 +506,7 @@ cdef int describe_socket(dict extra, object sock) except -1:
     return 0
 
 
-cdef inline int push_bytes(Stream* stream, object data) except -1:
-    cdef Segment segment
-    segment.data = PyBytes_AS_STRING(data)
-    segment.size = <size_t>PyBytes_GET_SIZE(data)
-    segment.reference = <void*>data
-    Py_INCREF(data)  # the queue's, given up by release_bytes()
-    try:
-        stream.write(segment)
-    except MemoryError:
-        Py_DECREF(data)
-        raise
-    return 0
-
-
 # ---- what the engine calls: the interpreter is held, and nothing may be raised
-
-cdef void release_bytes(void* data) noexcept:
-    Py_DECREF(<object><PyObject*>data)
-
 
 cdef void on_data(void* owner, const char* data, size_t size) noexcept:
     cdef SocketTransport transport = <SocketTransport>owner
@@ -694,7 +567,7 @@ cdef void on_write_error(void* owner, int error) noexcept:
     cdef SocketTransport transport = <SocketTransport>owner
     cdef Loop loop = transport.loop
     try:
-        transport.fail(diagnostics.os_error(error), "Fatal write error on socket transport")
+        transport.write_failed(diagnostics.os_error(error))
     except BaseException as exc:
         loop.escaped(exc, "Exception in transport callback")
 

@@ -57,6 +57,7 @@ constexpr std::array base_types = {
     BaseType{"DatagramTransportBase",
              "zloop._transport_base.DatagramTransportBase",
              {"Transport", "DatagramTransport"}},
+    BaseType{"ReadTransportBase", "zloop._transport_base.ReadTransportBase", {"ReadTransport", nullptr}},
 };
 
 bool has_known_layout(PyObject* parent) {

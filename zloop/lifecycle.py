@@ -55,6 +55,7 @@ class LifecycleMixin(MixinBase):
         if self.get_debug():
             logger.debug("Close %r", self)
         self._close_signals()
+        self._close_child_watches()
         self._close()
         self._executor_shutdown_called = True
         executor, self._default_executor = self._default_executor, None

@@ -10,18 +10,20 @@ from zloop.dns import DnsMixin
 from zloop.exception_handler import ExceptionHandlerMixin
 from zloop.executor import ExecutorMixin
 from zloop.lifecycle import LifecycleMixin
+from zloop.pipes import PipeMixin
+from zloop.process import ProcessMixin
 from zloop.sendfile import SendfileMixin
 from zloop.servers import ServerMixin
 from zloop.signals import SignalMixin
 from zloop.sockets import SocketMixin
 from zloop.tls import TlsMixin
 from zloop.unix import UnixMixin
-from zloop.unsupported import UnsupportedMixin
 
 
 class Loop(
     SignalMixin,
     UnixMixin,
+    ProcessMixin,
     LifecycleMixin,
     ExceptionHandlerMixin,
     ExecutorMixin,
@@ -30,9 +32,9 @@ class Loop(
     ServerMixin,
     DatagramMixin,
     SocketMixin,
+    PipeMixin,
     SendfileMixin,
     TlsMixin,
-    UnsupportedMixin,
     _loop.Loop,
     asyncio.AbstractEventLoop,
 ):

@@ -13,15 +13,22 @@ namespace {
 
 bool would_block(ssize_t result) noexcept { return result == -EAGAIN || result == -EWOULDBLOCK; }
 
+ssize_t report_end(int /*fd*/, void* /*data*/, std::size_t /*size*/) noexcept { return 0; }
+
 }  // namespace
+
+const StreamIo socket_io = {.receive = sys::recv, .send = sys::send, .sendv = sys::sendv};
+const StreamIo pipe_io = {.receive = sys::read, .send = sys::write, .sendv = sys::writev};
+const StreamIo write_end_io = {.receive = report_end, .send = sys::write, .sendv = sys::writev};
 
 const WatcherOps Stream::watcher_ops = {&Stream::on_ready};
 
 Stream::Stream(const StreamOps& ops, WriteQueue::ReleaseFn release, void* owner) noexcept
     : ops_(ops), owner_(owner), deferred_(&Stream::on_deferred, this), queue_(release) {}
 
-int Stream::open(Reactor& reactor, int fd) noexcept {
+int Stream::open(Reactor& reactor, int fd, const StreamIo& io) noexcept {
   assert(!is_open());
+  io_ = &io;
   return reactor.attach(watcher_, fd, watcher_ops, this);
 }
 
@@ -50,7 +57,7 @@ void Stream::on_ready(void* self, unsigned ready) noexcept {
 // connection starve the others.
 void Stream::read_shared() noexcept {
   char* buffer = watcher_.reactor().read_buffer();
-  const ssize_t result = buffer == nullptr ? -ENOMEM : sys::recv(watcher_.fd(), buffer, Reactor::read_buffer_size);
+  const ssize_t result = buffer == nullptr ? -ENOMEM : io_->receive(watcher_.fd(), buffer, Reactor::read_buffer_size);
   if (result > 0) {
     ops_.on_data(owner_, buffer, static_cast<std::size_t>(result));
   } else if (result == 0) {
@@ -65,7 +72,7 @@ void Stream::read_buffered() noexcept {
   std::size_t size = 0;
   if (!ops_.get_buffer(owner_, &buffer, &size)) return;
   // Asking for the buffer ran foreign code: the stream may be closed, and its descriptor a stranger's by now.
-  const ssize_t result = is_open() && reading() ? sys::recv(watcher_.fd(), buffer, size) : -EAGAIN;
+  const ssize_t result = is_open() && reading() ? io_->receive(watcher_.fd(), buffer, size) : -EAGAIN;
   ops_.on_buffer_filled(owner_, result);
 }
 
@@ -104,8 +111,8 @@ int Stream::send_queued() noexcept {
   std::array<iovec, vectors_max> vectors;  // NOLINT(*-member-init): peek() fills what is used
   while (!queue_.empty()) {
     const int count = queue_.peek(vectors.data(), vectors_max);
-    const ssize_t sent = count == 1 ? sys::send(watcher_.fd(), vectors[0].iov_base, vectors[0].iov_len)
-                                    : sys::sendv(watcher_.fd(), vectors.data(), count);
+    const ssize_t sent = count == 1 ? io_->send(watcher_.fd(), vectors[0].iov_base, vectors[0].iov_len)
+                                    : io_->sendv(watcher_.fd(), vectors.data(), count);
     if (would_block(sent)) return watch_writable(true);
     if (sent < 0) {
       watch_writable(false);
@@ -128,7 +135,7 @@ ssize_t Stream::send_now(const char* data, std::size_t size) noexcept {
   assert(queue_.empty());
   if (!is_open()) return -EBADF;
   if (blocked()) return 0;
-  const ssize_t sent = sys::send(watcher_.fd(), data, size);
+  const ssize_t sent = io_->send(watcher_.fd(), data, size);
   return would_block(sent) ? 0 : sent;
 }
 

@@ -10,6 +10,7 @@
 
 #include "support/catch.hpp"
 #include "support/interposer.hpp"
+#include "support/signals.hpp"
 #include "support/sockets.hpp"
 
 namespace {
@@ -17,9 +18,12 @@ namespace {
 namespace sys = zloop::sys;
 using zloop::test::at_end;
 using zloop::test::Fd;
+using zloop::test::IgnoredSigpipe;
 using zloop::test::Interposer;
 using zloop::test::make_pair;
+using zloop::test::make_pipe;
 using zloop::test::Pair;
+using zloop::test::Pipe;
 using zloop::test::put;
 using zloop::test::take;
 
@@ -105,6 +109,27 @@ TEST_CASE("a call that a signal interrupts is repeated") {
   std::string buffer(8, '\0');
   CHECK(sys::recv(pair.ours.get(), buffer.data(), buffer.size()) == 3);
   CHECK(kernel.receive.count == 4);
+}
+
+TEST_CASE("read, write and writev work on what is no socket") {
+  const IgnoredSigpipe ignored;
+  Pipe pipe = make_pipe();
+  std::string one = "one";
+  std::string two = "two";
+  const std::array<iovec, 2> vectors{
+      iovec{.iov_base = one.data(), .iov_len = one.size()},
+      iovec{.iov_base = two.data(), .iov_len = two.size()},
+  };
+  std::string buffer(16, '\0');
+  CHECK(sys::read(pipe.read_end.get(), buffer.data(), buffer.size()) == -EAGAIN);
+  CHECK(sys::write(pipe.write_end.get(), "zero", 4) == 4);
+  CHECK(sys::writev(pipe.write_end.get(), vectors.data(), 2) == 6);
+  REQUIRE(sys::read(pipe.read_end.get(), buffer.data(), buffer.size()) == 10);
+  CHECK(buffer.substr(0, 10) == "zeroonetwo");
+  pipe.read_end.reset();
+  CHECK(sys::write(pipe.write_end.get(), "x", 1) == -EPIPE);
+  CHECK(sys::writev(pipe.write_end.get(), vectors.data(), 2) == -EPIPE);
+  CHECK(sys::read(-1, buffer.data(), buffer.size()) == -EBADF);
 }
 
 TEST_CASE("accept gives a connection that neither blocks nor outlives an exec, and its peer") {

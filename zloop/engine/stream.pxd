@@ -14,9 +14,16 @@ cdef extern from "zloop/stream.hpp" namespace "zloop":
         void (*on_write_error)(void* owner, int error) noexcept
         void (*on_room)(void* owner) noexcept
 
+    cdef cppclass StreamIo:
+        pass
+
+    const StreamIo pipe_io
+    const StreamIo write_end_io
+
     cdef cppclass Stream:
         Stream(const StreamOps& ops, WriteQueue.ReleaseFn release, void* owner) noexcept
         int open(Reactor& reactor, int fd) noexcept
+        int open(Reactor& reactor, int fd, const StreamIo& io) noexcept
         void close() noexcept
         bint is_open() noexcept
         int start_reading() noexcept

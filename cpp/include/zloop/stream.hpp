@@ -1,4 +1,4 @@
-// A connected stream socket: when to read, where to, and how queued bytes reach the kernel.
+// A connected stream socket or an end of a pipe: when to read, where to, and how queued bytes reach the kernel.
 //
 // Borrows its descriptor and its reactor (which, when it closes, closes the stream); owns its write queue. Everything
 // it learns goes to its owner through one static table. Errors are reported, never acted on: what an error means to the
@@ -6,6 +6,7 @@
 #pragma once
 
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include <cstddef>
 
@@ -39,6 +40,19 @@ struct StreamOps {
   void (*on_room)(void* owner);
 };
 
+// How bytes pass between a stream and its descriptor; each function answers as zloop::sys's do.
+struct StreamIo {
+  ssize_t (*receive)(int fd, void* data, std::size_t size) noexcept;
+  ssize_t (*send)(int fd, const void* data, std::size_t size) noexcept;
+  ssize_t (*sendv)(int fd, const iovec* vectors, int count) noexcept;
+};
+extern const StreamIo socket_io;
+// Anything that read(2) and write(2) take.
+extern const StreamIo pipe_io;
+// A pipe's writing end: readiness to read means that the reader is gone, and is told as the end of the stream. If it is
+// a socket, and bytes have come, they are left alone.
+extern const StreamIo write_end_io;
+
 class Stream {
  public:
   // `release` gives up a queued segment's reference; `owner` embeds the stream.
@@ -48,7 +62,7 @@ class Stream {
   Stream& operator=(const Stream&) = delete;
 
   // 0 or -errno, as Reactor::attach.
-  int open(Reactor& reactor, int fd) noexcept;
+  int open(Reactor& reactor, int fd, const StreamIo& io = socket_io) noexcept;
 
   // Unties everything and drops what was queued. The descriptor stays open: it is its owner's. Harmless when closed.
   void close() noexcept;
@@ -99,8 +113,9 @@ class Stream {
   int send_queued() noexcept;
   int watch_writable(bool on) noexcept;
 
-  const StreamOps& ops_;  // static
-  void* owner_;           // borrowed: the embedder
+  const StreamOps& ops_;             // static
+  const StreamIo* io_ = &socket_io;  // static
+  void* owner_;                      // borrowed: the embedder
   Watcher watcher_;
   Deferred deferred_;
   WriteQueue queue_;

@@ -35,6 +35,12 @@ int receive_packets(int fd, Packet* packets, int count) noexcept;
 // to a connected socket.
 int send_packets(int fd, const Packet* packets, int count) noexcept;
 
+// The same for descriptors that need not be sockets. Writing to a pipe that nobody reads raises SIGPIPE, unless that is
+// ignored (as the interpreter has it), and answers -EPIPE.
+ssize_t read(int fd, void* data, std::size_t size) noexcept;
+ssize_t write(int fd, const void* data, std::size_t size) noexcept;
+ssize_t writev(int fd, const iovec* vectors, int count) noexcept;
+
 // A new connection's descriptor, non-blocking and close-on-exec, or -errno. The caller owns the descriptor.
 int accept(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept;
 

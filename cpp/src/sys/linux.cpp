@@ -85,6 +85,18 @@ int send_packets(int fd, const Packet* packets, int count) noexcept {
   });
 }
 
+ssize_t read(int fd, void* data, std::size_t size) noexcept {
+  return retrying([&] { return ::read(fd, data, size); });
+}
+
+ssize_t write(int fd, const void* data, std::size_t size) noexcept {
+  return retrying([&] { return ::write(fd, data, size); });
+}
+
+ssize_t writev(int fd, const iovec* vectors, int count) noexcept {
+  return retrying([&] { return ::writev(fd, vectors, count); });
+}
+
 int accept(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept {
   return retrying([&] {
     *peer_size = sizeof(*peer);

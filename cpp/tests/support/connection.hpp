@@ -1,4 +1,4 @@
-// A stream over one end of a socket pair, and an owner that writes down everything it is told.
+// A stream over one end of a socket pair or of a pipe, and an owner that writes down everything it is told.
 #pragma once
 
 #include <algorithm>
@@ -19,9 +19,11 @@ namespace zloop::test {
 
 class Connection {
  public:
-  explicit Connection(int type = SOCK_STREAM) : pair(make_pair(type)) {
+  explicit Connection(int type = SOCK_STREAM) : Connection(make_pair(type), socket_io) {}
+
+  Connection(Pair ends, const StreamIo& io) : pair(std::move(ends)) {
     REQUIRE(reactor.open() == 0);
-    REQUIRE(stream->open(reactor, pair.ours.get()) == 0);
+    REQUIRE(stream->open(reactor, pair.ours.get(), io) == 0);
   }
 
   // What is ready at once, and what was deferred.

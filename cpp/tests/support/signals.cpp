@@ -8,6 +8,14 @@
 
 namespace zloop::test {
 
+IgnoredSigpipe::IgnoredSigpipe() {
+  struct sigaction action{};
+  action.sa_handler = SIG_IGN;
+  REQUIRE(::sigaction(SIGPIPE, &action, &before_) == 0);
+}
+
+IgnoredSigpipe::~IgnoredSigpipe() { ::sigaction(SIGPIPE, &before_, nullptr); }
+
 SignalStorm::SignalStorm() {
   struct sigaction action{};
   action.sa_handler = [](int) {};

@@ -1,10 +1,22 @@
-// Interrupts a system call that this thread is about to make.
+// Signals on purpose, and one that is not wanted.
 #pragma once
 
 #include <csignal>
 #include <thread>
 
 namespace zloop::test {
+
+// While it lives, SIGPIPE is ignored, as the interpreter has it.
+class IgnoredSigpipe {
+ public:
+  IgnoredSigpipe();
+  ~IgnoredSigpipe();
+  IgnoredSigpipe(const IgnoredSigpipe&) = delete;
+  IgnoredSigpipe& operator=(const IgnoredSigpipe&) = delete;
+
+ private:
+  struct sigaction before_{};
+};
 
 // While it lives, this thread gets a signal again and again, whose handler does nothing: whatever blocks is
 // interrupted, however late it begins.

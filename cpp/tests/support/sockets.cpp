@@ -30,6 +30,12 @@ Pair make_pair(int type) {
   return Pair{.ours = Fd(fds[0]), .theirs = Fd(fds[1])};
 }
 
+Pipe make_pipe() {
+  std::array<int, 2> fds{};
+  REQUIRE(::pipe2(fds.data(), O_NONBLOCK | O_CLOEXEC) == 0);
+  return Pipe{.read_end = Fd(fds[0]), .write_end = Fd(fds[1])};
+}
+
 void put(int fd, std::string_view bytes) {
   REQUIRE(::write(fd, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()));
 }

@@ -39,6 +39,13 @@ struct Pair {
 };
 Pair make_pair(int type = SOCK_STREAM);
 
+// A pipe, neither end blocking.
+struct Pipe {
+  Fd read_end;
+  Fd write_end;
+};
+Pipe make_pipe();
+
 // Writes all of it; there must be room.
 void put(int fd, std::string_view bytes);
 // Reads what is there, `size` bytes at most; nothing at the end of the stream, or when nothing has arrived.

@@ -1,0 +1,33 @@
+# What the transports that write to a stream share.
+from libcpp.optional cimport optional
+
+from zloop._loop cimport Loop
+from zloop.binding.transport_base cimport TransportBase
+from zloop.engine.stream cimport Stream
+
+
+cdef class WritingTransport(TransportBase):
+    cdef object __weakref__
+    cdef dict __dict__           # programs set attributes, and replace methods, on transports
+    cdef optional[Stream] stream_storage  # filled in by the derived class
+    cdef Stream* stream          # in stream_storage
+    cdef Loop loop               # None once the connection is lost; its `anchored` owns a transport at work
+    cdef bint anchored           # in the loop's set of that name
+    cdef object protocol         # None once the connection is lost
+    cdef readonly object _context     # protocol callbacks run in it
+    cdef bint closing            # close() or abort() was called, or an error was met
+    cdef int conn_lost           # not 0: nothing can be sent any more; counts the writes since
+    cdef bint protocol_paused    # pause_writing() was called last
+    cdef size_t high_water       # bytes
+    cdef size_t low_water        # bytes
+
+    cdef int write_failed(self, object exception) except -1
+    cdef int flush_now(self) except -1
+    cdef int pause_protocol_if_full(self) except -1
+    cdef int resume_protocol_if_drained(self) except -1
+    cdef int anchor(self) except -1
+
+
+cdef int push_bytes(Stream* stream, object data) except -1
+cdef void release_bytes(void* data) noexcept
+cdef (size_t, size_t) water_marks(object high, object low) except *

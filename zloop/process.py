@@ -1,0 +1,274 @@
+"""Subprocesses: subprocess_exec() and subprocess_shell(), and how the loop learns that a child has ended.
+
+What a subprocess transport does is the running Python's own asyncio.base_subprocess; the child is a subprocess.Popen's.
+Unless the program has set a child watcher, as it can until CPython 3.13, the loop watches its children itself, and
+takes no SIGCHLD.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from asyncio import base_events, base_subprocess
+from asyncio.log import logger
+from asyncio.unix_events import waitstatus_to_exitcode  # type: ignore[attr-defined]
+from collections.abc import Callable
+from typing import Any
+
+from zloop.mixin import MixinBase
+
+
+class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
+    """A child process and the transports of its pipes."""
+
+    _pid: int
+    _proc: subprocess.Popen[bytes] | None
+    _returncode: int | None
+
+    def _start(self, args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any, bufsize: int, **kwargs: Any) -> None:
+        self._proc = subprocess.Popen(
+            args, shell=shell, stdin=stdin, stdout=stdout, stderr=stderr, bufsize=bufsize, **kwargs
+        )
+
+    def send_signal(self, signal: int) -> None:
+        """Send the child a signal. Does nothing when it has ended: its number may be a stranger's by now."""
+        if self._returncode is None:
+            super().send_signal(signal)
+        else:
+            self._check_proc()
+
+
+class ProcessMixin(MixinBase):
+    """Child processes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pidfds: set[int] = set()  # of children that still run, ours
+
+    async def subprocess_exec(
+        self,
+        protocol_factory: Any,
+        program: Any,
+        *args: Any,
+        stdin: Any = subprocess.PIPE,
+        stdout: Any = subprocess.PIPE,
+        stderr: Any = subprocess.PIPE,
+        universal_newlines: bool = False,
+        shell: bool = False,
+        bufsize: int = 0,
+        encoding: str | None = None,
+        errors: str | None = None,
+        text: bool | None = None,
+        **kwargs: Any,
+    ) -> tuple[Any, Any]:
+        """Run a program with arguments (str, bytes or path-like); returns (transport, protocol).
+
+        Further keywords are subprocess.Popen's. Raises what Popen raises (OSError if the program cannot be run), and
+        ValueError for what has no meaning here: a shell, text mode, buffers.
+        """
+        refuse_text_mode(universal_newlines, shell, False, bufsize, text, encoding, errors)
+        return await self._run_process(
+            protocol_factory, (program, *args), f"execute program {program!r}", False, stdin, stdout, stderr, kwargs
+        )
+
+    async def subprocess_shell(
+        self,
+        protocol_factory: Any,
+        cmd: str | bytes,
+        *,
+        stdin: Any = subprocess.PIPE,
+        stdout: Any = subprocess.PIPE,
+        stderr: Any = subprocess.PIPE,
+        universal_newlines: bool = False,
+        shell: bool = True,
+        bufsize: int = 0,
+        encoding: str | None = None,
+        errors: str | None = None,
+        text: bool | None = None,
+        **kwargs: Any,
+    ) -> tuple[Any, Any]:
+        """Run a command line in a shell; otherwise as subprocess_exec()."""
+        if not isinstance(cmd, (bytes, str)):
+            raise ValueError("cmd must be a string")
+        refuse_text_mode(universal_newlines, shell, True, bufsize, text, encoding, errors)
+        return await self._run_process(
+            protocol_factory, cmd, f"run shell command {cmd!r}", True, stdin, stdout, stderr, kwargs
+        )
+
+    async def _run_process(
+        self,
+        protocol_factory: Any,
+        args: Any,
+        what: str,
+        shell: bool,
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        options: dict[str, Any],
+    ) -> tuple[Any, Any]:
+        """Make protocol, child and transport, and wait until the protocol knows. `what` is debug mode's description."""
+        protocol = protocol_factory()
+        debug = self.get_debug()
+        if debug:
+            logger.debug(describe_spawn(what, stdin, stdout, stderr))
+
+        def spawn(waiter: asyncio.Future[None]) -> SubprocessTransport:
+            return SubprocessTransport(
+                self, protocol, args, shell, stdin, stdout, stderr, bufsize=0, waiter=waiter, **options
+            )
+
+        watcher = policy_watcher()
+        if watcher is None:
+            transport = await self._watched(spawn, self._watch_child)
+        else:
+            with watcher as entered:
+                if sys.version_info < (3, 12):  # of then: what the context manager gives is used
+                    watcher = entered
+                if not watcher.is_active():  # before there is a child that nobody would wait for
+                    raise RuntimeError(
+                        "asyncio.get_child_watcher() is not activated, subprocess support is not installed."
+                    )
+                transport = await self._watched(
+                    spawn, lambda child: watcher.add_child_handler(child.get_pid(), self._on_watcher_callback, child)
+                )
+        if debug:
+            logger.info("%s: %r", what, transport)
+        return transport, protocol
+
+    async def _watched(
+        self,
+        spawn: Callable[[asyncio.Future[None]], SubprocessTransport],
+        watch: Callable[[SubprocessTransport], None],
+    ) -> SubprocessTransport:
+        """Spawn a child and have it watched. Whoever cancels this finds the child killed and gone."""
+        waiter = self.create_future()
+        transport = spawn(waiter)
+        watch(transport)
+        try:
+            await waiter
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            transport.close()
+            await transport._wait()
+            raise
+        return transport
+
+    # ---- a child's end
+
+    def _watch_child(self, transport: SubprocessTransport) -> None:
+        """Have _child_ended() called when the child has: by a pidfd, or else by a thread that waits for it."""
+        pidfd = -1
+        try:
+            pidfd = os.pidfd_open(transport._pid)
+            self._add_reader(pidfd, self._on_pidfd_ready, pidfd, transport)
+        except (AttributeError, OSError):  # not this system's, refused by a sandbox, or no descriptor is left
+            if pidfd >= 0:
+                os.close(pidfd)
+            name = f"zloop-waitpid-{transport._pid}"
+            threading.Thread(target=self._wait_in_thread, name=name, args=(transport,), daemon=True).start()
+        else:
+            self._pidfds.add(pidfd)
+
+    def _on_pidfd_ready(self, pidfd: int, transport: SubprocessTransport) -> None:
+        self._remove_reader(pidfd)
+        self._pidfds.remove(pidfd)
+        os.close(pidfd)
+        self._child_ended(transport)
+
+    def _wait_in_thread(self, transport: SubprocessTransport) -> None:
+        """The child stays a zombie until the loop reaps it: until the transport knows, nobody else gets its number."""
+        try:
+            os.waitid(os.P_PID, transport._pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            pass  # somebody else has reaped it
+        try:
+            self.call_soon_threadsafe(self._child_ended, transport)
+        except RuntimeError:  # the loop is closed
+            reap(transport)
+
+    def _child_ended(self, transport: SubprocessTransport) -> None:
+        returncode = reap(transport)
+        if self.get_debug():
+            logger.debug("process %s exited with returncode %s", transport._pid, returncode)
+        transport._process_exited(returncode)
+
+    def _on_watcher_callback(self, pid: int, returncode: int, transport: SubprocessTransport) -> None:
+        """Called by a policy's child watcher, perhaps in another thread."""
+        self.call_soon_threadsafe(transport._process_exited, returncode)
+
+    def _close_child_watches(self) -> None:
+        for pidfd in self._pidfds:
+            self._remove_reader(pidfd)
+            os.close(pidfd)
+        self._pidfds.clear()
+
+
+def reap(transport: SubprocessTransport) -> int:
+    """The return code of a child that has ended; 255 if somebody else has taken it."""
+    process = transport._proc
+    assert process is not None
+    if process.returncode is None:
+        try:
+            _, status = os.waitpid(process.pid, 0)
+        except ChildProcessError:
+            logger.warning("child process pid %d exit status already read:  will report returncode 255", process.pid)
+            process.returncode = 255
+        else:
+            process.returncode = waitstatus_to_exitcode(status)
+    return process.returncode
+
+
+def policy_watcher() -> Any:
+    """The child watcher that the program has set; None for most, and always from CPython 3.14, which has none.
+
+    asyncio's own loops set one by themselves, of the kinds that only wait: this loop can do that better.
+    """
+    if sys.version_info >= (3, 14):
+        return None
+    watcher = getattr(asyncio.get_event_loop_policy(), "_watcher", None)
+    only_waits = type(watcher) in (asyncio.PidfdChildWatcher, asyncio.ThreadedChildWatcher)
+    return None if only_waits else watcher
+
+
+def refuse_text_mode(
+    universal_newlines: bool,
+    shell: bool,
+    expected_shell: bool,
+    bufsize: int,
+    text: bool | None,
+    encoding: str | None,
+    errors: str | None,
+) -> None:
+    """ValueError for those of Popen's options that an asynchronous pipe cannot follow."""
+    if universal_newlines:
+        raise ValueError("universal_newlines must be False")
+    if bool(shell) is not expected_shell:
+        raise ValueError(f"shell must be {expected_shell}")
+    if bufsize != 0:
+        raise ValueError("bufsize must be 0")
+    if text:
+        raise ValueError("text must be False")
+    if encoding is not None:
+        raise ValueError("encoding must be None")
+    if errors is not None:
+        raise ValueError("errors must be None")
+
+
+def describe_spawn(what: str, stdin: Any, stdout: Any, stderr: Any) -> str:
+    """What debug mode says about a child's standard streams."""
+    format_pipe = base_events._format_pipe  # type: ignore[attr-defined]
+    info = [what]
+    if stdin is not None:
+        info.append(f"stdin={format_pipe(stdin)}")
+    if stdout is not None and stderr == subprocess.STDOUT:
+        info.append(f"stdout=stderr={format_pipe(stdout)}")
+    else:
+        if stdout is not None:
+            info.append(f"stdout={format_pipe(stdout)}")
+        if stderr is not None:
+            info.append(f"stderr={format_pipe(stderr)}")
+    return " ".join(info)
