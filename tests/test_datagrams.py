@@ -38,7 +38,6 @@ def counts_right(loop_kind):
     return loop_kind == "zloop" or not (3, 13) <= sys.version_info < (3, 14)
 
 
-
 class Recorder(_Record, asyncio.DatagramProtocol):
     """A datagram protocol that records its calls; `react`, if set, is called after each datagram."""
 
@@ -123,14 +122,14 @@ async def refused_endpoint(loop):
 
 
 @contextlib.asynccontextmanager
-async def unix_endpoints(loop, directory, **options):
+async def unix_endpoints(loop, directory):
     """Two unix endpoints, the second one connected to the first, whose queue is short."""
     path = str(directory / "server")
-    async with endpoint(loop, local_addr=path, family=socket.AF_UNIX) as server:
-        async with endpoint(
-            loop, local_addr=str(directory / "client"), remote_addr=path, family=socket.AF_UNIX
-        ) as client:
-            yield server, client
+    async with (
+        endpoint(loop, local_addr=path, family=socket.AF_UNIX) as server,
+        endpoint(loop, local_addr=str(directory / "client"), remote_addr=path, family=socket.AF_UNIX) as client,
+    ):
+        yield server, client
 
 
 # -- what an endpoint is -------------------------------------------------------------------------------------------
@@ -221,15 +220,17 @@ def test_connection_made_comes_before_the_endpoint_is_returned(loop, run):
 @pytest.mark.parametrize("host", [LOCALHOST, "::1", "localhost"])
 def test_datagrams_go_both_ways(loop, run, host):
     async def scenario():
-        async with endpoint(loop, local_addr=(host, 0)) as (server, server_protocol):
-            async with endpoint(loop, remote_addr=address_of(server)[:2]) as (client, client_protocol):
-                client.sendto(b"ping")
-                await server_protocol.until(lambda: server_protocol.received)
-                [(_, data, sender)] = server_protocol.calls[1:]
-                assert (data, sender) == (b"ping", address_of(client))
-                server.sendto(b"pong", sender)
-                await client_protocol.until(lambda: client_protocol.received)
-                assert client_protocol.calls[1:] == [("datagram_received", b"pong", address_of(server))]
+        async with (
+            endpoint(loop, local_addr=(host, 0)) as (server, server_protocol),
+            endpoint(loop, remote_addr=address_of(server)[:2]) as (client, client_protocol),
+        ):
+            client.sendto(b"ping")
+            await server_protocol.until(lambda: server_protocol.received)
+            [(_, data, sender)] = server_protocol.calls[1:]
+            assert (data, sender) == (b"ping", address_of(client))
+            server.sendto(b"pong", sender)
+            await client_protocol.until(lambda: client_protocol.received)
+            assert client_protocol.calls[1:] == [("datagram_received", b"pong", address_of(server))]
 
     run(scenario())
 
@@ -249,7 +250,7 @@ def test_given_socket_is_used(loop, run):
     async def scenario():
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.bind((LOCALHOST, 0))
-        async with endpoint(loop, sock=sock) as (transport, protocol):
+        async with endpoint(loop, sock=sock) as (_transport, protocol):
             assert sock.gettimeout() == 0
             with udp_socket() as peer:
                 peer.sendto(b"hello", sock.getsockname())
@@ -324,8 +325,8 @@ UNSOUND = {
     "list": {"local_addr": [LOCALHOST, 0]},
     "families that do not meet": {"local_addr": ("::1", 0), "remote_addr": (LOCALHOST, 1)},
     "family that does not fit": {"local_addr": (LOCALHOST, 0), "family": socket.AF_INET6},
-    "unix address that is no string": {"local_addr": b"/tmp/x", "family": socket.AF_UNIX},
-    "unix address that is a pair": {"remote_addr": ("/tmp/x", 0), "family": socket.AF_UNIX},
+    "unix address that is no string": {"local_addr": b"/no/such/x", "family": socket.AF_UNIX},
+    "unix address that is a pair": {"remote_addr": ("/no/such/x", 0), "family": socket.AF_UNIX},
     "unix peer that is not there": {"remote_addr": "/no/such/socket", "family": socket.AF_UNIX},
     "unix path too long": {"local_addr": "/" + "x" * 200, "family": socket.AF_UNIX},
     "protocol that does not fit": {"family": socket.AF_INET, "proto": socket.IPPROTO_TCP},
@@ -391,7 +392,7 @@ def test_given_socket_of_another_type(same_as_asyncio, type):
 
 @pytest.mark.zloop_only
 def test_factory_that_raises_leaves_no_socket(loop, run):
-    """asyncio leaves it to the garbage collector. A socket that was given stays its owner's."""
+    """It is left to the garbage collector by asyncio. A socket that was given stays its owner's."""
 
     def factory():
         raise LookupError("no protocol")
@@ -426,23 +427,25 @@ def test_unix_datagrams(same_as_asyncio, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # so that the names are the same for both
 
     async def scenario(loop):
-        async with endpoint(loop, local_addr="server", family=socket.AF_UNIX) as (server, protocol):
-            async with endpoint(loop, local_addr="client", remote_addr="server", family=socket.AF_UNIX) as (
+        async with (
+            endpoint(loop, local_addr="server", family=socket.AF_UNIX) as (server, protocol),
+            endpoint(loop, local_addr="client", remote_addr="server", family=socket.AF_UNIX) as (
                 client,
                 client_protocol,
-            ):
-                told = [address_of(server), client.get_extra_info("peername")]
-                client.sendto(b"to the server")
-                client.sendto(b"named", "server")
-                await protocol.until(lambda: len(protocol.received) == 2)
-                server.sendto(b"to the client", "client")
-                server.sendto(b"as bytes", b"client")
-                server.sendto(b"to nobody", "nobody")
-                await client_protocol.until(lambda: len(client_protocol.received) == 2)
-                with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as anonymous:
-                    anonymous.sendto(b"anonymous", "server")
-                await protocol.until(lambda: len(protocol.received) == 3)
-                told += [outcome_of(client.sendto, b"x", "other"), protocol.calls[1:], client_protocol.calls[1:]]
+            ),
+        ):
+            told = [address_of(server), client.get_extra_info("peername")]
+            client.sendto(b"to the server")
+            client.sendto(b"named", "server")
+            await protocol.until(lambda: len(protocol.received) == 2)
+            server.sendto(b"to the client", "client")
+            server.sendto(b"as bytes", b"client")
+            server.sendto(b"to nobody", "nobody")
+            await client_protocol.until(lambda: len(client_protocol.received) == 2)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as anonymous:
+                anonymous.sendto(b"anonymous", "server")
+            await protocol.until(lambda: len(protocol.received) == 3)
+            told += [outcome_of(client.sendto, b"x", "other"), protocol.calls[1:], client_protocol.calls[1:]]
         os.remove("server")
         os.remove("client")
         return told
@@ -455,14 +458,16 @@ def test_unix_datagrams_between_abstract_names(loop, run):
     name = f"\0zloop-test-{os.getpid()}"
 
     async def scenario():
-        async with endpoint(loop, local_addr=name, family=socket.AF_UNIX) as (server, protocol):
-            async with endpoint(loop, local_addr=name + "-client", family=socket.AF_UNIX) as (client, client_protocol):
-                client.sendto(b"ping", name)
-                await protocol.until(lambda: protocol.received)
-                sender = protocol.calls[-1][2]
-                assert sender == os.fsencode(name + "-client")
-                server.sendto(b"pong", sender)
-                await client_protocol.until(lambda: client_protocol.received)
+        async with (
+            endpoint(loop, local_addr=name, family=socket.AF_UNIX) as (server, protocol),
+            endpoint(loop, local_addr=name + "-client", family=socket.AF_UNIX) as (client, client_protocol),
+        ):
+            client.sendto(b"ping", name)
+            await protocol.until(lambda: protocol.received)
+            sender = protocol.calls[-1][2]
+            assert sender == os.fsencode(name + "-client")
+            server.sendto(b"pong", sender)
+            await client_protocol.until(lambda: client_protocol.received)
 
     run(scenario())
 
@@ -540,7 +545,8 @@ def test_host_names_wait_in_line(loop, loop_kind, run):
     async def scenario():
         with udp_socket() as peer:
             _, port = peer.getsockname()
-            async with endpoint(loop, sock=StubbornSocket(socket.AF_INET, socket.SOCK_DGRAM)) as (transport, protocol):
+            sock = StubbornSocket(socket.AF_INET, socket.SOCK_DGRAM)
+            async with endpoint(loop, sock=sock) as (transport, protocol):
                 transport.sendto(b"1", ("localhost", port))
                 transport.sendto(b"2", (LOCALHOST, port))
                 transport.sendto(bytearray(b"3"), ("localhost", port))
@@ -654,7 +660,7 @@ def test_paused_transport_keeps_what_came(loop, run):
                 await several_turns()
                 assert protocol.received == sent[:count]
                 transport.resume_reading()
-                await protocol.until(lambda: len(protocol.received) > count or count == BURST)
+                await protocol.until(lambda count=count: len(protocol.received) > count or count == BURST)
 
     run(scenario())
 
@@ -784,14 +790,16 @@ def test_empty_datagrams_are_sent(loop, run):
 
     async def scenario():
         with udp_socket() as peer:
-            async with endpoint(loop, remote_addr=peer.getsockname()) as (connected, _):
-                async with endpoint(loop) as (unconnected, _):
-                    connected.sendto(b"")
-                    connected.sendto(b"1")
-                    unconnected.sendto(b"", peer.getsockname())
-                    unconnected.sendto(b"2", peer.getsockname())
-                    expected = [b"", b"1", b"", b"2"] if sends_empty else [b"1", b"2"]
-                    assert [await loop.sock_recv(peer, 100) for _ in expected] == expected
+            async with (
+                endpoint(loop, remote_addr=peer.getsockname()) as (connected, _),
+                endpoint(loop) as (unconnected, _),
+            ):
+                connected.sendto(b"")
+                connected.sendto(b"1")
+                unconnected.sendto(b"", peer.getsockname())
+                unconnected.sendto(b"2", peer.getsockname())
+                expected = [b"", b"1", b"", b"2"] if sends_empty else [b"1", b"2"]
+                assert [await loop.sock_recv(peer, 100) for _ in expected] == expected
 
     run(scenario())
 
@@ -821,7 +829,7 @@ def test_address_that_is_not_the_remote_one(same_as_asyncio, address):
         with udp_socket("::1") as peer:
             async with endpoint(loop, remote_addr=peer.getsockname()[:2]) as (transport, protocol):
                 named = WRONG[address]
-                if address != "of another host" and address != "nonsense":
+                if address not in {"of another host", "nonsense"}:
                     named = type(named)([named[0], peer.getsockname()[1], *named[2:]])
                 outcome = outcome_of(transport.sendto, b"x", named)
                 transport.sendto(b"own peer", peer.getsockname())
@@ -1147,7 +1155,7 @@ def test_sending_after_the_end_is_dropped(loop, run, loop_log):
 
 @pytest.mark.zloop_only
 def test_sending_from_an_unconnected_endpoint_after_the_end_is_dropped(loop, run, loop_log):
-    """asyncio raises AttributeError, by accident."""
+    """By accident, asyncio raises AttributeError."""
 
     async def scenario():
         async with endpoint_and_peer(loop) as (transport, protocol, peer):

@@ -179,7 +179,7 @@ def test_cancelled_connection_leaves_nothing(loop, run, path):
                 pass
             else:
                 transport.abort()
-                await until(lambda: descriptor_closed(transport))  # noqa: B023
+                await until(lambda: descriptor_closed(transport))
             await several_turns()
 
     with unix_socket() as listener:

@@ -37,7 +37,6 @@ from zloop.binding.address cimport parse_address, sender_address
 from zloop.binding.transport_base cimport DatagramTransportBase
 from zloop.engine.address cimport Address
 from zloop.engine.datagram cimport (
-    Datagram,
     DatagramOps,
     OutgoingDatagram,
     ReceivedDatagram,
@@ -386,10 +385,11 @@ cdef class DatagramTransport(DatagramTransportBase):
             status = self.datagram.flush()
             if status == 0:
                 return 0
-            if status < 0:
+            if status == routed_by_owner:
+                if not self.send_first_by_socket():
+                    return 0
+            else:
                 self.protocol.error_received(diagnostics.os_error(-status))
-            elif not self.send_first_by_socket():
-                return 0
         return 0
 
     # False when the kernel is full.

@@ -4,7 +4,6 @@
 ``zloop.loop.Loop`` adds, in Python, what runs per connection, per server or per loop. References that live in C++
 containers are taken before the push and dropped after the pop; the garbage collector sees them (binding/gc_slots.hpp).
 """
-import asyncio
 import sys
 from asyncio import coroutines, events, futures, tasks
 

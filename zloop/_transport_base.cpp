@@ -2,8 +2,8 @@
 //
 // A Cython class cannot derive from a class made in Python: the deallocator and the traversal which Python gave that
 // class look for the first base that has others, starting from the object's own type, and would call themselves for
-// ever. A base type stands between the two with plain ones of its own. So isinstance(transport, asyncio.Transport) holds,
-// and what a program patches into asyncio's classes reaches zloop's transports.
+// ever. A base type stands between the two with plain ones of its own. So isinstance(transport, asyncio.Transport)
+// holds, and what a program patches into asyncio's classes reaches zloop's transports.
 #include "binding/transport_base.hpp"
 
 #include <array>
@@ -54,9 +54,8 @@ struct BaseType {
 constexpr std::array base_types = {
     BaseType{"TransportBase", "zloop._transport_base.TransportBase", {"Transport", nullptr}},
     // asyncio's own datagram transport is both.
-    BaseType{"DatagramTransportBase",
-             "zloop._transport_base.DatagramTransportBase",
-             {"Transport", "DatagramTransport"}},
+    BaseType{
+        "DatagramTransportBase", "zloop._transport_base.DatagramTransportBase", {"Transport", "DatagramTransport"}},
     BaseType{"ReadTransportBase", "zloop._transport_base.ReadTransportBase", {"ReadTransport", nullptr}},
 };
 

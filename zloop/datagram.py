@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import stat
 import sys
 from asyncio.log import logger
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from zloop._datagram import make_datagram_transport
@@ -26,7 +26,7 @@ class Candidate(NamedTuple):
 class DatagramMixin(MixinBase):
     """UDP, unix datagrams, and what else a datagram socket is made for."""
 
-    async def create_datagram_endpoint(
+    async def create_datagram_endpoint(  # type: ignore[override]  # the stubs still know reuse_address
         self,
         protocol_factory: Any,
         local_addr: Any = None,
@@ -45,13 +45,12 @@ class DatagramMixin(MixinBase):
         (host, port), or a path for family AF_UNIX. With neither, family alone makes a socket. A stale unix socket that
         is in the way of local_addr is removed. Raises OSError, the first address's when no address will do.
         """
+        given = sock is not None
         remote = None
         if sock is None:
             candidates = await self._find_candidates(local_addr, remote_addr, family, proto, flags)
             sock, remote = await self._open_first(candidates, bool(reuse_port), bool(allow_broadcast))
-            given = False
         else:
-            given = True
             refuse_stream_socket(sock)
             refuse_modifiers(
                 local_addr=local_addr,
@@ -116,7 +115,7 @@ class DatagramMixin(MixinBase):
             ends.append(addresses)
             if addr is None:
                 continue
-            if not (isinstance(addr, tuple) and len(addr) == 2):
+            if not (isinstance(addr, tuple) and len(addr) == 2):  # noqa: PLR2004
                 raise TypeError("2-tuple is expected")
             infos = await self._ensure_resolved(
                 addr, family=family, type=socket.SOCK_DGRAM, proto=proto, flags=flags, loop=self
@@ -187,8 +186,8 @@ def refuse_modifiers(**options: Any) -> None:
 def remove_stale_socket(path: str) -> None:
     """Make way for a unix socket at `path`: one that is there would be refused, even if nobody has it any more."""
     try:
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            os.remove(path)
+        if stat.S_ISSOCK(Path(path).stat().st_mode):
+            Path(path).unlink()
     except FileNotFoundError:
         pass
     except OSError as exc:

@@ -69,8 +69,7 @@ bool Address::format_host(std::array<char, host_capacity>& host) const noexcept 
   const void* bytes = nullptr;
   if (family() == AF_INET && size_ >= sizeof(sockaddr_in)) bytes = &as_v4(storage_).sin_addr;
   if (family() == AF_INET6 && size_ >= sizeof(sockaddr_in6)) bytes = &as_v6(storage_).sin6_addr;
-  return bytes != nullptr &&
-         ::inet_ntop(family(), bytes, host.data(), static_cast<socklen_t>(host.size())) != nullptr;
+  return bytes != nullptr && ::inet_ntop(family(), bytes, host.data(), static_cast<socklen_t>(host.size())) != nullptr;
 }
 
 }  // namespace zloop

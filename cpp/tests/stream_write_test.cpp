@@ -117,8 +117,10 @@ TEST_CASE("when the kernel is full the rest waits until it has room") {
   CHECK(connection.reactor.deferred().empty());
   connection.turn();
   CHECK(connection.log.empty());
+  const Interposer kernel;
   connection.write(" more");  // behind it, without another try
   CHECK(connection.stream->flush() == 0);
+  CHECK(kernel.send.count == 0);
   CHECK(connection.reactor.deferred().empty());
   CHECK(connection.stream->pending() == 11);
   CHECK(take(connection.pair.theirs.get()) == connection.sent);
@@ -318,6 +320,7 @@ TEST_CASE("what is discarded is released and never sent") {
     Connection connection;
     connection.write("hello");
     connection.stream->discard_pending();
+    CHECK(connection.reactor.deferred().empty());
     CHECK(connection.stream->pending() == 0);
     CHECK(connection.all_released_once());
     connection.turn();

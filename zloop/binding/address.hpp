@@ -23,8 +23,8 @@ inline PyObject* address_tuple(const sockaddr_storage& storage, socklen_t size) 
   return Py_BuildValue("siII", host.data(), int{address.port()}, address.flow(), address.scope());
 }
 
-// What socket.recvfrom() returns for a datagram's sender: as above, a path, an abstract unix name as bytes, or None for a
-// unix socket without a name. Only for the families that parse_address() knows.
+// What socket.recvfrom() returns for a datagram's sender: as above, a path, an abstract unix name as bytes, or None for
+// a unix socket without a name. Only for the families that parse_address() knows.
 inline PyObject* sender_address(const sockaddr_storage& storage, socklen_t size) noexcept {
   if (size == 0) Py_RETURN_NONE;
   if (storage.ss_family != AF_UNIX) return address_tuple(storage, size);
@@ -91,7 +91,8 @@ inline bool parse_unix_address(PyObject* object, Address& parsed) noexcept {
 }
 
 // Reads what socket.sendto() takes for an address of `family`, if it is in the plainest form: a numeric host and plain
-// ints in a tuple, or a unix path or name. False for all else, be it wrong or merely a host's name; no exception is set.
+// ints in a tuple, or a unix path or name. False for all else, be it wrong or merely a host's name; no exception is
+// set.
 inline bool parse_address(PyObject* object, int family, Address& parsed) noexcept {
   if (family == AF_UNIX) return parse_unix_address(object, parsed);
   return (family == AF_INET || family == AF_INET6) && parse_internet_address(object, family, parsed);

@@ -67,8 +67,8 @@ ssize_t sendv(int fd, const iovec* vectors, int count) noexcept {
 int receive_packets(int fd, Packet* packets, int count) noexcept {
   Headers headers;  // NOLINT(*-member-init): describe() fills what is used
   describe(headers, packets, count, true);
-  const int received = retrying(
-      [&] { return ::recvmmsg(fd, headers.data(), static_cast<unsigned>(count), MSG_DONTWAIT, nullptr); });
+  const int received =
+      retrying([&] { return ::recvmmsg(fd, headers.data(), static_cast<unsigned>(count), MSG_DONTWAIT, nullptr); });
   for (int i = 0; i < received; ++i) {
     const mmsghdr& header = headers[static_cast<std::size_t>(i)];
     packets[i].memory.iov_len = header.msg_len;
@@ -78,11 +78,10 @@ int receive_packets(int fd, Packet* packets, int count) noexcept {
 }
 
 int send_packets(int fd, const Packet* packets, int count) noexcept {
-  Headers headers;                                                          // NOLINT(*-member-init): as above
+  Headers headers;                                                // NOLINT(*-member-init): as above
   describe(headers, const_cast<Packet*>(packets), count, false);  // sendmmsg(2) only reads them
-  return retrying([&] {
-    return ::sendmmsg(fd, headers.data(), static_cast<unsigned>(count), MSG_DONTWAIT | MSG_NOSIGNAL);
-  });
+  return retrying(
+      [&] { return ::sendmmsg(fd, headers.data(), static_cast<unsigned>(count), MSG_DONTWAIT | MSG_NOSIGNAL); });
 }
 
 ssize_t read(int fd, void* data, std::size_t size) noexcept {
