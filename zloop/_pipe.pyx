@@ -485,8 +485,8 @@ cdef void on_write_error(void* owner, int error) noexcept:
         loop.escaped(exc, "Exception in pipe transport callback")
 
 
-# What is not set is never called: a reading end has no writes, no end reads into the protocol's memory, and nobody waits
-# for room past the queue.
+# What is not set is never called: a reading end has no writes, no end reads into the protocol's memory, and nobody
+# waits for room past the queue.
 cdef StreamOps read_ops
 read_ops.on_data = on_data
 read_ops.on_end = on_end

@@ -28,6 +28,6 @@ cdef class WritingTransport(TransportBase):
     cdef int anchor(self) except -1
 
 
+cdef (size_t, size_t) water_marks(object high, object low) except *
 cdef int push_bytes(Stream* stream, object data) except -1
 cdef void release_bytes(void* data) noexcept
-cdef (size_t, size_t) water_marks(object high, object low) except *

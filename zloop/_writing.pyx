@@ -15,8 +15,7 @@ cdef class WritingTransport(TransportBase):
     """A transport whose writes the kernel may not take at once."""
 
     def __cinit__(self):
-        self.high_water = 64 * 1024
-        self.low_water = 16 * 1024
+        self.low_water, self.high_water = water_marks(None, None)
 
     def __init__(self):
         raise TypeError("transports are made by an event loop")
@@ -122,6 +121,17 @@ cdef class WritingTransport(TransportBase):
         return 0
 
 
+cdef (size_t, size_t) water_marks(object high, object low) except *:
+    """The low and the high one, bytes, as set_write_buffer_limits() is asked for them. ValueError if they cross."""
+    if high is None:
+        high = 64 * 1024 if low is None else 4 * low
+    if low is None:
+        low = high // 4
+    if not high >= low >= 0:
+        raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+    return min(low, SIZE_MAX), min(high, SIZE_MAX)
+
+
 # Queues an exact bytes object by reference.
 cdef int push_bytes(Stream* stream, object data) except -1:
     cdef Segment segment
@@ -139,14 +149,3 @@ cdef int push_bytes(Stream* stream, object data) except -1:
 
 cdef void release_bytes(void* data) noexcept:
     Py_DECREF(<object><PyObject*>data)
-
-
-cdef (size_t, size_t) water_marks(object high, object low) except *:
-    """The low and the high one, bytes, as set_write_buffer_limits() is asked for them. ValueError if they cross."""
-    if high is None:
-        high = 64 * 1024 if low is None else 4 * low
-    if low is None:
-        low = high // 4
-    if not high >= low >= 0:
-        raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-    return min(low, SIZE_MAX), min(high, SIZE_MAX)

@@ -18,6 +18,12 @@ ssize_t recv(int fd, void* data, std::size_t size) noexcept;
 ssize_t send(int fd, const void* data, std::size_t size) noexcept;
 ssize_t sendv(int fd, const iovec* vectors, int count) noexcept;
 
+// The same for descriptors that need not be sockets. Writing to a pipe that nobody reads raises SIGPIPE, unless that is
+// ignored (as the interpreter has it), and answers -EPIPE.
+ssize_t read(int fd, void* data, std::size_t size) noexcept;
+ssize_t write(int fd, const void* data, std::size_t size) noexcept;
+ssize_t writev(int fd, const iovec* vectors, int count) noexcept;
+
 // One of the datagrams that a single call receives or sends.
 struct Packet {
   iovec memory;         // what to send; or where to, and how much may be received
@@ -34,12 +40,6 @@ int receive_packets(int fd, Packet* packets, int count) noexcept;
 // middle shows when it is the first of another call - but for an error that is reported once, such as an ICMP message
 // to a connected socket.
 int send_packets(int fd, const Packet* packets, int count) noexcept;
-
-// The same for descriptors that need not be sockets. Writing to a pipe that nobody reads raises SIGPIPE, unless that is
-// ignored (as the interpreter has it), and answers -EPIPE.
-ssize_t read(int fd, void* data, std::size_t size) noexcept;
-ssize_t write(int fd, const void* data, std::size_t size) noexcept;
-ssize_t writev(int fd, const iovec* vectors, int count) noexcept;
 
 // A new connection's descriptor, non-blocking and close-on-exec, or -errno. The caller owns the descriptor.
 int accept(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept;

@@ -64,6 +64,18 @@ ssize_t sendv(int fd, const iovec* vectors, int count) noexcept {
   return retrying([&] { return ::sendmsg(fd, &message, MSG_NOSIGNAL); });
 }
 
+ssize_t read(int fd, void* data, std::size_t size) noexcept {
+  return retrying([&] { return ::read(fd, data, size); });
+}
+
+ssize_t write(int fd, const void* data, std::size_t size) noexcept {
+  return retrying([&] { return ::write(fd, data, size); });
+}
+
+ssize_t writev(int fd, const iovec* vectors, int count) noexcept {
+  return retrying([&] { return ::writev(fd, vectors, count); });
+}
+
 int receive_packets(int fd, Packet* packets, int count) noexcept {
   Headers headers;  // NOLINT(*-member-init): describe() fills what is used
   describe(headers, packets, count, true);
@@ -82,18 +94,6 @@ int send_packets(int fd, const Packet* packets, int count) noexcept {
   describe(headers, const_cast<Packet*>(packets), count, false);  // sendmmsg(2) only reads them
   return retrying(
       [&] { return ::sendmmsg(fd, headers.data(), static_cast<unsigned>(count), MSG_DONTWAIT | MSG_NOSIGNAL); });
-}
-
-ssize_t read(int fd, void* data, std::size_t size) noexcept {
-  return retrying([&] { return ::read(fd, data, size); });
-}
-
-ssize_t write(int fd, const void* data, std::size_t size) noexcept {
-  return retrying([&] { return ::write(fd, data, size); });
-}
-
-ssize_t writev(int fd, const iovec* vectors, int count) noexcept {
-  return retrying([&] { return ::writev(fd, vectors, count); });
 }
 
 int accept(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept {
