@@ -55,7 +55,10 @@ constexpr std::array base_types = {
     BaseType{"TransportBase", "zloop._transport_base.TransportBase", {"Transport", nullptr}},
     // asyncio's own datagram transport is both.
     BaseType{
-        "DatagramTransportBase", "zloop._transport_base.DatagramTransportBase", {"Transport", "DatagramTransport"}},
+        "DatagramTransportBase",
+        "zloop._transport_base.DatagramTransportBase",
+        {"Transport", "DatagramTransport"},
+    },
     BaseType{"ReadTransportBase", "zloop._transport_base.ReadTransportBase", {"ReadTransport", nullptr}},
 };
 

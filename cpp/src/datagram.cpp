@@ -66,9 +66,11 @@ int Datagram::receive(ReceivedDatagram* received) noexcept {
   std::array<sys::Packet, batch_max> packets;  // NOLINT(*-member-init): filled as far as used
   for (int i = 0; i < expected_; ++i) {
     char* data = buffer + (static_cast<std::size_t>(i) * longest_);
-    packets[static_cast<std::size_t>(i)] = {.memory = {.iov_base = data, .iov_len = longest_},
-                                            .peer = reinterpret_cast<sockaddr*>(&received[i].peer),
-                                            .peer_size = 0};
+    packets[static_cast<std::size_t>(i)] = {
+        .memory = {.iov_base = data, .iov_len = longest_},
+        .peer = reinterpret_cast<sockaddr*>(&received[i].peer),
+        .peer_size = 0,
+    };
   }
   const int asked = expected_;
   const int count = sys::receive_packets(watcher_.fd(), packets.data(), asked);
@@ -105,7 +107,7 @@ int Datagram::send_now(const char* data, std::size_t size) noexcept {
 }
 
 void Datagram::on_deferred(void* self) noexcept {
-  auto& datagram = *static_cast<Datagram*>(self);
+  const auto& datagram = *static_cast<Datagram*>(self);
   if (datagram.is_open() && !datagram.queue_.empty()) datagram.ops_.on_writable(datagram.owner_);
 }
 

@@ -100,7 +100,7 @@ class Endpoint {
   }
 
   // Until there is nothing to do, or a call failed; the results that are not zero.
-  std::vector<int> flush() {
+  [[nodiscard]] std::vector<int> flush() const {
     std::vector<int> outcomes;
     while (const int outcome = datagram->flush()) {
       outcomes.push_back(outcome);
@@ -123,7 +123,10 @@ class Endpoint {
   static void on_readable(void* owner) noexcept {
     auto& self = *static_cast<Endpoint*>(owner);
     ++self.calls;
-    if (self.on_call) return self.on_call();
+    if (self.on_call) {
+      self.on_call();
+      return;
+    }
     std::array<ReceivedDatagram, Datagram::batch_max> batch;
     const int count = self.datagram->receive(batch.data());
     self.results.push_back(count);
@@ -137,7 +140,10 @@ class Endpoint {
   static void on_writable(void* owner) noexcept {
     auto& self = *static_cast<Endpoint*>(owner);
     ++self.calls;
-    if (self.on_call) return self.on_call();
+    if (self.on_call) {
+      self.on_call();
+      return;
+    }
     for (const int outcome : self.flush()) self.flushed.push_back(outcome);
   }
 
@@ -145,7 +151,7 @@ class Endpoint {
 };
 
 // An endpoint with a socket of its own, and another that is not in the loop.
-struct UdpEndpoint : UdpSocket, Endpoint {
+struct UdpEndpoint : UdpSocket, Endpoint {  // NOLINT(misc-multiple-inheritance): the socket has to come first
   UdpEndpoint() : Endpoint(UdpSocket::socket.get()) {}
 
   Piece& send_to_other(std::string text) { return Endpoint::send(std::move(text), Route::address, other.address); }
@@ -156,7 +162,7 @@ struct UdpEndpoint : UdpSocket, Endpoint {
 // One end of a socket pair: connected, and with a kernel that is soon full.
 struct PairEndpoint {
   // Datagrams to the peer until the kernel takes no more; how many.
-  int fill() {
+  [[nodiscard]] int fill() const {
     int count = 0;
     while (endpoint.datagram->send_now("x", 1) == 0) ++count;
     REQUIRE(count > 0);
@@ -223,7 +229,7 @@ TEST_CASE("an owner that can take but one at a time gets one at the next time") 
 }
 
 TEST_CASE("as many are received together as there is room for at their longest") {
-  PairEndpoint one;
+  const PairEndpoint one;
   Endpoint endpoint(one.pair.theirs.get(), Reactor::datagram_buffer_size / 2);
   for (int i = 0; i < 5; ++i) put(one.pair.ours.get(), "x");
   while (endpoint.turn()) {
@@ -232,7 +238,7 @@ TEST_CASE("as many are received together as there is room for at their longest")
 }
 
 TEST_CASE("the end of a datagram that is too long is dropped") {
-  PairEndpoint one;
+  const PairEndpoint one;
   Endpoint endpoint(one.pair.theirs.get(), 4);
   put(one.pair.ours.get(), "too long");
   put(one.pair.ours.get(), "next");
@@ -503,7 +509,10 @@ TEST_CASE("a datagram that there is no memory for stays the caller's") {
   UdpEndpoint endpoint;
   Piece piece("refused");
   const OutgoingDatagram datagram{
-      .segment = piece.segment(), .route = Route::address, .address = endpoint.other.address};
+      .segment = piece.segment(),
+      .route = Route::address,
+      .address = endpoint.other.address,
+  };
   const auto send = [&] { endpoint.datagram->send(datagram); };
   CHECK_THROWS_AS(zloop::test::with_allocations(0, send), std::bad_alloc);
   CHECK(piece.releases == 0);

@@ -577,7 +577,7 @@ TEST_CASE("a forked child goes on with the watchers it inherited, and with a wak
 
   CHECK(holds_in_a_fork([&] {
     if (reactor.wait(0) != 0) return false;
-    std::jthread waker([&] { reactor.notify(); });
+    const std::jthread waker([&] { reactor.notify(); });
     if (reactor.wait(patience_ns) < 0) return false;
     put(pair.theirs.get(), "x");
     while (probe.told.empty()) {

@@ -77,6 +77,7 @@ STDLIB_ONLY = (
         r"create_server_multiple_hosts",
         "replaces the socket module inside asyncio.base_events",
     ),
+    ("test_events.*.test_timeout_rounding", r"_selector", "tells the selector beside the number of turns"),
     ("test_base_events.*.test_create_*", r"@patch_socket", "replaces the socket module inside asyncio.base_events"),
     (
         "test_base_events.BaseEventLoopWithSelectorTests.*",

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "zloop/address.hpp"
 
@@ -39,7 +40,7 @@ inline bool parse_number(PyObject* number, std::uint32_t most, std::uint32_t& pa
   if (!PyLong_CheckExact(number)) return false;
   int overflow = 0;
   const long long value = PyLong_AsLongLongAndOverflow(number, &overflow);
-  if (overflow != 0 || value < 0 || value > static_cast<long long>(most)) return false;
+  if (overflow != 0 || value < 0 || std::cmp_greater(value, most)) return false;
   parsed = static_cast<std::uint32_t>(value);
   return true;
 }

@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include <cstddef>
+#include <cstdint>
 
 #include "zloop/address.hpp"
 #include "zloop/reactor.hpp"
@@ -26,22 +27,23 @@ struct DatagramOps {
 };
 
 // How a queued datagram gets to its receiver.
-enum class Route {
+enum class Route : std::uint8_t {
   peer,     // the one that the socket is connected to
   address,  // the one that the datagram names
   owner,    // only the owner knows: its family's addresses are not the engine's business
 };
 
 struct OutgoingDatagram {
-  Segment segment;  // may be empty; the reference is never null
+  Segment segment{};  // may be empty; the reference is never null
   Route route = Route::peer;
   Address address;  // for Route::address
 };
 
+// NOLINTNEXTLINE(*-member-init): see peer
 struct ReceivedDatagram {
   const char* data = nullptr;  // gone with the next receive() of any socket of the loop
   std::size_t size = 0;
-  sockaddr_storage peer;    // NOLINT(*-member-init): the kernel fills in as much as it has
+  sockaddr_storage peer;    // not set beforehand: the kernel fills in as much as it has
   socklen_t peer_size = 0;  // zero: the sender has no address
 };
 

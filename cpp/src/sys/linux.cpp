@@ -24,7 +24,7 @@ auto retrying(Call call) noexcept -> decltype(call()) {
   }
 }
 
-std::atomic<unsigned> generation{0};
+std::atomic<unsigned> generation{0};  // NOLINT(*-non-const-global-variables): the handler takes no argument
 
 void on_fork_in_child() noexcept { generation.fetch_add(1, std::memory_order_relaxed); }
 
