@@ -165,7 +165,6 @@ struct PairEndpoint {
   [[nodiscard]] int fill() const {
     int count = 0;
     while (endpoint.datagram->send_now("x", 1) == 0) ++count;
-    REQUIRE(count > 0);
     return count;
   }
 
@@ -397,7 +396,7 @@ TEST_CASE("a connected socket sends at once") {
 TEST_CASE("a full kernel is waited for") {
   PairEndpoint one;
   Datagram& datagram = *one.endpoint.datagram;
-  one.fill();
+  REQUIRE(one.fill() > 0);
   CHECK_FALSE(datagram.blocked());
   one.endpoint.send("waits");
   one.endpoint.send("too");
@@ -416,7 +415,7 @@ TEST_CASE("a full kernel is waited for") {
 
 TEST_CASE("a flush while the kernel is known to be full asks it nothing") {
   PairEndpoint one;
-  one.fill();
+  REQUIRE(one.fill() > 0);
   one.endpoint.send("waits");
   CHECK(one.endpoint.flush().empty());
   Interposer kernel;
@@ -428,7 +427,7 @@ TEST_CASE("a flush while the kernel is known to be full asks it nothing") {
 
 TEST_CASE("the last datagram's error ends the waiting, too") {
   PairEndpoint one;
-  one.fill();
+  REQUIRE(one.fill() > 0);
   one.endpoint.send("lost");
   CHECK(one.endpoint.flush().empty());
   one.pair.theirs.reset();
@@ -455,7 +454,7 @@ TEST_CASE("a datagram that the owner sends keeps its place") {
 
 TEST_CASE("an owner that found the kernel full is told when it has room") {
   PairEndpoint one;
-  one.fill();
+  REQUIRE(one.fill() > 0);
   one.endpoint.datagram->wait_writable();
   one.endpoint.send("owner's", Route::owner);
   CHECK_FALSE(one.endpoint.turn());
@@ -469,7 +468,7 @@ TEST_CASE("an owner that found the kernel full is told when it has room") {
 
 TEST_CASE("a wait that the poller refuses becomes another try") {
   PairEndpoint one;
-  one.fill();
+  REQUIRE(one.fill() > 0);
   one.endpoint.send("waits");
   {
     Interposer kernel;
@@ -494,7 +493,7 @@ TEST_CASE("what was discarded is not sent") {
 
 TEST_CASE("discarding ends the waiting") {
   PairEndpoint one;
-  one.fill();
+  REQUIRE(one.fill() > 0);
   one.endpoint.send("lost");
   CHECK(one.endpoint.flush().empty());
   one.endpoint.datagram->discard_pending();
