@@ -10,6 +10,7 @@
 import asyncio
 import gc
 import logging
+import signal
 
 import pytest
 
@@ -36,6 +37,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # Whatever started the tests may have had these ignored: nohup, or a shell's background job.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "zloop_only: asyncio does not promise this, so only zloop is tested")
 
 
