@@ -1,6 +1,6 @@
 """Runs CPython's own `test.test_asyncio`, of the Python that this is started with, on another event loop.
 
-    python tests/conformance [--loop LOOP] [--profile tcp] [-k PATTERN] [-j N] [--timeout SECONDS] [MODULE ...]
+    python tests/conformance [--loop LOOP] [-k PATTERN] [-j N] [--timeout SECONDS] [MODULE ...]
 
 Each test runs in a process of its own (`child.py`). It fails if CPython would say so, if it exceeds the time limit, if
 its process dies, and if it leaves anything behind: a ResourceWarning, an exception that could only be printed, a
@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 import report
 from report import Outcome
-from selection import MODULES, PACKAGE, PROFILES, deselected
+from selection import MODULES, PACKAGE
 
 CHILD = Path(__file__).with_name("child.py")
 STOCK = "asyncio:SelectorEventLoop"
@@ -42,7 +42,7 @@ def main() -> int:
     outcomes = select({module: tests for module, tests in collected.items() if module not in absent}, options)
     run_selected(outcomes, options)
 
-    heading = {"python": platform.python_version(), "loop": options.loop, "profile": options.profile, "absent": absent}
+    heading = {"python": platform.python_version(), "loop": options.loop, "absent": absent}
     report.show(heading, outcomes, verbose=options.verbose)
     if options.json:
         options.json.write_text(json.dumps(heading | {"tests": outcomes}, indent=1))
@@ -55,7 +55,6 @@ def parse_options() -> argparse.Namespace:
     )
     parser.add_argument("modules", nargs="*", metavar="MODULE", help="such as test_locks (default: all)")
     parser.add_argument("--loop", default="zloop", help=f"{', '.join(LOOPS)} or MODULE:FACTORY (default: %(default)s)")
-    parser.add_argument("--profile", choices=PROFILES, default="all", help="what to select (default: %(default)s)")
     parser.add_argument(
         "-k",
         dest="patterns",
@@ -88,9 +87,7 @@ def select(collected: dict[str, dict[str, str | None]], options: argparse.Namesp
     for module, tests in collected.items():
         for test, listed in tests.items():
             outcome = {"test": test, "module": module}
-            if reason := deselected(options.profile, module, test):
-                outcome |= {"verdict": "deselected", "reason": reason}
-            elif listed and options.loop != STOCK:
+            if listed and options.loop != STOCK:
                 outcome |= {"verdict": "listed", "reason": listed}
             if any(fnmatchcase(test, pattern) for pattern in options.patterns):
                 outcomes.append(outcome)

@@ -142,7 +142,7 @@ def import_module(name: str, factory: Callable[[], Any]) -> ModuleType | str:
         module = importlib.import_module(f"{PACKAGE}.{name}")
     except unittest.SkipTest as skip:
         return str(skip)
-    if maker := MODULES[name].maker:
+    if maker := MODULES[name]:
         replace_maker(module, maker, factory)
     return module
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 LINE_EVERY_SECONDS = 10  # where standard error is no terminal
-VERDICTS = ("passed", "failed", "excluded", "skipped", "listed", "deselected")
+VERDICTS = ("passed", "failed", "excluded", "skipped", "listed")
 LOOP_USES = {"ran": "on loop", "made": "loop unrun", "none": "no loop"}
 
 Outcome = dict[str, Any]  # what is known of one test: its name, verdict, and what `child.py` found
@@ -51,10 +51,9 @@ def show(heading: dict[str, Any], tests: list[Outcome], verbose: bool) -> None:
     by_verdict: dict[str, list[Outcome]] = defaultdict(list)
     for test in tests:
         by_verdict[test["verdict"]].append(test)
-    print(f"CPython {heading['python']}: test.test_asyncio on {heading['loop']}, profile {heading['profile']}")
+    print(f"CPython {heading['python']}: test.test_asyncio on {heading['loop']}")
     for module, why in heading["absent"].items():
         print(f"  {module}: {why}")
-    show_reasons("Deselected by the profile", by_verdict["deselected"])
     show_reasons("Skipped by the tests themselves", by_verdict["skipped"])
     show_reasons(
         "Listed, because they can pass only on the standard library's own classes", by_verdict["listed"], names=True

@@ -5,7 +5,7 @@ A test reaches its loop in one of three ways, and `child.py` puts the loop under
 * `asyncio.new_event_loop()`, and with it `asyncio.run`, `asyncio.Runner`, `IsolatedAsyncioTestCase` and any policy that
   a test makes or resets: the default policy class gets the factory as its `_loop_factory`.
 * `asyncio.SelectorEventLoop` and `asyncio.EventLoop`: the two names are bound to the class of the factory's loops.
-* A method that makes a loop with a selector or with mocks inside: it is replaced (`Module.maker` below).
+* A method that makes a loop with a selector or with mocks inside: it is replaced (`MODULES` below).
 
 Loops that tests build for themselves stay what they are: `TestLoop`, whose clock is fake, `BaseEventLoop` with mocks in
 it, subclasses of it. Their tests say nothing about the loop under test, and the report counts them apart.
@@ -13,57 +13,40 @@ it, subclasses of it. Their tests say nothing about the loop under test, and the
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum, auto
 from fnmatch import fnmatchcase
 
 PACKAGE = "test.test_asyncio"
 
 
-class Tcp(Enum):
-    """How much of a module belongs to the profile "tcp"."""
-
-    ALL = auto()
-    BY_NAME = auto()  # all but TCP_LEAVES_OUT
-    NONE = auto()
-
-
-@dataclass(frozen=True)
-class Module:
-    """How one module of the package is run."""
-
-    maker: str | None = None  # the "Class.method" that is replaced by the factory
-    tcp: Tcp = Tcp.ALL
-
-
-MODULES = {
-    "test_events": Module(maker="EPollEventLoopTests.create_event_loop", tcp=Tcp.BY_NAME),
-    "test_sock_lowlevel": Module(maker="EPollEventLoopTests.create_event_loop"),
-    "test_sendfile": Module(maker="EPollEventLoopTests.create_event_loop", tcp=Tcp.NONE),
-    "test_server": Module(tcp=Tcp.BY_NAME),
-    "test_server_context": Module(tcp=Tcp.BY_NAME),
-    "test_streams": Module(tcp=Tcp.BY_NAME),
-    "test_buffered_proto": Module(),
-    "test_locks": Module(),
-    "test_queues": Module(),
-    "test_tasks": Module(),
-    "test_taskgroups": Module(),
-    "test_timeouts": Module(),
-    "test_runners": Module(maker="BaseTest.new_loop"),
-    "test_context": Module(),
-    "test_eager_task_factory": Module(),
-    "test_futures": Module(),
-    "test_futures2": Module(),
-    "test_staggered": Module(),
-    "test_graph": Module(),
-    "test_threads": Module(),
-    "test_waitfor": Module(),
-    "test_free_threading": Module(),
-    "test_ssl": Module(tcp=Tcp.NONE),
-    "test_sslproto": Module(tcp=Tcp.NONE),
-    "test_subprocess": Module(tcp=Tcp.NONE),
-    "test_unix_events": Module(tcp=Tcp.NONE),
-    "test_base_events": Module(tcp=Tcp.NONE),
+# Each module, and the "Class.method" in it that is replaced by the factory.
+MODULES: dict[str, str | None] = {
+    "test_events": "EPollEventLoopTests.create_event_loop",
+    "test_sock_lowlevel": "EPollEventLoopTests.create_event_loop",
+    "test_sendfile": "EPollEventLoopTests.create_event_loop",
+    "test_server": None,
+    "test_server_context": None,
+    "test_streams": None,
+    "test_buffered_proto": None,
+    "test_locks": None,
+    "test_queues": None,
+    "test_tasks": None,
+    "test_taskgroups": None,
+    "test_timeouts": None,
+    "test_runners": "BaseTest.new_loop",
+    "test_context": None,
+    "test_eager_task_factory": None,
+    "test_futures": None,
+    "test_futures2": None,
+    "test_staggered": None,
+    "test_graph": None,
+    "test_threads": None,
+    "test_waitfor": None,
+    "test_free_threading": None,
+    "test_ssl": None,
+    "test_sslproto": None,
+    "test_subprocess": None,
+    "test_unix_events": None,
+    "test_base_events": None,
 }
 
 # The same mixins as EPollEventLoopTests over other selectors: a loop that brings its own poller runs them once.
@@ -129,25 +112,3 @@ def stdlib_only(test: str, source: Callable[[], str]) -> str | None:
         if fnmatchcase(test, pattern) and re.search(needle, source()):
             return reason
     return None
-
-
-PROFILES = ("all", "tcp")
-
-# What the profile "tcp" leaves out where it takes a module by name: patterns for the names of classes and tests.
-TCP_LEAVES_OUT = {
-    r"ssl|tls": "TLS",
-    r"pipe|fifo|_pty": "pipes and terminals",
-    r"unix": "Unix sockets",
-    r"datagram": "datagrams",
-    r"subprocess": "subprocesses",
-}
-
-
-def deselected(profile: str, module: str, test: str) -> str | None:
-    """Return what keeps a test out of a profile, or None if it belongs to it."""
-    part = Tcp.ALL if profile == "all" else MODULES[module].tcp
-    if part is Tcp.ALL:
-        return None
-    if part is Tcp.NONE:
-        return f"all of {module}"
-    return next((what for pattern, what in TCP_LEAVES_OUT.items() if re.search(pattern, test, re.IGNORECASE)), None)
