@@ -51,6 +51,28 @@ def test_handler_runs_in_the_loop(loop, forever, number):
     assert loop.remove_signal_handler(number) is False
 
 
+@pytest.mark.parametrize("replaced", [False, True], ids=["the loop's", "replaced"])
+def test_a_busy_loop_is_not_late(loop, forever, signal_handler, replaced):
+    """A loop that always has something to run looks for signals all the same: asyncio's in the second turn."""
+    turns = 0
+    handled = []
+
+    def step():
+        nonlocal turns
+        turns += 1
+        if turns == 50:
+            signal.raise_signal(signal.SIGUSR1)
+        if not handled:
+            loop.call_soon(step)
+
+    loop.add_signal_handler(signal.SIGUSR1, lambda: (handled.append(turns), loop.stop()))
+    if replaced:
+        signal_handler(signal.SIGUSR1, lambda *args: None)
+    loop.call_soon(step)
+    forever()
+    assert 50 < handled[0] <= (50 + 20 if replaced else 52)
+
+
 def test_handler_takes_its_turn(loop, forever):
     """A signal does not interrupt a callback: its handler is called by the loop after it."""
     ran = []

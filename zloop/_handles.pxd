@@ -4,9 +4,20 @@ from libc.stdint cimport int64_t
 from zloop.engine.timer_heap cimport TimerHeap, TimerNode
 
 cdef extern from "Python.h":
+    object PyContext_Copy(object context)
     object PyContext_CopyCurrent()
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
+
+
+cdef class ContextCache:
+    cdef object snapshot         # alike the context that was current when it was last asked for; never entered
+    cdef object runner           # as good as new, and nobody else's
+
+    cdef object share(self)
+    cdef object take_runner(self, object snapshot)
+    cdef int give_back(self, object context, object snapshot) except -1
+    cdef int clear(self) except -1
 
 
 cdef class Handle:
@@ -14,18 +25,24 @@ cdef class Handle:
     # The names are asyncio's: tools read them.
     cdef readonly object _callback          # None once cancelled
     cdef readonly object _args              # tuple; None once cancelled
-    cdef readonly object _context
+    cdef object context                     # what the callback runs in; while shares_context, a snapshot of it
     cdef readonly object _loop
     cdef readonly object _source_traceback  # where it was made, in debug mode; else None
     cdef readonly bint _cancelled
+    cdef bint shares_context                # `context` is a ContextCache's: to be copied before anything enters it
     cdef object kept_repr                   # debug mode: what it was before it was cancelled
 
-    cdef int run(self) except -1
+    cdef int run(self, ContextCache contexts) except -1
+    cdef object own_context(self)
+    cdef int failed(self, object callback, object args) except -1
     cdef int detach_callback(self) except -1
 
 
 cdef class ThreadSafeHandle(Handle):
-    cdef object lock
+    cdef unsigned long runner    # the thread that runs the callback now; 0: none
+    cdef object finished         # a threading.Event that other threads wait for while it runs; None: nobody waits
+
+    cdef int wait_while_running(self) except -1
 
 
 cdef class TimerHandle(Handle):
@@ -36,7 +53,9 @@ cdef class TimerHandle(Handle):
     cdef int schedule(self, TimerHeap* heap) except -1
 
 
-cdef Handle new_handle(object loop, object callback, object args, object context, bint debug)
-cdef ThreadSafeHandle new_thread_safe_handle(object loop, object callback, object args, object context, bint debug)
-cdef TimerHandle new_timer_handle(object loop, double when, object callback, object args, object context, bint debug)
+cdef Handle new_handle(object loop, ContextCache contexts, object callback, object args, object context, bint debug)
+cdef ThreadSafeHandle new_thread_safe_handle(
+    object loop, ContextCache contexts, object callback, object args, object context, bint debug)
+cdef TimerHandle new_timer_handle(
+    object loop, ContextCache contexts, double when, object callback, object args, object context, bint debug)
 cdef int64_t deadline_of(double when) noexcept

@@ -8,8 +8,13 @@ derive from, so ``__class__`` names it instead.
 import asyncio
 import threading
 
+cimport cython
+from cpython.object cimport PyObject
 from libc.math cimport ceil, isnan
 
+from zloop.binding.context cimport (
+    are_alike, call_in_context, contexts_are_as_described, current_context, is_unshared,
+)
 from zloop.engine.timer_heap cimport TimerHeap, never
 
 from zloop.diagnostics import creation_stack, describe_callback
@@ -21,7 +26,51 @@ cdef object asyncio_thread_safe_handle = getattr(asyncio.events, "_ThreadSafeHan
 
 cdef double ns_per_s = 1e9
 
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(object thing)
+    unsigned long PyThread_get_thread_ident()
 
+# Else every callback gets a copy of the context at once.
+cdef bint contexts_can_be_shared = contexts_are_as_described()
+
+
+@cython.final
+cdef class ContextCache:
+    """A loop's contexts for callbacks: one snapshot for many handles, and one context in which they run in turn.
+
+    What a callback sees is what it would see in a copy made for it: see binding/context.hpp.
+    """
+
+    cdef object share(self):
+        """A snapshot of the current context, for a handle to hold and nobody to enter."""
+        cdef PyObject* current = current_context()
+        cdef object snapshot = self.snapshot
+        if snapshot is None or current is NULL or not are_alike(snapshot, <object>current):
+            self.snapshot = snapshot = PyContext_CopyCurrent()
+        return snapshot
+
+    cdef object take_runner(self, object snapshot):
+        """A context of the caller's own, alike the snapshot."""
+        cdef object runner = self.runner
+        self.runner = None
+        if runner is not None and are_alike(runner, snapshot):
+            return runner
+        return PyContext_Copy(snapshot)
+
+    cdef int give_back(self, object context, object snapshot) except -1:
+        """Take a context that is used no more, if it is as good as new. The caller holds one reference to it."""
+        if is_unshared(context) and are_alike(context, snapshot):
+            self.runner = context
+        return 0
+
+    cdef int clear(self) except -1:
+        """Hold no variable's value any longer: nobody is about to be scheduled."""
+        self.snapshot = None
+        self.runner = None
+        return 0
+
+
+@cython.freelist(128)
 cdef class Handle:
     """A callback scheduled with call_soon(), or a reader, writer or signal callback."""
 
@@ -50,7 +99,11 @@ cdef class Handle:
 
     def get_context(self):
         """The contextvars.Context the callback runs in."""
-        return self._context
+        return self.own_context()
+
+    @property
+    def _context(self):
+        return self.own_context()
 
     def cancel(self):
         """Keep the callback from running, if it has not begun. Cancelling twice does nothing."""
@@ -62,7 +115,8 @@ cdef class Handle:
 
     def _run(self):
         """Run the callback now. What it raises goes to the loop's exception handler."""
-        self.run()
+        self.own_context()
+        self.run(None)
 
     cdef int detach_callback(self) except -1:
         if self._cancelled:
@@ -74,17 +128,35 @@ cdef class Handle:
         self._args = None
         return 1
 
+    cdef object own_context(self):
+        if self.shares_context:
+            self.context = PyContext_Copy(self.context)
+            self.shares_context = False
+        return self.context
+
     # Fails only for SystemExit and KeyboardInterrupt, as asyncio's Handle._run: those leave the loop.
-    cdef int run(self) except -1:
+    # `contexts` may be None for a handle that has a context of its own.
+    cdef int run(self, ContextCache contexts) except -1:
         # The callback may cancel its own handle, so both are held here.
         cdef object callback = self._callback
         cdef object args = self._args
+        cdef object context, snapshot = None
+        if self.shares_context:
+            snapshot = self.context
+            self.context = contexts.take_runner(snapshot)
+            self.shares_context = False
+        context = self.context
+        if not call_in_context(context, callback, args):
+            self.failed(callback, args)
+        if snapshot is not None and Py_REFCNT(self) == 1:  # the caller's: nobody will ask for the context any more
+            self.context = None
+            contexts.give_back(context, snapshot)
+        return 0
+
+    # Called with the callback's exception set.
+    cdef int failed(self, object callback, object args) except -1:
         try:
-            PyContext_Enter(self._context)
-            try:
-                callback(*args)
-            finally:
-                PyContext_Exit(self._context)
+            raise_current()
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
@@ -100,10 +172,16 @@ cdef class Handle:
         self._loop.call_exception_handler(context)
 
 
+cdef int raise_current() except -1:
+    """Let the exception that is set, by a function that does not raise, go its way."""
+    return -1
+
+
 cdef class ThreadSafeHandle(Handle):
     """A callback scheduled with call_soon_threadsafe() on CPython 3.14 and later.
 
-    cancel() from another thread waits for a callback that has begun (a re-entrant lock: the callback itself may).
+    In other threads than the one that runs the callback, cancel() and cancelled() wait until it is done. The
+    interpreter's lock guards the state.
     """
 
     @property
@@ -112,18 +190,38 @@ cdef class ThreadSafeHandle(Handle):
 
     def cancel(self):
         """Keep the callback from running; if another thread is running it, wait until it is done."""
-        with self.lock:
-            self.detach_callback()
+        self.wait_while_running()
+        self.detach_callback()
 
     def cancelled(self):
         """True if cancel() was called."""
-        with self.lock:
-            return self._cancelled
+        self.wait_while_running()
+        return self._cancelled
 
-    cdef int run(self) except -1:
-        with self.lock:
-            # The loop looked without the lock: a cancel may have come in between.
-            return 0 if self._cancelled else Handle.run(self)
+    cdef int wait_while_running(self) except -1:
+        cdef object finished
+        while self.runner != 0 and self.runner != PyThread_get_thread_ident():
+            finished = self.finished
+            if finished is None:
+                finished = threading.Event()
+                # Making it took a while: look again, with nothing in between that would let another thread run.
+                if self.runner == 0 or self.finished is not None:
+                    continue
+                self.finished = finished
+            finished.wait()
+        return 0
+
+    cdef int run(self, ContextCache contexts) except -1:
+        if self._cancelled:
+            return 0
+        self.runner = PyThread_get_thread_ident()
+        try:
+            return Handle.run(self, contexts)
+        finally:
+            self.runner = 0
+            finished, self.finished = self.finished, None
+            if finished is not None:
+                finished.set()
 
 
 cdef class TimerHandle(Handle):
@@ -189,33 +287,45 @@ cdef class TimerHandle(Handle):
         return 0
 
 
-cdef inline int fill(Handle handle, object loop, object callback, object args, object context, bint debug) except -1:
+cdef inline int fill(
+    Handle handle, object loop, ContextCache contexts, object callback, object args, object context, bint debug
+) except -1:
     handle._loop = loop
     handle._callback = callback
     handle._args = args
-    handle._context = PyContext_CopyCurrent() if context is None else context
+    if context is not None:
+        handle.context = context
+    elif contexts_can_be_shared and contexts is not None:
+        handle.context = contexts.share()
+        handle.shares_context = True
+    else:
+        handle.context = PyContext_CopyCurrent()
     if debug:
         handle._source_traceback = creation_stack()
     return 0
 
 
-cdef Handle new_handle(object loop, object callback, object args, object context, bint debug):
+# `contexts` is the loop's; None for a handle that runs more than once, and whose context may be changed each time.
+cdef Handle new_handle(object loop, ContextCache contexts, object callback, object args, object context, bint debug):
     cdef Handle handle = Handle.__new__(Handle)
-    fill(handle, loop, callback, args, context, debug)
+    fill(handle, loop, contexts, callback, args, context, debug)
     return handle
 
 
-cdef ThreadSafeHandle new_thread_safe_handle(object loop, object callback, object args, object context, bint debug):
+cdef ThreadSafeHandle new_thread_safe_handle(
+    object loop, ContextCache contexts, object callback, object args, object context, bint debug
+):
     cdef ThreadSafeHandle handle = ThreadSafeHandle.__new__(ThreadSafeHandle)
-    handle.lock = threading.RLock()
-    fill(handle, loop, callback, args, context, debug)
+    fill(handle, loop, contexts, callback, args, context, debug)
     return handle
 
 
-cdef TimerHandle new_timer_handle(object loop, double when, object callback, object args, object context, bint debug):
+cdef TimerHandle new_timer_handle(
+    object loop, ContextCache contexts, double when, object callback, object args, object context, bint debug
+):
     cdef TimerHandle handle = TimerHandle.__new__(TimerHandle)
     handle._when = when
-    fill(handle, loop, callback, args, context, debug)
+    fill(handle, loop, contexts, callback, args, context, debug)
     return handle
 
 

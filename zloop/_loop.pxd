@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t
 from libcpp.optional cimport optional
 
-from zloop._handles cimport Handle, TimerHandle
+from zloop._handles cimport ContextCache, Handle, TimerHandle
 from zloop.engine.inbox cimport Inbox
 from zloop.engine.reactor cimport Reactor
 from zloop.engine.ring_buffer cimport ReadyQueue
@@ -28,11 +28,16 @@ cdef class Loop:
     cdef optional[TimerHeap] timers_storage
     cdef TimerHeap* timers     # in timers_storage
 
+    cdef ContextCache contexts # what its callbacks run in
     cdef dict watchers         # descriptor -> FdWatcher: add_reader() and add_writer()
     cdef dict transports       # descriptor -> weak reference to the transport that uses it
     cdef set anchored          # transports that wait for the kernel: nobody else may hold them
     cdef dict acceptors        # descriptor -> Acceptor: keeps a listening one alive
     cdef list retired          # closed inside an I/O callback: the engine may still be in them until the turn ends
+
+    cdef int signal_fd         # the read end of the signals' pipe, while it is watched; else -1
+    cdef unsigned long signals_known  # how many signals had come when the poller was last asked
+    cdef int turns_unpolled    # since then
 
     cdef bint closed
     cdef bint stopping
@@ -52,6 +57,7 @@ cdef class Loop:
     cdef Handle schedule(self, object callback, object args, object context)
     cdef TimerHandle schedule_at(self, object when, object callback, object args, object context)
     cdef int64_t poll_timeout(self) noexcept
+    cdef bint nothing_to_poll(self) noexcept
     cdef int run_turn(self) except -1
     cdef int take_due_timers(self) except -1
     cdef int run_batch(self) except -1

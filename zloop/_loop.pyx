@@ -14,7 +14,9 @@ from cython.operator cimport dereference
 from libc.errno cimport EEXIST, EINTR
 from libc.stdint cimport int64_t
 
-from zloop._handles cimport Handle, TimerHandle, new_handle, new_thread_safe_handle, new_timer_handle
+from zloop._handles cimport (
+    ContextCache, Handle, TimerHandle, new_handle, new_thread_safe_handle, new_timer_handle,
+)
 from zloop.binding.gc_slots cimport install_gc_slots, visit_inbox, visit_queue, visit_timers, visitproc
 from zloop.engine.clock cimport monotonic_ns
 from zloop.engine.poller cimport interest_none, interest_read, interest_write
@@ -30,6 +32,11 @@ cdef extern from "Python.h":
 
 # CPython 3.14 lets other threads cancel a thread-safe handle, and has a class for it.
 cdef bint has_thread_safe_handles = hasattr(events, "_ThreadSafeHandle")
+
+# Signals of all loops' handlers so far, counted by leave_it_to_the_loop().
+cdef unsigned long signals_seen = 0
+# In case a signal's handler was replaced behind the loop's back: its number waits in the pipe no longer than that.
+cdef int most_turns_unpolled = 16
 
 cdef double s_per_ns = 1e9  # divided by, as time.monotonic() does: the same nanosecond gives the same float
 
@@ -52,6 +59,12 @@ cdef int descriptor_of(object fileobj) except -1:
     if fd < 0:
         raise ValueError(f"Invalid file descriptor: {fd}")
     return fd
+
+
+def leave_it_to_the_loop(signum, frame):
+    """Installed for a loop's signals: the interpreter writes to the wake-up descriptor only for handled ones."""
+    global signals_seen
+    signals_seen += 1
 
 
 cdef void release_handle(void* handle) noexcept:
@@ -103,11 +116,13 @@ cdef class Loop:
     def __cinit__(self, *args, **kwargs):
         self.closed = True  # until there is something to close
         self.timers = &self.timers_storage.emplace(release_handle)
+        self.contexts = ContextCache.__new__(ContextCache)
         self.watchers = {}
         self.transports = {}
         self.anchored = set()
         self.acceptors = {}
         self.retired = []
+        self.signal_fd = -1
         self.saved_origin_depth = -1
         self.slow_callback_duration = 0.1
         self.debug = coroutines._is_debug_mode()
@@ -189,7 +204,7 @@ cdef class Loop:
         return 0
 
     cdef Handle schedule(self, object callback, object args, object context):
-        cdef Handle handle = new_handle(self, callback, args, context, self.debug)
+        cdef Handle handle = new_handle(self, self.contexts, callback, args, context, self.debug)
         self.push_ready(handle)
         return handle
 
@@ -211,9 +226,9 @@ cdef class Loop:
         if self.debug:
             self.check_call(callback, "call_soon_threadsafe")
         if has_thread_safe_handles:
-            handle = new_thread_safe_handle(self, callback, args, context, self.debug)
+            handle = new_thread_safe_handle(self, self.contexts, callback, args, context, self.debug)
         else:
-            handle = new_handle(self, callback, args, context, self.debug)
+            handle = new_handle(self, self.contexts, callback, args, context, self.debug)
         self.inbox.push(<void*>handle)
         Py_INCREF(handle)
         self.reactor.notify()
@@ -236,7 +251,7 @@ cdef class Loop:
         self.check_closed()
         if self.debug:
             self.check_call(callback, "call_at")
-        timer = new_timer_handle(self, when, callback, args, context, self.debug)
+        timer = new_timer_handle(self, self.contexts, when, callback, args, context, self.debug)
         timer.schedule(self.timers)
         Py_INCREF(timer)
         return timer
@@ -248,7 +263,7 @@ cdef class Loop:
 
     def _make_handle(self, callback, args):
         """A handle that something other than the queues will hold: a signal's, for example."""
-        return new_handle(self, callback, args, None, self.debug)
+        return new_handle(self, None, callback, args, None, self.debug)
 
     # ---- futures and tasks: CPython's own
 
@@ -287,6 +302,19 @@ cdef class Loop:
         now = monotonic_ns()
         return deadline - now if deadline > now and self.ready.empty() else 0
 
+    cdef bint nothing_to_poll(self) noexcept:
+        """True if the poller has nothing to tell to a turn that would not block: the system call can be spared."""
+        if (
+            self.reactor.watched() > <size_t>(self.signal_fd >= 0)
+            or self.signals_known != signals_seen
+            or self.turns_unpolled >= most_turns_unpolled
+        ):
+            self.signals_known = signals_seen
+            self.turns_unpolled = 0
+            return False
+        self.turns_unpolled += 1
+        return True
+
     cdef int run_turn(self) except -1:
         """Wait, hand out events, then run exactly the callbacks that are ready by then.
 
@@ -295,13 +323,16 @@ cdef class Loop:
         cdef int64_t timeout = self.poll_timeout()
         cdef int status
         if timeout == 0:
-            status = self.reactor.wait(0)
+            PyErr_CheckSignals()
+            status = 0 if self.nothing_to_poll() else self.reactor.wait(0)
         else:
+            self.contexts.clear()
             with nogil:
                 status = self.reactor.wait(timeout)
+            self.signals_known = signals_seen
+            PyErr_CheckSignals()
         if status < 0 and status != -EINTR:
             check(status)
-        PyErr_CheckSignals()
         if status > 0:
             self.reactor.dispatch()
             if self.retired:
@@ -350,14 +381,14 @@ cdef class Loop:
             if self.debug:
                 self.run_handle_debug(handle)
             else:
-                handle.run()
+                handle.run(self.contexts)
         return 0
 
     cdef int run_handle_debug(self, Handle handle) except -1:
         cdef int64_t started = monotonic_ns()
         self._current_handle = handle
         try:
-            handle.run()
+            handle.run(self.contexts)
         finally:
             self._current_handle = None
         duration = (monotonic_ns() - started) / s_per_ns
@@ -406,6 +437,7 @@ cdef class Loop:
         """Undo _run_forever_setup()."""
         self.stopping = False
         self.running = False
+        self.contexts.clear()
         self.reactor.deferred().run()  # a callback that left by an exception may have written something
         self._signals_end()
         events._set_running_loop(None)
@@ -446,6 +478,7 @@ cdef class Loop:
         for acceptor in self.acceptors.values():
             acceptor.abandon()
         self.reactor.close()
+        self.contexts.clear()
         # Released last: what these drop may run foreign code.
         watchers, self.watchers = self.watchers, {}
         acceptors, self.acceptors = self.acceptors, {}
@@ -490,6 +523,15 @@ cdef class Loop:
         self._ensure_fd_no_transport(fd)
         return self.drop_fd_callback(descriptor_of(fd), False)
 
+    def _watch_signals(self, fd, callback):
+        """Like add_reader(), for the pipe that signals' numbers arrive in."""
+        self.set_fd_callback(fd, callback, (), None, True)
+        self.signal_fd = fd
+
+    def _unwatch_signals(self):
+        fd, self.signal_fd = self.signal_fd, -1
+        self.drop_fd_callback(fd, True)
+
     # Without the look at the transports: for the loop's own use, and for libraries that know these names.
     def _add_reader(self, fd, callback, *args, context=None):
         return self.set_fd_callback(fd, callback, args, context, True)
@@ -522,7 +564,7 @@ cdef class Loop:
         cdef Handle handle, previous
         cdef FdWatcher watcher
         self.check_closed()
-        handle = new_handle(self, callback, args, context, self.debug)
+        handle = new_handle(self, None, callback, args, context, self.debug)
         watcher = self.watcher_for(fd)
         previous = watcher.reader if for_reading else watcher.writer
         if previous is not None:

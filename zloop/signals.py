@@ -17,16 +17,13 @@ from asyncio import coroutines
 from collections.abc import Callable
 from typing import Any, TypeVarTuple
 
+from zloop._loop import leave_it_to_the_loop
 from zloop.diagnostics import is_coroutine_function
 from zloop.mixin import MixinBase
 
 Ts = TypeVarTuple("Ts")
 
 READ_SIZE = 4096  # more signals than that come with the next turn
-
-
-def leave_it_to_the_loop(signum: int, frame: object) -> None:
-    """Installed for a loop's signals: the interpreter writes to the wake-up descriptor only for handled ones."""
 
 
 class SignalMixin(MixinBase):
@@ -104,7 +101,7 @@ class SignalMixin(MixinBase):
         if self._signal_pipe is None:
             self._signal_pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             self._signal_pipe_process = os.getpid()
-            self._add_reader(self._signal_pipe[0], self._read_signals)
+            self._watch_signals(self._signal_pipe[0], self._read_signals)
         previous = signal.set_wakeup_fd(self._signal_pipe[1], warn_on_full_buffer=False)
         if previous != self._signal_pipe[1]:
             self._previous_wakeup_fd = previous
@@ -157,7 +154,7 @@ class SignalMixin(MixinBase):
 
     def _close_signal_pipe(self) -> None:
         assert self._signal_pipe is not None
-        self._remove_reader(self._signal_pipe[0])
+        self._unwatch_signals()
         for fd in self._signal_pipe:
             os.close(fd)
         self._signal_pipe = None

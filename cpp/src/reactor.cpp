@@ -99,7 +99,7 @@ int Reactor::own_kernel_objects() noexcept {
     if (watcher == nullptr || watcher->interest_ == interest_none) continue;
     const int number = static_cast<int>(fd);
     // A descriptor that the child has closed is watched no more.
-    if (poller_->add(number, watcher->interest_, token_of(number)) < 0) watcher->interest_ = interest_none;
+    if (poller_->add(number, watcher->interest_, token_of(number)) < 0) note_interest(*watcher, interest_none);
   }
   return status;
 }
@@ -158,13 +158,20 @@ int Reactor::set_interest(Watcher& watcher, unsigned interest) noexcept {
     // Closed and opened again under us: the kernel does not know the new one.
     if (status == -ENOENT) status = poller_->add(fd, interest, token_of(fd));
   }
-  if (status == 0) watcher.interest_ = interest;
+  if (status == 0) note_interest(watcher, interest);
   return status;
+}
+
+void Reactor::note_interest(Watcher& watcher, unsigned interest) noexcept {
+  if (watcher.interest_ != interest_none) --watched_;
+  if (interest != interest_none) ++watched_;
+  watcher.interest_ = interest;
 }
 
 void Reactor::detach(Watcher& watcher) noexcept {
   if (!watcher.attached()) return;
   set_interest(watcher, interest_none);
+  note_interest(watcher, interest_none);  // also when a forked child could not make a poller of its own
   Slot& slot = slots_[static_cast<std::size_t>(watcher.fd_)];
   assert(slot.watcher == &watcher);
   slot.watcher = nullptr;

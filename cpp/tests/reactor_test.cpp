@@ -146,6 +146,26 @@ TEST_CASE("asking for the interest that is there asks the kernel nothing") {
   CHECK(kernel.epoll_control.count == 0);
 }
 
+TEST_CASE("a reactor counts what it watches") {
+  OpenReactor reactor;
+  const Pair pair = make_pair();
+  CHECK(reactor.watched() == 0);
+  Probe probe;
+  {
+    Probe other;
+    REQUIRE(probe.attach(reactor, pair.ours.get()) == 0);
+    CHECK(reactor.watched() == 0);
+    CHECK(reactor.set_interest(probe.watcher, interest_read) == 0);
+    CHECK(reactor.set_interest(probe.watcher, interest_both) == 0);
+    CHECK(reactor.watched() == 1);
+    other.watch(reactor, pair.theirs.get(), interest_write);
+    CHECK(reactor.watched() == 2);
+  }
+  CHECK(reactor.watched() == 1);
+  CHECK(reactor.set_interest(probe.watcher, interest_none) == 0);
+  CHECK(reactor.watched() == 0);
+}
+
 TEST_CASE("a number can have one watcher") {
   OpenReactor reactor;
   const Pair pair = make_pair();

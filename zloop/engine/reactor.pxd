@@ -15,6 +15,7 @@ cdef extern from "zloop/reactor.hpp" namespace "zloop":
         int attach(Watcher& watcher, int fd, const WatcherOps& ops, void* owner) noexcept
         int set_interest(Watcher& watcher, unsigned interest) noexcept
         void detach(Watcher& watcher) noexcept
+        size_t watched() noexcept
         int wait(int64_t timeout_ns) noexcept nogil
         void dispatch() noexcept
         void interrupt_dispatch() noexcept

@@ -89,6 +89,9 @@ class Reactor {
   // Call it before the descriptor is closed: the kernel would report it for as long as a duplicate is open.
   void detach(Watcher& watcher) noexcept;
 
+  // How many watchers the poller watches for something: without any, only notify() ends a wait().
+  [[nodiscard]] std::size_t watched() const noexcept { return watched_; }
+
   // The one blocking call, made without the interpreter. timeout_ns below zero: until something happens. It does not
   // block while something is deferred. Stores what is ready for dispatch() and returns how much, or -errno: -EINTR
   // after a signal.
@@ -121,6 +124,7 @@ class Reactor {
 
   int open_kernel_objects() noexcept;
   int own_kernel_objects() noexcept;
+  void note_interest(Watcher& watcher, unsigned interest) noexcept;
   [[nodiscard]] std::uint64_t token_of(int fd) const noexcept;
   [[nodiscard]] const Watcher* watcher_of(std::uint64_t token) const noexcept;
 
@@ -128,6 +132,7 @@ class Reactor {
   Wakeup wakeup_;
   DeferredList deferred_;
   std::vector<Slot> slots_;  // by descriptor
+  std::size_t watched_ = 0;
   std::unique_ptr<char[]> read_buffer_;
   std::unique_ptr<char[]> datagram_buffer_;
   std::array<PollEvent, events_capacity> events_{};

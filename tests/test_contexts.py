@@ -1,0 +1,232 @@
+"""What callbacks see of context variables: always what they would in a copy of the context made for each of them."""
+
+import asyncio
+import contextvars
+import gc
+import weakref
+
+import pytest
+from support import outcome_of
+
+MARK = contextvars.ContextVar("MARK", default="unset")
+OTHER = contextvars.ContextVar("OTHER", default="unset")
+
+
+class Value:
+    """Something that can be referenced weakly."""
+
+
+SCHEDULES = {
+    "call_soon": lambda loop, callback: loop.call_soon(callback),
+    "call_soon_threadsafe": lambda loop, callback: loop.call_soon_threadsafe(callback),
+    "call_later": lambda loop, callback: loop.call_later(0, callback),
+}
+
+
+@pytest.fixture(params=SCHEDULES)
+def schedule(request):
+    """Schedule a callback in one of the ways that copy the current context."""
+    return SCHEDULES[request.param]
+
+
+async def all_run(loop):
+    """Wait until what is scheduled by now has run, timers with a delay of zero too."""
+    done = loop.create_future()
+    loop.call_later(0, lambda: loop.call_soon(done.set_result, None))
+    await done
+
+
+def test_callbacks_do_not_see_each_others_changes(same_as_asyncio, schedule):
+    async def scenario(loop):
+        seen = []
+
+        def callback(number):
+            seen.append((number, MARK.get(), OTHER.get()))
+            (MARK if number % 2 else OTHER).set(number)
+            seen.append((number, MARK.get(), OTHER.get()))
+
+        MARK.set("before")
+        for number in range(4):
+            schedule(loop, lambda number=number: callback(number))
+        MARK.set("after")
+        for number in range(4, 6):
+            schedule(loop, lambda number=number: callback(number))
+        await all_run(loop)
+        return seen, MARK.get()
+
+    same_as_asyncio(scenario)
+
+
+def test_a_chain_of_callbacks_inherits_what_each_has_set(same_as_asyncio, schedule):
+    async def scenario(loop):
+        seen = []
+        done = loop.create_future()
+
+        def step(left):
+            seen.append(MARK.get())
+            if left % 2:
+                MARK.set(left)
+            if left:
+                schedule(loop, lambda: step(left - 1))
+            else:
+                done.set_result(None)
+
+        schedule(loop, lambda: step(5))
+        await done
+        return seen
+
+    same_as_asyncio(scenario)
+
+
+def test_a_token_is_of_no_use_to_another_callback(same_as_asyncio, schedule):
+    async def scenario(loop):
+        tokens, outcomes = [], []
+        schedule(loop, lambda: tokens.append(MARK.set("first")))
+        schedule(loop, lambda: outcomes.append(type(outcome_of(MARK.reset, tokens[0]).value)))
+        schedule(loop, lambda: outcomes.append(MARK.get()))
+        await all_run(loop)
+        return outcomes
+
+    same_as_asyncio(scenario)
+
+
+def test_a_change_that_was_undone_leaves_nothing(same_as_asyncio, schedule):
+    async def scenario(loop):
+        seen = []
+
+        def callback():
+            token = MARK.set("mine")
+            MARK.reset(token)
+            seen.append(MARK.get())
+
+        for _ in range(3):
+            schedule(loop, callback)
+        await all_run(loop)
+        return seen
+
+    same_as_asyncio(scenario)
+
+
+def test_each_handle_has_a_context_of_its_own(loop, run, schedule):
+    async def scenario():
+        handles = [schedule(loop, lambda: MARK.set("set by both")) for _ in range(2)]
+        contexts = [handle._context for handle in handles]
+        assert contexts[0] is not contexts[1]
+        assert [context.get(MARK) for context in contexts] == [None, None]
+        await all_run(loop)
+        assert [handle._context for handle in handles] == contexts
+        assert [context[MARK] for context in contexts] == ["set by both"] * 2
+
+    run(scenario())
+
+
+def test_a_handle_tells_the_context_that_its_callback_runs_in(loop, run, schedule):
+    async def scenario():
+        told = []
+
+        def callback():
+            told.append(handles[0]._context)
+            MARK.set("later")
+
+        handles = [schedule(loop, callback)]
+        await all_run(loop)
+        assert told[0] is handles[0]._context
+        assert told[0][MARK] == "later"
+        schedule(loop, lambda: told.append(MARK.get()))
+        await all_run(loop)
+        assert told[1] == "unset"
+
+    run(scenario())
+
+
+def test_a_context_kept_from_inside_a_callback_is_not_used_again(loop, run):
+    async def scenario():
+        kept, seen = [], []
+        handle = loop.call_soon(lambda: kept.append(handle._context))
+        await all_run(loop)
+        del handle
+        kept[0].run(MARK.set, "changed from outside")
+        for _ in range(2):
+            loop.call_soon(lambda: seen.append(MARK.get()))
+        await all_run(loop)
+        assert seen == ["unset", "unset"]
+
+    run(scenario())
+
+
+def test_a_task_started_in_a_callback_keeps_its_context(same_as_asyncio):
+    async def scenario(loop):
+        seen = []
+
+        async def task(name):
+            seen.append((name, MARK.get()))
+            MARK.set(name)
+            await asyncio.sleep(0)
+            seen.append((name, MARK.get()))
+
+        tasks = []
+
+        def callback(name):
+            MARK.set(f"callback {name}")
+            tasks.append(loop.create_task(task(name)))
+
+        for name in "abc":
+            loop.call_soon(callback, name)
+        await all_run(loop)
+        await asyncio.gather(*tasks)
+        return seen
+
+    same_as_asyncio(scenario)
+
+
+def test_an_exception_does_not_change_the_next_callbacks_context(same_as_asyncio):
+    async def scenario(loop):
+        seen = []
+        loop.set_exception_handler(lambda _loop, context: seen.append((MARK.get(), str(context["exception"]))))
+
+        def fail():
+            seen.append(MARK.get())
+            MARK.set("set before failing")
+            raise ValueError("as meant")
+
+        for _ in range(2):
+            loop.call_soon(fail)
+        await all_run(loop)
+        return seen
+
+    same_as_asyncio(scenario)
+
+
+def test_a_waiting_loop_holds_no_variables_value(loop, run):
+    async def scenario():
+        value = Value()
+        reference = weakref.ref(value)
+
+        def within():
+            MARK.set(value)
+            loop.call_soon(lambda: None)
+
+        contextvars.copy_context().run(within)
+        del value, within
+        await asyncio.sleep(0.01)  # the loop has nothing else to do, and waits
+        gc.collect()
+        assert reference() is None
+
+    run(scenario())
+
+
+def test_a_closed_loop_holds_no_variables_value(make_loop):
+    loop = make_loop()
+    value = Value()
+    value.loop = loop
+    reference = weakref.ref(value)
+
+    def within():
+        MARK.set(value)
+        loop.call_soon(lambda: None)
+
+    contextvars.copy_context().run(within)
+    loop.close()
+    del value, within, loop
+    gc.collect()
+    assert reference() is None
