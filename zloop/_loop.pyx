@@ -229,6 +229,9 @@ cdef class Loop:
             handle = new_thread_safe_handle(self, self.contexts, callback, args, context, self.debug)
         else:
             handle = new_handle(self, self.contexts, callback, args, context, self.debug)
+        if self.running and self.thread_id == PyThread_get_thread_ident():
+            self.push_ready(handle)  # the loop is awake: it is what called this
+            return handle
         self.inbox.push(<void*>handle)
         Py_INCREF(handle)
         self.reactor.notify()
