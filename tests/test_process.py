@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 import warnings
 
 import pytest
@@ -232,6 +233,26 @@ def test_debug_mode_tells_of_the_start(same_as_asyncio, caplog):
         return [text.partition(": ")[0] for text in caplog.messages if text.startswith(("execute", "run"))]
 
     assert len(same_as_asyncio(scenario).returned) == 6
+
+
+@pytest.mark.parametrize("method", ["subprocess_exec", "subprocess_shell"])
+def test_start_is_known_to_what_looks_for_blocking_calls(loop, run, monkeypatch, method):
+    """Spawning blocks for a moment. Such tools let asyncio's own functions do that, by their file and name."""
+    callers = []
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *args, **options):
+            callers.extend((os.path.basename(frame.filename), frame.name) for frame in traceback.extract_stack())
+            super().__init__(*args, **options)
+
+    async def scenario():
+        transport, protocol = await getattr(loop, method)(Recorder, "true")
+        await protocol.lost.wait()
+        transport.close()
+
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    run(scenario())
+    assert ("base_events.py", method) in callers
 
 
 # -- arguments -----------------------------------------------------------------------------------------------------

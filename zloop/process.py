@@ -48,95 +48,40 @@ class ProcessMixin(MixinBase):
         super().__init__()
         self._pidfds: set[int] = set()  # of children that still run, ours
 
-    async def subprocess_exec(
-        self,
-        protocol_factory: Any,
-        program: Any,
-        *args: Any,
-        stdin: Any = subprocess.PIPE,
-        stdout: Any = subprocess.PIPE,
-        stderr: Any = subprocess.PIPE,
-        universal_newlines: bool = False,
-        shell: bool = False,
-        bufsize: int = 0,
-        encoding: str | None = None,
-        errors: str | None = None,
-        text: bool | None = None,
-        **kwargs: Any,
-    ) -> tuple[Any, Any]:
-        """Run a program with arguments (str, bytes or path-like); returns (transport, protocol).
+    # asyncio's own, over the two that they call below. Popen blocks for a moment, and tools that look for blocking calls
+    # know by their file and name the functions in which it may.
+    subprocess_exec = base_events.BaseEventLoop.subprocess_exec
+    subprocess_shell = base_events.BaseEventLoop.subprocess_shell
+    _log_subprocess = base_events.BaseEventLoop._log_subprocess  # type: ignore[attr-defined]
 
-        Further keywords are subprocess.Popen's. Raises what Popen raises (OSError if the program cannot be run), and
-        ValueError for what has no meaning here: a shell, text mode, buffers.
-        """
-        refuse_text_mode(universal_newlines, shell, False, bufsize, text, encoding, errors)
-        return await self._run_process(
-            protocol_factory, (program, *args), f"execute program {program!r}", False, stdin, stdout, stderr, kwargs
-        )
+    @property
+    def _debug(self) -> bool:
+        """Debug mode, by the name under which asyncio's functions ask for it."""
+        return self.get_debug()
 
-    async def subprocess_shell(
-        self,
-        protocol_factory: Any,
-        cmd: str | bytes,
-        *,
-        stdin: Any = subprocess.PIPE,
-        stdout: Any = subprocess.PIPE,
-        stderr: Any = subprocess.PIPE,
-        universal_newlines: bool = False,
-        shell: bool = True,
-        bufsize: int = 0,
-        encoding: str | None = None,
-        errors: str | None = None,
-        text: bool | None = None,
-        **kwargs: Any,
-    ) -> tuple[Any, Any]:
-        """Run a command line in a shell; otherwise as subprocess_exec()."""
-        if not isinstance(cmd, (bytes, str)):
-            raise ValueError("cmd must be a string")
-        refuse_text_mode(universal_newlines, shell, True, bufsize, text, encoding, errors)
-        return await self._run_process(
-            protocol_factory, cmd, f"run shell command {cmd!r}", True, stdin, stdout, stderr, kwargs
-        )
-
-    async def _run_process(
-        self,
-        protocol_factory: Any,
-        args: Any,
-        what: str,
-        shell: bool,
-        stdin: Any,
-        stdout: Any,
-        stderr: Any,
-        options: dict[str, Any],
-    ) -> tuple[Any, Any]:
-        """Make protocol, child and transport, and wait until the protocol knows. `what` is debug mode's description."""
-        protocol = protocol_factory()
-        debug = self.get_debug()
-        if debug:
-            logger.debug(describe_spawn(what, stdin, stdout, stderr))
+    async def _make_subprocess_transport(
+        self, protocol: Any, args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any, bufsize: int, **options: Any
+    ) -> SubprocessTransport:
+        """Spawn a child and wait until the protocol knows; options are Popen's."""
 
         def spawn(waiter: asyncio.Future[None]) -> SubprocessTransport:
             return SubprocessTransport(
-                self, protocol, args, shell, stdin, stdout, stderr, bufsize=0, waiter=waiter, **options
+                self, protocol, args, shell, stdin, stdout, stderr, bufsize, waiter=waiter, **options
             )
 
         watcher = policy_watcher()
         if watcher is None:
-            transport = await self._watched(spawn, self._watch_child)
-        else:
-            with watcher as entered:
-                if sys.version_info < (3, 12):  # of then: what the context manager gives is used
-                    watcher = entered
-                if not watcher.is_active():  # before there is a child that nobody would wait for
-                    raise RuntimeError(
-                        "asyncio.get_child_watcher() is not activated, subprocess support is not installed."
-                    )
-                transport = await self._watched(
-                    spawn, lambda child: watcher.add_child_handler(child.get_pid(), self._on_watcher_callback, child)
+            return await self._watched(spawn, self._watch_child)
+        with watcher as entered:
+            if sys.version_info < (3, 12):  # of then: what the context manager gives is used
+                watcher = entered
+            if not watcher.is_active():  # before there is a child that nobody would wait for
+                raise RuntimeError(
+                    "asyncio.get_child_watcher() is not activated, subprocess support is not installed."
                 )
-        if debug:
-            logger.info("%s: %r", what, transport)
-        return transport, protocol
+            return await self._watched(
+                spawn, lambda child: watcher.add_child_handler(child.get_pid(), self._on_watcher_callback, child)
+            )
 
     async def _watched(
         self,
@@ -232,43 +177,3 @@ def policy_watcher() -> Any:
     watcher = getattr(asyncio.get_event_loop_policy(), "_watcher", None)
     only_waits = type(watcher) in (asyncio.PidfdChildWatcher, asyncio.ThreadedChildWatcher)
     return None if only_waits else watcher
-
-
-def refuse_text_mode(
-    universal_newlines: bool,
-    shell: bool,
-    expected_shell: bool,
-    bufsize: int,
-    text: bool | None,
-    encoding: str | None,
-    errors: str | None,
-) -> None:
-    """ValueError for those of Popen's options that an asynchronous pipe cannot follow."""
-    if universal_newlines:
-        raise ValueError("universal_newlines must be False")
-    if bool(shell) is not expected_shell:
-        raise ValueError(f"shell must be {expected_shell}")
-    if bufsize != 0:
-        raise ValueError("bufsize must be 0")
-    if text:
-        raise ValueError("text must be False")
-    if encoding is not None:
-        raise ValueError("encoding must be None")
-    if errors is not None:
-        raise ValueError("errors must be None")
-
-
-def describe_spawn(what: str, stdin: Any, stdout: Any, stderr: Any) -> str:
-    """What debug mode says about a child's standard streams."""
-    format_pipe = base_events._format_pipe  # type: ignore[attr-defined]
-    info = [what]
-    if stdin is not None:
-        info.append(f"stdin={format_pipe(stdin)}")
-    if stdout is not None and stderr == subprocess.STDOUT:
-        info.append(f"stdout=stderr={format_pipe(stdout)}")
-    else:
-        if stdout is not None:
-            info.append(f"stdout={format_pipe(stdout)}")
-        if stderr is not None:
-            info.append(f"stderr={format_pipe(stderr)}")
-    return " ".join(info)
