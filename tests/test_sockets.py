@@ -1,10 +1,12 @@
 """The sock_* coroutines: a program's own sockets, read, written, connected and accepted through the loop."""
 
 import asyncio
+import gc
 import io
 import os
 import socket
 import ssl
+import weakref
 
 import pytest
 from support import (
@@ -412,6 +414,31 @@ def test_connecting_where_nobody_listens(same_as_asyncio):
             return await awaited_outcome(loop.sock_connect(sock, (LOCALHOST, refusing_port())))
 
     assert same_as_asyncio(scenario).returned[1] is ConnectionRefusedError
+
+
+def test_exception_of_a_failed_connect_is_in_no_cycle(loop, run):
+    """It is gone with its last reference, and not when the garbage collector comes."""
+
+    class Failure(OSError):
+        pass
+
+    class FailingSocket(socket.socket):
+        def getsockopt(self, *args):
+            raise Failure
+
+    async def scenario():
+        with FailingSocket() as sock, listening_socket() as listener:
+            sock.setblocking(False)
+            try:
+                await loop.sock_connect(sock, listener.getsockname())
+            except Failure as failure:
+                return weakref.ref(failure)
+
+    gc.disable()
+    try:
+        assert run(scenario())() is None
+    finally:
+        gc.enable()
 
 
 def test_connecting_unix_sockets(loop, run, tmp_path):

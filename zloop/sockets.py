@@ -81,6 +81,7 @@ class SocketMixin(MixinBase):
         finally:
             if not handle.cancelled():  # else somebody else watches this number by now
                 remove(fd)
+            del future  # its exception's traceback holds this frame
 
     async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
         """Receive up to n bytes; b"" at the end of the stream."""
@@ -167,6 +168,7 @@ def _attempt(future: asyncio.Future[Any], attempt: Callable[[Any], Any], sock: s
         raise
     except BaseException as exc:
         future.set_exception(exc)
+        del future  # the exception's traceback holds this frame
     else:
         future.set_result(result)
 
