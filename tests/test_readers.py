@@ -405,6 +405,21 @@ def test_descriptor_that_is_closed(same_as_asyncio, method):
     assert same_as_asyncio(scenario).raised is None
 
 
+@pytest.mark.parametrize("direction", ["reader", "writer"])
+def test_object_that_was_closed_while_it_is_watched_can_be_removed(same_as_asyncio, direction):
+    """By its identity, which is all that is left of it."""
+
+    def scenario(loop):
+        add, remove = getattr(loop, f"add_{direction}"), getattr(loop, f"remove_{direction}")
+        with socket_pair() as (left, right):
+            number = left.fileno()
+            add(left, print)
+            left.close()
+            return remove(left), outcome_of(remove, left)[:2], remove(number), remove(right)
+
+    assert same_as_asyncio(scenario).returned == (True, ("raised", ValueError), False, False)
+
+
 @pytest.mark.parametrize("method", ["add_reader", "add_writer"])
 def test_regular_files_are_refused(same_as_asyncio, method, tmp_path):
     path = tmp_path / "file"

@@ -13,6 +13,7 @@ from zloop.engine.watcher cimport Watcher
 cdef class FdWatcher:
     cdef Watcher watcher
     cdef Loop loop             # whose `watchers` owns this object while it is attached
+    cdef object fileobj        # what was to be watched: tells it by when it is closed, and has no number any more
     cdef Handle reader         # None: not watched for reading
     cdef Handle writer
 
@@ -65,7 +66,8 @@ cdef class Loop:
     cdef int interrupt(self, object exception) except -1
     cdef int raise_interruption(self) except -1
     cdef void escaped(self, object exception, str message) noexcept
-    cdef FdWatcher watcher_for(self, int fd)
+    cdef int watched_descriptor(self, object fileobj) except -1
+    cdef FdWatcher watcher_for(self, object fileobj)
     cdef Handle set_fd_callback(self, object fileobj, object callback, object args, object context, bint for_reading)
     cdef bint drop_fd_callback(self, int fd, bint for_reading) except -1
     cdef int evict_watcher(self, int fd) except -1

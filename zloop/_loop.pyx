@@ -48,14 +48,19 @@ cdef int check(int status) except -1:
     return status
 
 
+cdef object number_of(object fileobj):
+    """The number of an int or of an object with fileno(), negative if that is closed; ValueError for other objects."""
+    if isinstance(fileobj, int):
+        return fileobj
+    try:
+        return int(fileobj.fileno())
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(f"Invalid file object: {fileobj!r}") from None
+
+
 cdef int descriptor_of(object fileobj) except -1:
     """The descriptor of an int or of an object with fileno(); ValueError in the words of the selectors module."""
-    cdef object fd = fileobj
-    if not isinstance(fd, int):
-        try:
-            fd = int(fileobj.fileno())
-        except (AttributeError, TypeError, ValueError):
-            raise ValueError(f"Invalid file object: {fileobj!r}") from None
+    cdef object fd = number_of(fileobj)
     if fd < 0:
         raise ValueError(f"Invalid file descriptor: {fd}")
     return fd
@@ -497,7 +502,7 @@ cdef class Loop:
 
     def _ensure_fd_no_transport(self, fileobj):
         """RuntimeError if a transport uses the descriptor: two readers would steal each other's bytes."""
-        reference = self.transports.get(descriptor_of(fileobj))
+        reference = self.transports.get(number_of(fileobj))
         transport = reference() if reference is not None else None
         if transport is not None and not transport.is_closing():
             raise RuntimeError(f"File descriptor {fileobj!r} is used by transport {transport!r}")
@@ -519,12 +524,12 @@ cdef class Loop:
     def remove_reader(self, fd):
         """Stop watching fd for reading. True if it was watched."""
         self._ensure_fd_no_transport(fd)
-        return self.drop_fd_callback(descriptor_of(fd), True)
+        return self.drop_fd_callback(self.watched_descriptor(fd), True)
 
     def remove_writer(self, fd):
         """Stop watching fd for writing. True if it was watched."""
         self._ensure_fd_no_transport(fd)
-        return self.drop_fd_callback(descriptor_of(fd), False)
+        return self.drop_fd_callback(self.watched_descriptor(fd), False)
 
     def _watch_signals(self, fd, callback):
         """Like add_reader(), for the pipe that signals' numbers arrive in."""
@@ -543,18 +548,31 @@ cdef class Loop:
         return self.set_fd_callback(fd, callback, args, context, False)
 
     def _remove_reader(self, fd):
-        return self.drop_fd_callback(descriptor_of(fd), True)
+        return self.drop_fd_callback(self.watched_descriptor(fd), True)
 
     def _remove_writer(self, fd):
-        return self.drop_fd_callback(descriptor_of(fd), False)
+        return self.drop_fd_callback(self.watched_descriptor(fd), False)
 
-    cdef FdWatcher watcher_for(self, int fd):
+    cdef int watched_descriptor(self, object fileobj) except -1:
+        """descriptor_of(), and of an object that was closed while it is watched the number that it had."""
+        cdef FdWatcher watcher
+        try:
+            return descriptor_of(fileobj)
+        except ValueError:
+            for watcher in self.watchers.values():
+                if watcher.fileobj is fileobj:
+                    return watcher.watcher.fd()
+            raise
+
+    cdef FdWatcher watcher_for(self, object fileobj):
+        cdef int fd = descriptor_of(fileobj)
         cdef FdWatcher watcher = self.watchers.get(fd)
         cdef int status
         if watcher is not None:
             return watcher
         watcher = FdWatcher.__new__(FdWatcher)
         watcher.loop = self
+        watcher.fileobj = fileobj
         status = self.reactor.attach(watcher.watcher, fd, fd_watcher_ops, <void*>watcher)
         if status == -EEXIST:  # a transport that is closing, or a server
             raise RuntimeError(f"File descriptor {fd} is in use by the event loop")
@@ -563,12 +581,11 @@ cdef class Loop:
         return watcher
 
     cdef Handle set_fd_callback(self, object fileobj, object callback, object args, object context, bint for_reading):
-        cdef int fd = descriptor_of(fileobj)
         cdef Handle handle, previous
         cdef FdWatcher watcher
         self.check_closed()
         handle = new_handle(self, None, callback, args, context, self.debug)
-        watcher = self.watcher_for(fd)
+        watcher = self.watcher_for(fileobj)
         previous = watcher.reader if for_reading else watcher.writer
         if previous is not None:
             # Its descriptor may have been closed, and the number be another file's now: register anew.
