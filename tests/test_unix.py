@@ -248,6 +248,29 @@ def test_hostname_that_is_no_text(loop, run, path):
         run(loop.create_unix_connection(Recorder, path, server_hostname=1))
 
 
+def test_server_calls_nothing_that_is_only_asyncios_to_call(loop, run, path, monkeypatch):
+    """What looks for blocking calls replaces these functions, and lets asyncio's own servers call them."""
+
+    def guard(patch, name):
+        function = getattr(os, name)
+
+        def guarded(*args, **options):
+            assert sys._getframe(1).f_code.co_filename == asyncio.unix_events.__file__
+            return function(*args, **options)
+
+        patch.setattr(os, name, guarded)
+
+    async def scenario():
+        server = await loop.create_unix_server(asyncio.Protocol, path)
+        server.close()
+        await server.wait_closed()
+
+    with monkeypatch.context() as patch:
+        guard(patch, "stat")
+        guard(patch, "unlink")
+        run(scenario())
+
+
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # asyncio's, of a path that is empty
 @pytest.mark.parametrize("case", SERVERS)
 def test_servers_that_cannot_be_made(same_as_asyncio, path, case):
@@ -359,6 +382,8 @@ def test_socket_file_that_cannot_be_removed_is_reported(same_as_asyncio, path, m
         server = await loop.create_unix_server(Recorder, path)
         with monkeypatch.context() as patch:
             patch.setattr(os, "unlink", refuse)
+            if "zloop.unix" in sys.modules:  # which holds the function itself
+                patch.setattr("zloop.unix._unlink", refuse)
             await end(server)
         return os.path.exists(path)
 

