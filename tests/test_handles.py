@@ -7,6 +7,7 @@ import gc
 import sys
 import threading
 import weakref
+from fractions import Fraction
 
 import pytest
 from support import alike, enable_debug, info_of, outcome_of
@@ -144,6 +145,14 @@ def test_deadline_survives_cancelling_and_running(loop, forever):
     loop.call_later(0.001, loop.stop)
     forever()
     assert ran.when() == past
+
+
+def test_deadline_stays_the_number_that_was_given(same_as_asyncio):
+    def scenario(loop):
+        deadlines = [loop.call_at(when, callback).when() for when in (10, 10.5, True, Fraction(21, 2))]
+        return [(type(when), when) for when in deadlines]
+
+    assert same_as_asyncio(scenario).returned[0] == (int, 10)
 
 
 # -- reprs ---------------------------------------------------------------------------------------------------------

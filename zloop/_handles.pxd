@@ -46,7 +46,7 @@ cdef class ThreadSafeHandle(Handle):
 
 
 cdef class TimerHandle(Handle):
-    cdef readonly double _when   # seconds, on the loop's clock
+    cdef readonly object _when   # seconds, on the loop's clock: the number that was given
     cdef TimerNode node
     cdef TimerHeap* heap         # the loop's; _loop keeps it alive
 
@@ -57,5 +57,5 @@ cdef Handle new_handle(object loop, ContextCache contexts, object callback, obje
 cdef ThreadSafeHandle new_thread_safe_handle(
     object loop, ContextCache contexts, object callback, object args, object context, bint debug)
 cdef TimerHandle new_timer_handle(
-    object loop, ContextCache contexts, double when, object callback, object args, object context, bint debug)
+    object loop, ContextCache contexts, object when, object callback, object args, object context, bint debug)
 cdef int64_t deadline_of(double when) noexcept

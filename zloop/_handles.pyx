@@ -281,9 +281,10 @@ cdef class TimerHandle(Handle):
         )
 
     cdef int schedule(self, TimerHeap* heap) except -1:
+        cdef int64_t deadline = deadline_of(self._when)
         self.heap = heap
         self.node.owner = <void*>self
-        heap.push(self.node, deadline_of(self._when))
+        heap.push(self.node, deadline)
         return 0
 
 
@@ -321,7 +322,7 @@ cdef ThreadSafeHandle new_thread_safe_handle(
 
 
 cdef TimerHandle new_timer_handle(
-    object loop, ContextCache contexts, double when, object callback, object args, object context, bint debug
+    object loop, ContextCache contexts, object when, object callback, object args, object context, bint debug
 ):
     cdef TimerHandle handle = TimerHandle.__new__(TimerHandle)
     handle._when = when
