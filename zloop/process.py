@@ -48,8 +48,8 @@ class ProcessMixin(MixinBase):
         super().__init__()
         self._pidfds: set[int] = set()  # of children that still run, ours
 
-    # asyncio's own, over the two that they call below. Popen blocks for a moment, and tools that look for blocking calls
-    # know by their file and name the functions in which it may.
+    # asyncio's own, over what follows below. Popen blocks for a moment, and tools that look for blocking calls know the
+    # functions in which it may by their file and name.
     subprocess_exec = base_events.BaseEventLoop.subprocess_exec
     subprocess_shell = base_events.BaseEventLoop.subprocess_shell
     _log_subprocess = base_events.BaseEventLoop._log_subprocess  # type: ignore[attr-defined]
@@ -76,9 +76,7 @@ class ProcessMixin(MixinBase):
             if sys.version_info < (3, 12):  # of then: what the context manager gives is used
                 watcher = entered
             if not watcher.is_active():  # before there is a child that nobody would wait for
-                raise RuntimeError(
-                    "asyncio.get_child_watcher() is not activated, subprocess support is not installed."
-                )
+                raise RuntimeError("asyncio.get_child_watcher() is not activated, subprocess support is not installed.")
             return await self._watched(
                 spawn, lambda child: watcher.add_child_handler(child.get_pid(), self._on_watcher_callback, child)
             )
