@@ -63,7 +63,8 @@ nested_stages() {
   cat "$ZLOOP_STAGES" >>"$outer"
 }
 
-# Prints "PASSED FAILED SKIPPED" over the reports in the directory $1: JUnit's XML, and the conformance runner's JSON.
+# Prints "PASSED FAILED SKIPPED" over the reports in the directory $1: JUnit's XML, and the JSON of tests/conformance
+# and tests/downstream, where what is neither passed nor failed has several names.
 count_tests() {
   "$(require_python)" - "$1" <<'PYTHON'
 import json
@@ -76,8 +77,8 @@ counts = Counter()
 for path in pathlib.Path(sys.argv[1]).iterdir():
     if path.suffix == ".json":
         verdicts = Counter(test["verdict"] for test in json.loads(path.read_text())["tests"])
-        counts += Counter({"failed": verdicts["failed"], "skipped": verdicts["skipped"] + verdicts["excluded"]})
-        counts["passed"] += verdicts["passed"]
+        skipped = sum(verdicts[name] for name in ("skipped", "excluded", "flaky", "surplus", "listed"))
+        counts += Counter(passed=verdicts["passed"], failed=verdicts["failed"], skipped=skipped)
     else:
         for suite in ElementTree.parse(path).iter("testsuite"):
             number = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped", "disabled")}
