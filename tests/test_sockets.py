@@ -6,6 +6,7 @@ import io
 import os
 import socket
 import ssl
+import sys
 import weakref
 
 import pytest
@@ -711,6 +712,18 @@ def test_empty_file(loop, run, tmp_path):
     with path.open("rb") as empty:
         assert run(send_and_receive(loop, empty)) == [0, b""]
     assert run(send_and_receive(loop, SlowlyReadFile())) == [0, b""]
+
+
+def test_sendfile_is_not_taken_for_a_blocking_call(loop, run, file, monkeypatch):
+    """What looks for such calls replaces os.sendfile(), and lets asyncio's own loops call it."""
+    sendfile = os.sendfile
+
+    def guarded(*args):
+        assert sys._getframe(1).f_code.co_filename == asyncio.unix_events.__file__
+        return sendfile(*args)
+
+    monkeypatch.setattr(os, "sendfile", guarded)
+    assert run(send_and_receive(loop, file)) == [FILE_SIZE, pattern(FILE_SIZE)]
 
 
 def test_fallback_that_is_not_allowed(same_as_asyncio):

