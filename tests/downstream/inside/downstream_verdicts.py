@@ -38,7 +38,7 @@ class Verdicts:
         self.write(collected=[stable(item.nodeid) for item in items])
 
     def pytest_collection_finish(self) -> None:
-        """Spare the collections that some suites make after each test everything imported: it takes most of their time."""
+        """Spare everything imported the collections that some suites make after each test: most of their time."""
         gc.collect()
         gc.freeze()
 
