@@ -113,6 +113,7 @@ _ALIKE = [
     (re.compile(r"\bfd=\d+"), "fd=N"),
     (re.compile(r"\bdescriptor \d+\b"), "descriptor N"),
     (re.compile(r"\b\w+\.(\w+\(\)) got an unexpected keyword"), r"\1 got an unexpected keyword"),
+    (re.compile(r"\b\w+\(\) takes from (\d)"), r"f() takes from \1"),
     (re.compile(r"\bwhen=[\d.]+"), "when=T"),
     (re.compile(r"\b\d{4,5}\b"), "PORT"),
     (re.compile(r"took \d+\.\d+ seconds"), "took T seconds"),

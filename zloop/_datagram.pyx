@@ -568,6 +568,7 @@ def make_datagram_transport(Loop loop not None, sock, protocol, address, waiter)
     """
     cdef DatagramTransport transport
     cdef bint is_internet
+    connection_made = protocol.connection_made  # what is no protocol is found out before anything is tied
     loop._ensure_fd_no_transport(sock)
     transport = DatagramTransport.__new__(DatagramTransport)
     transport.loop = loop
@@ -589,7 +590,7 @@ def make_datagram_transport(Loop loop not None, sock, protocol, address, waiter)
     transport._sock = sock
     transport.reference = weakref.ref(transport)
     loop.transports[transport.fd] = transport.reference
-    loop.call_soon(protocol.connection_made, transport, context=transport._context)
+    loop.call_soon(connection_made, transport, context=transport._context)
     loop.call_soon(transport._start_reading, context=transport._context)
     loop.call_soon(set_result_unless_cancelled, waiter, None, context=transport._context)
     return transport

@@ -344,6 +344,7 @@ def make_read_pipe_transport(Loop loop not None, pipe, protocol, waiter):
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
         raise ValueError("Pipe transport is for pipes/sockets only.")
     loop.check_closed()
+    connection_made = protocol.connection_made  # what is no protocol is found out before anything is tied
     os.set_blocking(fd, False)
     transport = ReadPipeTransport.__new__(ReadPipeTransport)
     transport.loop = loop
@@ -354,7 +355,7 @@ def make_read_pipe_transport(Loop loop not None, pipe, protocol, waiter):
     loop.drop_fd_callback(fd, True)
     transport.duplicate = open_stream(transport.stream, loop, fd, pipe_io)
     transport._pipe = pipe
-    loop.call_soon(protocol.connection_made, transport, context=transport.context)
+    loop.call_soon(connection_made, transport, context=transport.context)
     loop.call_soon(transport._start_reading, context=transport.context)
     loop.call_soon(set_result_unless_cancelled, waiter, None, context=transport.context)
     return transport
@@ -369,6 +370,7 @@ def make_write_pipe_transport(Loop loop not None, pipe, protocol, waiter):
     if not (tells_of_reader or stat.S_ISCHR(mode)):
         raise ValueError("Pipe transport is only for pipes, sockets and character devices")
     loop.check_closed()
+    connection_made = protocol.connection_made  # what is no protocol is found out before anything is tied
     os.set_blocking(fd, False)
     transport = WritePipeTransport.__new__(WritePipeTransport)
     transport.loop = loop
@@ -381,7 +383,7 @@ def make_write_pipe_transport(Loop loop not None, pipe, protocol, waiter):
         loop.drop_fd_callback(fd, True)
     transport.duplicate = open_stream(transport.stream, loop, fd, write_end_io)
     transport._pipe = pipe
-    loop.call_soon(protocol.connection_made, transport, context=transport._context)
+    loop.call_soon(connection_made, transport, context=transport._context)
     if tells_of_reader:
         loop.call_soon(transport._watch_reader, context=transport._context)
     loop.call_soon(set_result_unless_cancelled, waiter, None, context=transport._context)

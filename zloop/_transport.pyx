@@ -147,7 +147,8 @@ cdef class SocketTransport(WritingTransport):
     cdef int buffer_filled(self, ssize_t result) except -1:
         # First of all, so that the protocol may resize what it lent.
         PyBuffer_Release(&self.read_view)
-        if result == -EAGAIN or self.conn_lost:
+        # As with asyncio, what get_buffer() has done to the transport, be it abort(), makes no difference any more.
+        if result == -EAGAIN:
             return 0
         if result < 0:
             return self.fail(diagnostics.os_error(-result), "Fatal read error on socket transport")
@@ -166,8 +167,6 @@ cdef class SocketTransport(WritingTransport):
         return 0
 
     cdef int receive_end(self) except -1:
-        if self.conn_lost:
-            return 0
         if self.loop.debug:
             logger.debug("%r received EOF", self)
         try:
@@ -441,6 +440,7 @@ cdef SocketTransport new_socket_transport(
     after that. Protocol callbacks run in `context`, or in a copy of the current one.
     """
     cdef SocketTransport transport
+    connection_made = protocol.connection_made  # what is no protocol is found out before anything is tied
     loop._ensure_fd_no_transport(sock)
     transport = SocketTransport.__new__(SocketTransport)
     transport.loop = loop
@@ -462,7 +462,7 @@ cdef SocketTransport new_socket_transport(
         else:
             server._attach()
         transport.server = server
-    loop.call_soon(protocol.connection_made, transport, context=transport._context)
+    loop.call_soon(connection_made, transport, context=transport._context)
     loop.call_soon(transport._start_reading, context=transport._context)
     if waiter is not None:
         loop.call_soon(set_result_unless_cancelled, waiter, None, context=transport._context)

@@ -258,7 +258,7 @@ def interleave_families(infos: list[AddressInfo], first_family_count: int) -> li
     for info in infos:
         by_family.setdefault(info[0], []).append(info)
     families = list(by_family.values())
-    lead = families[0][: first_family_count - 1]
+    lead = families[0][: first_family_count - 1] if first_family_count > 1 else []
     families[0] = families[0][len(lead) :]
     turns = itertools.chain.from_iterable(itertools.zip_longest(*families))
     return lead + [info for info in turns if info is not None]

@@ -74,7 +74,7 @@ def literal_info(
     host: Any, port: Any, family: int, type: int, proto: int, flow: int = 0, scope: int = 0
 ) -> AddressInfo | None:
     """What getaddrinfo() would say of a numeric host and port; None for anything that needs a resolver."""
-    if host is None or type not in PROTOCOL_OF_TYPE or proto not in (0, socket.IPPROTO_TCP, socket.IPPROTO_UDP):
+    if host is None or type not in PROTOCOL_OF_TYPE or proto not in {0, socket.IPPROTO_TCP, socket.IPPROTO_UDP}:
         return None
     try:
         number = 0 if port is None or (isinstance(port, (str, bytes)) and not port) else int(port)

@@ -41,6 +41,17 @@ if TYPE_CHECKING:
             ssl_shutdown_timeout: float | None = None,
         ) -> tuple[Any, Any]: ...
 
+        async def _make_server(
+            self,
+            sockets: list[socket.socket],
+            protocol_factory: Any,
+            ssl: Any,
+            backlog: int,
+            ssl_handshake_timeout: float | None,
+            ssl_shutdown_timeout: float | None,
+            start_serving: bool,
+        ) -> asyncio.Server: ...
+
         def _stop_serving(self, sock: socket.socket) -> None: ...
 
         async def _until_done(self, sock: socket.socket, reading: bool, attempt: Callable[[Any], T]) -> T: ...

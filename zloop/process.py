@@ -137,7 +137,7 @@ class ProcessMixin(MixinBase):
         returncode = reap(transport)
         if self.get_debug():
             logger.debug("process %s exited with returncode %s", transport._pid, returncode)
-        transport._process_exited(returncode)
+        self.call_soon(transport._process_exited, returncode)
 
     def _on_watcher_callback(self, pid: int, returncode: int, transport: SubprocessTransport) -> None:
         """Called by a policy's child watcher, perhaps in another thread."""

@@ -67,17 +67,36 @@ class ServerMixin(MixinBase):
             raise ValueError(f"A Stream Socket was expected, got {sock!r}")
         else:
             sockets = [sock]
-        for listening in sockets:
-            listening.setblocking(False)
+        server = await self._make_server(
+            sockets, protocol_factory, ssl, backlog, ssl_handshake_timeout, ssl_shutdown_timeout, start_serving
+        )
+        if self.get_debug():
+            logger.info("%r is serving", server)
+        return server
 
+    async def _make_server(
+        self,
+        sockets: list[socket.socket],
+        protocol_factory: Any,
+        ssl: Any,
+        backlog: int,
+        ssl_handshake_timeout: float | None,
+        ssl_shutdown_timeout: float | None,
+        start_serving: bool,
+    ) -> asyncio.Server:
+        """A Server, which has the sockets from here on; they are closed if it cannot start, or nobody waits for it."""
+        for sock in sockets:
+            sock.setblocking(False)
         server = asyncio.Server(
             self, sockets, protocol_factory, ssl, backlog, ssl_handshake_timeout, ssl_shutdown_timeout
         )
         if start_serving:
-            server._start_serving()  # type: ignore[attr-defined]
-            await asyncio.sleep(0)  # asyncio's servers take a turn here, too
-        if self.get_debug():
-            logger.info("%r is serving", server)
+            try:
+                server._start_serving()  # type: ignore[attr-defined]
+                await asyncio.sleep(0)  # asyncio's servers take a turn here, too
+            except BaseException:
+                server.close()
+                raise
         return server
 
     async def _resolve_hosts(self, host: Any, port: Any, family: int, flags: int) -> list[AddressInfo]:

@@ -151,6 +151,7 @@ class SocketMixin(MixinBase):
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
         """Accept a connection; a new non-blocking socket, which is the caller's, and the peer's address."""
         self._check_socket(sock)
+        sock.fileno()  # what is no socket is missed for this first, as with asyncio
         try:
             return _accept(sock)
         except WOULD_BLOCK:

@@ -110,14 +110,9 @@ class UnixMixin(MixinBase):
 
         if cleanup_socket:
             self._note_inode(sock)
-        sock.setblocking(False)
-        server = asyncio.Server(
-            self, [sock], protocol_factory, ssl, backlog, ssl_handshake_timeout, ssl_shutdown_timeout
+        return await self._make_server(
+            [sock], protocol_factory, ssl, backlog, ssl_handshake_timeout, ssl_shutdown_timeout, start_serving
         )
-        if start_serving:
-            server._start_serving()  # type: ignore[attr-defined]
-            await asyncio.sleep(0)  # asyncio's servers take a turn here, too
-        return server
 
     def _note_inode(self, sock: socket.socket) -> None:
         path = sock.getsockname()

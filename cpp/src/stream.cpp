@@ -71,8 +71,9 @@ void Stream::read_buffered() noexcept {
   char* buffer = nullptr;
   std::size_t size = 0;
   if (!ops_.get_buffer(owner_, &buffer, &size)) return;
-  // Asking for the buffer ran foreign code: the stream may be closed, and its descriptor a stranger's by now.
-  const ssize_t result = is_open() && reading() ? io_->receive(watcher_.fd(), buffer, size) : -EAGAIN;
+  // Asking for the buffer ran foreign code: the stream may be closed, and its descriptor a stranger's by now. One that
+  // merely wants to read no more gets this last read: its owner has asked for it.
+  const ssize_t result = is_open() ? io_->receive(watcher_.fd(), buffer, size) : -EAGAIN;
   ops_.on_buffer_filled(owner_, result);
 }
 
