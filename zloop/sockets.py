@@ -69,8 +69,13 @@ class SocketMixin(MixinBase):
         if self.get_debug() and sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
 
-    async def _until_done(self, sock: socket.socket, reading: bool, attempt: Callable[[Any], T]) -> T:
-        """Call attempt(sock) whenever the socket is ready, until it does not block; its result or exception."""
+    async def _until_done(
+        self, sock: socket.socket, reading: bool, attempt: Callable[[Any], T], undo: Callable[[T], None] | None = None
+    ) -> T:
+        """Call attempt(sock) whenever the socket is ready, until it does not block; its result or exception.
+
+        undo(result) is called for a result that comes in the very turn in which whoever waits for it is cancelled.
+        """
         fd = sock.fileno()
         self._ensure_fd_no_transport(fd)
         future: asyncio.Future[T] = self.create_future()
@@ -78,6 +83,10 @@ class SocketMixin(MixinBase):
         handle = add(fd, _attempt, future, attempt, sock)
         try:
             return await future
+        except asyncio.CancelledError:
+            if undo is not None and not future.cancelled() and future.exception() is None:
+                undo(future.result())
+            raise
         finally:
             if not handle.cancelled():  # else somebody else watches this number by now
                 remove(fd)
@@ -155,7 +164,7 @@ class SocketMixin(MixinBase):
         try:
             return _accept(sock)
         except WOULD_BLOCK:
-            return await self._until_done(sock, True, _accept)
+            return await self._until_done(sock, True, _accept, undo=_close_accepted)
 
 
 def _attempt(future: asyncio.Future[Any], attempt: Callable[[Any], Any], sock: socket.socket) -> None:
@@ -184,3 +193,7 @@ def _accept(sock: socket.socket) -> tuple[socket.socket, Any]:
     conn, address = sock.accept()
     conn.setblocking(False)
     return conn, address
+
+
+def _close_accepted(accepted: tuple[socket.socket, Any]) -> None:
+    accepted[0].close()
