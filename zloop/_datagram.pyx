@@ -238,7 +238,7 @@ cdef class DatagramTransport(DatagramTransportBase):
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            self._report(exc, "Exception in protocol.datagram_received()")
+            self._report(exc, f"Exception in callback {type(self).__name__}._read_ready()")  # as asyncio calls it
         return 0
 
     # Nobody could tell whether another turn began in between.
@@ -624,7 +624,7 @@ cdef void on_readable(void* owner) noexcept:
         finally:
             PyContext_Exit(transport._context)
     except BaseException as exc:
-        loop.escaped(exc, "Exception in transport callback")
+        loop.escaped(exc, f"Exception in callback {type(transport).__name__}._read_ready()")
 
 
 cdef void on_writable(void* owner) noexcept:
@@ -637,7 +637,7 @@ cdef void on_writable(void* owner) noexcept:
         finally:
             PyContext_Exit(transport._context)
     except BaseException as exc:
-        loop.escaped(exc, "Exception in transport callback")
+        loop.escaped(exc, f"Exception in callback {type(transport).__name__}._sendto_ready()")
 
 
 cdef DatagramOps datagram_ops

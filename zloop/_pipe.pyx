@@ -439,7 +439,7 @@ cdef void on_data(void* owner, const char* data, size_t size) noexcept:
     try:
         transport.receive(data, size)
     except BaseException as exc:
-        loop.escaped(exc, "Exception in pipe transport callback")
+        loop.escaped(exc, f"Exception in callback {type(transport).__name__}._read_ready()")
 
 
 cdef void on_end(void* owner) noexcept:
@@ -448,7 +448,7 @@ cdef void on_end(void* owner) noexcept:
     try:
         transport.receive_end()
     except BaseException as exc:
-        loop.escaped(exc, "Exception in pipe transport callback")
+        loop.escaped(exc, f"Exception in callback {type(transport).__name__}._read_ready()")
 
 
 cdef void on_read_error(void* owner, int error) noexcept:
@@ -457,7 +457,7 @@ cdef void on_read_error(void* owner, int error) noexcept:
     try:
         transport.fail(diagnostics.os_error(error))
     except BaseException as exc:
-        loop.escaped(exc, "Exception in pipe transport callback")
+        loop.escaped(exc, f"Exception in callback {type(transport).__name__}._read_ready()")
 
 
 cdef void on_reader_gone(void* owner) noexcept:
@@ -466,7 +466,7 @@ cdef void on_reader_gone(void* owner) noexcept:
     try:
         transport.reader_gone()
     except BaseException as exc:
-        loop.escaped(exc, "Exception in pipe transport callback")
+        loop.escaped(exc, f"Exception in callback {type(transport).__name__}._read_ready()")
 
 
 cdef void on_flushed(void* owner) noexcept:
@@ -475,7 +475,7 @@ cdef void on_flushed(void* owner) noexcept:
     try:
         transport.flushed()
     except BaseException as exc:
-        loop.escaped(exc, "Exception in pipe transport callback")
+        loop.escaped(exc, f"Exception in callback {type(transport).__name__}._write_ready()")
 
 
 cdef void on_write_error(void* owner, int error) noexcept:
@@ -484,7 +484,7 @@ cdef void on_write_error(void* owner, int error) noexcept:
     try:
         transport.write_failed(diagnostics.os_error(error))
     except BaseException as exc:
-        loop.escaped(exc, "Exception in pipe transport callback")
+        loop.escaped(exc, f"Exception in callback {type(transport).__name__}._write_ready()")
 
 
 # What is not set is never called: a reading end has no writes, no end reads into the protocol's memory, and nobody

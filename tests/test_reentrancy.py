@@ -1,0 +1,323 @@
+"""Calling a transport from inside each callback of its protocol, and protocols that raise in each of theirs.
+
+Datagram endpoints, pipes and child processes; those of stream sockets are in test_transports. Every callback meets every
+action: what is called after it, what is reported and how it ends is as with asyncio.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+from support import drain, outcome_of, several_turns, socket_pair, until
+
+BIG = 1 << 20
+"""More bytes than a pipe holds."""
+
+DATAGRAM = b"x" * 4096
+MANY = 100
+"""More datagrams than a unix socket's queue and a transport's high-water mark hold."""
+
+
+class Broken(Exception):
+    """What a broken protocol raises."""
+
+
+def break_down(_protocol):
+    raise Broken
+
+
+def leave(_protocol):
+    raise SystemExit("leaving")
+
+
+def interrupt(_protocol):
+    raise KeyboardInterrupt("leaving")
+
+
+class Acting:
+    """A protocol of any kind that records its calls, and acts on its transport at the first call of one of them."""
+
+    def __init__(self, place, action):
+        self._place = place
+        self._action = action
+        self.transport = None
+        self.calls = []
+        self.outcome = None
+
+    def _call(self, name, *details):
+        self.calls.append((name, *details))
+        if name == self._place and self.outcome is None:
+            self.outcome = ()
+            self.outcome = outcome_of(self._action, self)[:2]
+            if self._action is break_down:
+                self._action(self)
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self._call("connection_made")
+
+    def connection_lost(self, exc):
+        self._call("connection_lost", type(exc))
+
+    def data_received(self, _data):
+        self._call("data_received")
+
+    def eof_received(self):
+        self._call("eof_received")
+
+    def datagram_received(self, _data, _address):
+        self._call("datagram_received")
+
+    def error_received(self, exc):
+        self._call("error_received", type(exc))
+
+    def pause_writing(self):
+        self._call("pause_writing")
+
+    def resume_writing(self):
+        self._call("resume_writing")
+
+    def pipe_data_received(self, fd, _data):
+        self._call("pipe_data_received", fd)
+
+    def pipe_connection_lost(self, fd, exc):
+        self._call("pipe_connection_lost", fd, type(exc))
+
+    def process_exited(self):
+        self._call("process_exited")
+
+    def names(self):
+        return [call[0] for call in self.calls]
+
+
+def successor(protocol):
+    """A protocol that goes on with the record of another, and does nothing."""
+    following = Acting(None, None)
+    following.calls = protocol.calls
+    return following
+
+
+# -- the stages: everything that can happen to a protocol, one after the other --------------------------------------
+
+
+async def play_datagrams(loop, protocol):
+    with socket_pair(socket.SOCK_DGRAM) as (left, right):
+        right.bind("")  # a name that the kernel finds: without one asyncio does not see that the socket is connected
+        transport, _protocol = await loop.create_datagram_endpoint(lambda: protocol, sock=left)
+        for data in (b"one", b"two"):
+            with contextlib.suppress(OSError):  # closed or aborted already
+                right.send(data)
+        await several_turns()
+        for _ in range(MANY):
+            if not transport.is_closing():
+                transport.sendto(DATAGRAM)
+        for _ in range(MANY):  # the queue of a unix socket takes one at least
+            drain(right)
+            await several_turns(1)
+        right.close()
+        if not transport.is_closing():
+            with contextlib.suppress(Broken):  # by error_received()
+                transport.sendto(b"to nobody")
+        await several_turns()
+        if not transport.is_closing():
+            transport.abort()
+        await until(lambda: transport.get_extra_info("socket").fileno() == -1)
+        await several_turns()
+
+
+async def play_reading_end(loop, protocol):
+    reading, writing = os.pipe()
+    with open(reading, "rb", 0) as pipe:
+        transport, _protocol = await loop.connect_read_pipe(lambda: protocol, pipe)
+        for _ in range(2):
+            with contextlib.suppress(BrokenPipeError):  # closed already
+                os.write(writing, b"data")
+            await several_turns()
+        os.close(writing)
+        await several_turns()
+        transport.close()
+        await until(lambda: pipe.closed)
+        await several_turns()
+
+
+async def play_writing_end(loop, protocol):
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    with open(reading, "rb", 0) as reader, open(writing, "wb", 0) as pipe:
+        transport, _protocol = await loop.connect_write_pipe(lambda: protocol, pipe)
+        await several_turns()
+        if not transport.is_closing():
+            transport.write(bytes(BIG))
+        while not pipe.closed and transport.get_write_buffer_size():
+            reader.read(BIG)
+            await several_turns()
+        reader.read(BIG)
+        await several_turns()
+        if not pipe.closed:
+            transport.abort()
+        await until(lambda: pipe.closed)
+        await several_turns()
+
+
+async def play_process(loop, protocol):
+    transport, _protocol = await loop.subprocess_exec(
+        lambda: protocol, "cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    stdin = transport.get_pipe_transport(0)
+    if stdin is not None and not stdin.is_closing():
+        stdin.write(b"data")
+        stdin.close()
+    await until(lambda: transport.get_returncode() is not None)
+    await several_turns()
+    transport.close()
+    await until(lambda: transport._proc is None)
+    await several_turns()
+
+
+# -- the actions ---------------------------------------------------------------------------------------------------
+
+ENDINGS = {
+    "close": lambda protocol: protocol.transport.close(),
+    "close twice": lambda protocol: (protocol.transport.close(), protocol.transport.close()),
+    "set_protocol": lambda protocol: protocol.transport.set_protocol(successor(protocol)),
+    "close and set_protocol": lambda protocol: (
+        protocol.transport.close(),
+        protocol.transport.set_protocol(successor(protocol)),
+    ),
+    "break": break_down,
+}
+ABORTS = {
+    "abort": lambda protocol: protocol.transport.abort(),
+    "abort and close": lambda protocol: (protocol.transport.abort(), protocol.transport.close()),
+    "close and abort": lambda protocol: (protocol.transport.close(), protocol.transport.abort()),
+}
+PAUSES = {
+    "pause_reading": lambda protocol: protocol.transport.pause_reading(),
+    "pause and resume": lambda protocol: (protocol.transport.pause_reading(), protocol.transport.resume_reading()),
+}
+LIMITS = {
+    "set limits": lambda protocol: protocol.transport.set_write_buffer_limits(high=0),
+    "ask for the buffer's size": lambda protocol: protocol.transport.get_write_buffer_size(),
+}
+
+
+def stdin_of(protocol):
+    return protocol.transport.get_pipe_transport(0)
+
+
+def abort_stdin(protocol):
+    with contextlib.suppress(AttributeError):  # of asyncio's transport, when it is closed already
+        stdin_of(protocol).abort()
+
+
+# kind: the stage, the callbacks, the actions
+KINDS = {
+    "datagrams": (
+        play_datagrams,
+        ["connection_made", "datagram_received", "error_received", "pause_writing", "resume_writing", "connection_lost"],
+        {"sendto": lambda protocol: protocol.transport.sendto(DATAGRAM), **ENDINGS, **ABORTS, **LIMITS},
+    ),
+    "reading end": (
+        play_reading_end,
+        ["connection_made", "data_received", "eof_received", "connection_lost"],
+        {**ENDINGS, **PAUSES},
+    ),
+    "writing end": (
+        play_writing_end,
+        ["connection_made", "pause_writing", "resume_writing", "connection_lost"],
+        {
+            "write": lambda protocol: protocol.transport.write(b"more"),
+            "write a lot": lambda protocol: protocol.transport.write(bytes(BIG)),
+            "write_eof": lambda protocol: protocol.transport.write_eof(),
+            "write and close": lambda protocol: (protocol.transport.write(b"last"), protocol.transport.close()),
+            **ENDINGS,
+            **ABORTS,
+            **LIMITS,
+        },
+    ),
+    "process": (
+        play_process,
+        ["connection_made", "pipe_data_received", "pipe_connection_lost", "process_exited", "connection_lost"],
+        {
+            "kill": lambda protocol: protocol.transport.kill(),
+            "terminate": lambda protocol: protocol.transport.terminate(),
+            "send a signal": lambda protocol: protocol.transport.send_signal(signal.SIGTERM),
+            "write": lambda protocol: stdin_of(protocol).write(b"more"),
+            "close stdin": lambda protocol: stdin_of(protocol).close(),
+            "abort stdin": abort_stdin,
+            "close stdout": lambda protocol: protocol.transport.get_pipe_transport(1).close(),
+            "ask": lambda protocol: (
+                type(protocol.transport.get_pid()),
+                protocol.transport.get_returncode() is None,
+                protocol.transport.is_closing(),
+            ),
+            **ENDINGS,
+        },
+    ),
+}
+MATRIX = [
+    (kind, place, action) for kind, (_play, places, actions) in KINDS.items() for place in places for action in actions
+]
+
+
+def told(kind, protocol):
+    """The calls in order; those about a child come when it likes."""
+    if kind != "process":
+        return protocol.calls
+    calls = [call for call in protocol.calls if call[0] != "pipe_data_received"]  # or never, if a signal comes first
+    return sorted({call[:2] if call[0] == "pipe_connection_lost" else call for call in calls}, key=str)
+
+
+@pytest.mark.parametrize(("kind", "place", "action"), MATRIX)
+def test_acting_inside_a_callback(same_as_asyncio, loop_log, kind, place, action):
+    if kind == "datagrams" and action in LIMITS and (3, 13) <= sys.version_info < (3, 14):
+        pytest.skip("asyncio takes a datagram's header off the buffer's size only from 3.14 on")
+    play, _places, actions = KINDS[kind]
+
+    async def scenario(loop):
+        reports = []
+        loop.set_exception_handler(
+            lambda _loop, context: reports.append((context["message"], type(context["exception"])))
+        )
+        protocol = Acting(place, actions[action])
+        await play(loop, protocol)
+        if isinstance(loop, asyncio.BaseEventLoop):  # its own methods fail when they are called once too often
+            reports = [report for report in reports if report[1] is not AttributeError]
+            if kind == "process":
+                loop_log.take()  # it may find a child that it has killed gone
+        return told(kind, protocol), protocol.outcome, reports
+
+    outcome = same_as_asyncio(scenario)
+    assert outcome.raised is None
+    assert outcome.returned[1] is not None
+
+
+# Not those that are called inside of the program's own calls, which the exception leaves by.
+LEAVING = [
+    (kind, place)
+    for kind, (_play, places, _actions) in KINDS.items()
+    for place in places
+    if place not in ("pause_writing", "error_received")
+]
+
+
+@pytest.mark.parametrize("action", [leave, interrupt])
+@pytest.mark.parametrize(("kind", "place"), LEAVING)
+def test_leaving_the_loop_from_a_callback(same_as_asyncio, kind, place, action):
+    """SystemExit and KeyboardInterrupt come out of the loop at once, and it can go on."""
+    play = KINDS[kind][0]
+
+    def scenario(loop):
+        protocol = Acting(place, action)
+        playing = loop.create_task(play(loop, protocol))
+        with pytest.raises((SystemExit, KeyboardInterrupt), match="leaving") as left:
+            loop.run_until_complete(playing)
+        loop.run_until_complete(playing)
+        return left.type, told(kind, protocol)
+
+    assert same_as_asyncio(scenario).raised is None
