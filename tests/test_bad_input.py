@@ -13,7 +13,7 @@ import sys
 import warnings
 
 import pytest
-from support import LOCALHOST, listening_socket, observe, several_turns, socket_pair, until
+from support import LOCALHOST, listening_socket, observe, outcome_of, several_turns, socket_pair, until
 
 
 class Odd:
@@ -332,3 +332,46 @@ def test_odd_values(request, loop_log, tmp_path, monkeypatch, owner, method, pla
     expected = observe_untidy(scenario, "asyncio", loop_log)
     assert expected.raised is None
     assert observe(scenario, request.config.getoption("--loop-kind") or "zloop", loop_log) == expected
+
+
+def first_step(result):
+    """What comes of a call's first step, if it is a coroutine's."""
+    if not asyncio.iscoroutine(result):
+        return type(result).__name__
+    try:
+        result.send(None)
+    except StopIteration as stop:
+        if isinstance(stop.value, tuple) and hasattr(stop.value[0], "close"):
+            stop.value[0].close()
+            return "done"
+        return repr(stop.value)
+    finally:
+        result.close()
+    return "waits"
+
+
+# sendfile() takes a transport, and create_server() a running loop; with asyncio the others leave a child behind.
+ELSEWHERE = {"sendfile", "create_server", "subprocess_exec", "subprocess_shell"}
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS["loop"] if method not in ELSEWHERE])
+def test_closed_loop(request, loop_log, tmp_path, monkeypatch, method):
+    monkeypatch.chdir(tmp_path)
+
+    def scenario(loop):
+        loop.close()
+        with contextlib.ExitStack() as stack:
+            bench = Bench(loop, stack)
+            sorts = METHODS["loop"][method].partition("*")[0].split()
+            args = [getattr(bench, sort)() for sort in sorts]
+            return outcome_of(lambda: first_step(getattr(loop, method)(*args)))
+
+    expected = observe_untidy(scenario, "asyncio", loop_log)
+    assert observe(scenario, request.config.getoption("--loop-kind") or "zloop", loop_log) == expected
+
+
+@pytest.mark.zloop_only
+def test_closed_loop_starts_no_child(loop):
+    loop.close()
+    coro = loop.subprocess_exec(asyncio.SubprocessProtocol, "true")
+    assert outcome_of(first_step, coro) == ("raised", RuntimeError, "Event loop is closed")

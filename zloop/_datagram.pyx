@@ -568,7 +568,9 @@ def make_datagram_transport(Loop loop not None, sock, protocol, address, waiter)
     """
     cdef DatagramTransport transport
     cdef bint is_internet
-    connection_made = protocol.connection_made  # what is no protocol is found out before anything is tied
+    # A closed loop and what is no protocol are found out before anything is tied.
+    loop.check_closed()
+    connection_made = protocol.connection_made
     loop._ensure_fd_no_transport(sock)
     transport = DatagramTransport.__new__(DatagramTransport)
     transport.loop = loop

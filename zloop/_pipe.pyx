@@ -343,8 +343,9 @@ def make_read_pipe_transport(Loop loop not None, pipe, protocol, waiter):
     mode = os.fstat(fd).st_mode
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
         raise ValueError("Pipe transport is for pipes/sockets only.")
+    # A closed loop and what is no protocol are found out before anything is tied.
     loop.check_closed()
-    connection_made = protocol.connection_made  # what is no protocol is found out before anything is tied
+    connection_made = protocol.connection_made
     os.set_blocking(fd, False)
     transport = ReadPipeTransport.__new__(ReadPipeTransport)
     transport.loop = loop
@@ -369,8 +370,9 @@ def make_write_pipe_transport(Loop loop not None, pipe, protocol, waiter):
     tells_of_reader = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
     if not (tells_of_reader or stat.S_ISCHR(mode)):
         raise ValueError("Pipe transport is only for pipes, sockets and character devices")
+    # A closed loop and what is no protocol are found out before anything is tied.
     loop.check_closed()
-    connection_made = protocol.connection_made  # what is no protocol is found out before anything is tied
+    connection_made = protocol.connection_made
     os.set_blocking(fd, False)
     transport = WritePipeTransport.__new__(WritePipeTransport)
     transport.loop = loop

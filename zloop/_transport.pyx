@@ -440,7 +440,9 @@ cdef SocketTransport new_socket_transport(
     after that. Protocol callbacks run in `context`, or in a copy of the current one.
     """
     cdef SocketTransport transport
-    connection_made = protocol.connection_made  # what is no protocol is found out before anything is tied
+    # A closed loop and what is no protocol are found out before anything is tied.
+    loop.check_closed()
+    connection_made = protocol.connection_made
     loop._ensure_fd_no_transport(sock)
     transport = SocketTransport.__new__(SocketTransport)
     transport.loop = loop

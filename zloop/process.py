@@ -63,6 +63,7 @@ class ProcessMixin(MixinBase):
         self, protocol: Any, args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any, bufsize: int, **options: Any
     ) -> SubprocessTransport:
         """Spawn a child and wait until the protocol knows; options are Popen's."""
+        self._check_closed()  # before there is a child
 
         def spawn(waiter: asyncio.Future[None]) -> SubprocessTransport:
             return SubprocessTransport(
