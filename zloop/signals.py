@@ -89,6 +89,8 @@ class SignalMixin(MixinBase):
                 self._take_wakeup_fd()
             except ValueError:
                 pass  # the main thread of a subinterpreter: signals are the main interpreter's
+            except OSError:
+                pass  # no descriptor is left for the pipe: a signal still ends a wait, if it comes during one
 
     def _signals_end(self) -> None:
         self._give_wakeup_fd_back()
