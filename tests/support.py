@@ -495,6 +495,11 @@ class Script:
         with open(f"/proc/{self._process.pid}/stat") as stat:
             return stat.read().rpartition(")")[2].split()[0]
 
+    @property
+    def pid(self):
+        """The number of the script's process."""
+        return self._process.pid
+
     def send_signal(self, number):
         self._process.send_signal(number)
 

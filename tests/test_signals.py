@@ -1,8 +1,10 @@
 """Signals: add_signal_handler and its remover, beside programs that use the signal module themselves."""
 
+import asyncio
 import os
 import signal
 import socket
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -340,6 +342,66 @@ loop.close()
         script.wait_until_asleep()
         script.send_signal(signal.SIGINT)
         assert script.finish() == ["handled", "interrupted again"]
+
+
+# -- storms --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.zloop_only  # asyncio's complains of each that does not fit
+def test_storm_of_signals(loop, forever):
+    """More of them than the pipe holds that they come by, in one callback: none is complained of, and the loop goes on."""
+    count = 70_000  # a pipe holds 65,536 bytes
+    handled, seen = [], []
+    before = signal.signal(signal.SIGUSR2, lambda number, _frame: seen.append(number))
+    try:
+        loop.add_signal_handler(signal.SIGUSR1, handled.append, True)
+
+        def raise_many():
+            for _ in range(count):
+                signal.raise_signal(signal.SIGUSR1)
+            signal.raise_signal(signal.SIGUSR2)
+            loop.call_later(0.01, stop_when_quiet, -1)
+
+        def stop_when_quiet(last):
+            if len(handled) == last:
+                loop.stop()
+            else:
+                loop.call_later(0.01, stop_when_quiet, len(handled))
+
+        loop.call_soon(raise_many)
+        forever()
+        assert 0 < len(handled) <= count
+        assert seen == [signal.SIGUSR2]
+        handled.clear()
+        loop.call_soon(signal.raise_signal, signal.SIGUSR1)
+        loop.call_later(0.01, loop.stop)
+        forever()
+        assert handled == [True]
+    finally:
+        loop.remove_signal_handler(signal.SIGUSR1)
+        signal.signal(signal.SIGUSR2, before)
+
+
+def test_storm_of_ending_children(loop, run):
+    """Hundreds at a time, the loop's and others, while the program has a handler for SIGCHLD: each is told once."""
+    seen = []
+    before = signal.signal(signal.SIGCHLD, lambda number, _frame: seen.append(number))
+
+    async def end_of_one():
+        process = await asyncio.create_subprocess_exec("true")
+        return await process.wait()
+
+    async def scenario():
+        others = [subprocess.Popen("true") for _ in range(50)]
+        codes = await asyncio.gather(*[end_of_one() for _ in range(200)])
+        assert set(codes) == {0}
+        assert {other.wait() for other in others} == {0}
+
+    try:
+        run(scenario())
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert set(seen) == {signal.SIGCHLD}
 
 
 # -- the wake-up descriptor ----------------------------------------------------------------------------------------
