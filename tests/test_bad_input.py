@@ -163,9 +163,7 @@ class Bench:
         return self._opened(self._loop.connect_accepted_socket(asyncio.Protocol, self.sock()))
 
     def datagram_transport(self):
-        return self._opened(
-            self._loop.create_datagram_endpoint(asyncio.DatagramProtocol, sock=self.datagram_sock())
-        )
+        return self._opened(self._loop.create_datagram_endpoint(asyncio.DatagramProtocol, sock=self.datagram_sock()))
 
     def read_pipe_transport(self):
         return self._opened(self._loop.connect_read_pipe(asyncio.Protocol, self.reading_end()))
@@ -180,7 +178,6 @@ class Bench:
 
 
 # The sorts of a method's arguments, in order; after the star, the names of keywords, of which one is given, or none.
-# Names of any time-out of TLS, and of the standard streams and modes of a child, are those of every method that has any.
 TLS = "ssl ssl_handshake_timeout ssl_shutdown_timeout"
 POPEN = "stdin stdout stderr universal_newlines bufsize encoding errors text cwd env pass_fds"
 METHODS = {
@@ -211,8 +208,7 @@ METHODS = {
         "sock_connect": "unconnected address",
         "sock_accept": "listener",
         "sock_sendfile": "sock file * offset count fallback",
-        "create_connection": "factory host port * family proto flags sock local_addr server_hostname "
-        f"interleave {TLS}",
+        "create_connection": f"factory host port * family proto flags sock local_addr server_hostname interleave {TLS}",
         "create_server": "factory host any_port * family flags sock backlog reuse_address reuse_port "
         f"start_serving {TLS}",
         "connect_accepted_socket": f"factory sock * {TLS}",
@@ -375,3 +371,29 @@ def test_closed_loop_starts_no_child(loop):
     loop.close()
     coro = loop.subprocess_exec(asyncio.SubprocessProtocol, "true")
     assert outcome_of(first_step, coro) == ("raised", RuntimeError, "Event loop is closed")
+
+
+# What takes over a socket or a file, given one that is closed.
+TAKING_OVER = {
+    "create_connection": lambda loop, sock: loop.create_connection(asyncio.Protocol, sock=sock),
+    "connect_accepted_socket": lambda loop, sock: loop.connect_accepted_socket(asyncio.Protocol, sock),
+    "create_server": lambda loop, sock: loop.create_server(asyncio.Protocol, sock=sock),
+    "create_unix_connection": lambda loop, sock: loop.create_unix_connection(asyncio.Protocol, sock=sock),
+    "create_unix_server": lambda loop, sock: loop.create_unix_server(asyncio.Protocol, sock=sock),
+    "create_datagram_endpoint": lambda loop, sock: loop.create_datagram_endpoint(asyncio.DatagramProtocol, sock=sock),
+    "connect_read_pipe": lambda loop, sock: loop.connect_read_pipe(asyncio.Protocol, sock),
+    "connect_write_pipe": lambda loop, sock: loop.connect_write_pipe(asyncio.Protocol, sock),
+}
+
+
+@pytest.mark.parametrize("method", TAKING_OVER)
+def test_closed_socket(request, loop_log, method):
+    async def scenario(loop):
+        kind = socket.SOCK_DGRAM if "datagram" in method else socket.SOCK_STREAM
+        with socket_pair(kind) as (left, _right):
+            left.close()
+            return await tell(lambda: TAKING_OVER[method](loop, left))
+
+    expected = observe_untidy(scenario, "asyncio", loop_log)
+    assert expected.returned[0] in ("OSError", "ValueError")
+    assert observe(scenario, request.config.getoption("--loop-kind") or "zloop", loop_log) == expected

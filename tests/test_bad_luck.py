@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import textwrap
 
 import pytest
@@ -29,7 +30,6 @@ from support import (
     several_turns,
     until,
 )
-
 
 # -- descriptors ---------------------------------------------------------------------------------------------------
 
@@ -76,10 +76,13 @@ def test_no_descriptor_left(same_as_asyncio, name):
             with descriptors_left(0):
                 return await awaited_outcome(OPENERS[name](loop, listener.getsockname()))
 
-    kind, exception, message = same_as_asyncio(scenario).returned
-    assert kind == "raised"
-    assert issubclass(exception, OSError)
-    assert "Too many open files" in message or "could not bind" in message
+    kind, *raised = same_as_asyncio(scenario).returned
+    if kind == "returned":
+        assert name in ("create_server", "start_server")  # up to 3.12 they listen to what they can, which is nothing
+        assert sys.version_info < (3, 13)
+    else:
+        assert issubclass(raised[0], OSError)
+        assert "Too many open files" in raised[1] or "could not bind" in raised[1]
 
 
 def test_no_descriptor_left_to_accept_a_connection_by_hand(same_as_asyncio):

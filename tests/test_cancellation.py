@@ -185,16 +185,14 @@ def create_datagram_endpoint(bench):
 
 @operation
 def connect_read_pipe(bench):
-    reading, writing = os.pipe()
-    bench.enter(open(writing, "wb", 0))
-    return bench.loop.connect_read_pipe(Recorder, bench.enter(open(reading, "rb", 0)))
+    reader, _writer = bench.enter(pipe_ends())
+    return bench.loop.connect_read_pipe(Recorder, reader)
 
 
 @operation
 def connect_write_pipe(bench):
-    reading, writing = os.pipe()
-    bench.enter(open(reading, "rb", 0))
-    return bench.loop.connect_write_pipe(Recorder, bench.enter(open(writing, "wb", 0)))
+    _reader, writer = bench.enter(pipe_ends())
+    return bench.loop.connect_write_pipe(Recorder, writer)
 
 
 @operation
@@ -319,6 +317,13 @@ async def open_streams(bench):
 
 def stream_info(host, port):
     return socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port)
+
+
+@contextlib.contextmanager
+def pipe_ends():
+    reading, writing = os.pipe()
+    with open(reading, "rb", 0) as reader, open(writing, "wb", 0) as writer:
+        yield reader, writer
 
 
 @contextlib.contextmanager

@@ -105,3 +105,86 @@ def test_overridden_getaddrinfo_is_asked_by_connections(make_loop):
     finally:
         loop.close()
     assert questions == [("example.org", 80, {"family": 0, "type": socket.SOCK_STREAM, "proto": 0, "flags": 0})]
+
+
+# -- literals, which need no resolver ------------------------------------------------------------------------------
+
+LITERALS = ["127.0.0.1", b"127.0.0.1", "192.0.2.1", "255.255.255.255", "::1", "::", "::ffff:127.0.0.1", "fe80::1"]
+NO_LITERALS = [
+    "localhost",
+    "127.1",
+    "0x7f.0.0.1",
+    "0177.0.0.1",
+    "127.0.0.1 ",
+    "1.2.3",
+    "fe80::1%lo",
+    ":::",
+    "[::1]",
+    "",
+]
+PORTS = [0, 80, "80", b"80", 65535, None, "", "http", 65536, -1]
+FAMILIES = [socket.AF_UNSPEC, socket.AF_INET, socket.AF_INET6]
+TYPES = [socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW, 0]
+PROTOCOLS = [0, socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_ICMP]
+
+
+@pytest.mark.parametrize("host", LITERALS + NO_LITERALS, ids=repr)
+def test_addresses_that_connections_get(same_as_asyncio, monkeypatch, host):
+    """What is left to the resolver is the same, too; it is not asked here."""
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args: ["asked", args])
+
+    async def scenario(loop):
+        return [
+            await awaited_outcome(loop._ensure_resolved((host, port), family=family, type=kind, proto=proto, loop=loop))
+            for port in PORTS
+            for family in FAMILIES
+            for kind in TYPES
+            for proto in PROTOCOLS
+        ]
+
+    assert same_as_asyncio(scenario).raised is None
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+@pytest.mark.parametrize("host", [host for host in LITERALS if isinstance(host, str)])
+def test_literals_are_what_the_resolver_makes_of_them(loop, run, host, kind):
+    """The C library's own answer, but found without a thread."""
+    for family in (socket.AF_UNSPEC, socket.AF_INET6 if ":" in host else socket.AF_INET):
+        expected = socket.getaddrinfo(host, 80, family, kind)
+        assert run(loop._ensure_resolved((host, 80), family=family, type=kind, loop=loop)) == expected
+    assert loop._default_executor is None
+
+
+@pytest.mark.parametrize(
+    "connect",
+    [
+        lambda loop, sock: loop.create_connection(asyncio.Protocol, "made.up", 80),
+        lambda loop, sock: loop.create_connection(asyncio.Protocol, "made.up", 80, happy_eyeballs_delay=0.1),
+        lambda loop, sock: loop.create_connection(asyncio.Protocol, LOCALHOST, 80, local_addr=("made.up", 0)),
+        lambda loop, sock: loop.create_server(asyncio.Protocol, "made.up", 80),
+        lambda loop, sock: loop.create_server(asyncio.Protocol, ["made.up", LOCALHOST], 0),
+        lambda loop, sock: loop.create_datagram_endpoint(asyncio.DatagramProtocol, ("made.up", 80)),
+        lambda loop, sock: loop.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=("made.up", 80)),
+        lambda loop, sock: loop.sock_connect(sock, ("made.up", 80)),
+    ],
+)
+def test_replaced_resolver_is_asked_for_every_name(same_as_asyncio, monkeypatch, connect):
+    questions = []
+
+    def resolve(*question):
+        questions.append(question)
+        raise socket.gaierror(socket.EAI_AGAIN, "made up")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+    async def scenario(loop):
+        with socket.socket() as sock:
+            sock.setblocking(False)
+            raised = await awaited_outcome(connect(loop, sock))
+        asked = questions[:]
+        questions.clear()
+        return raised, asked
+
+    raised, asked = same_as_asyncio(scenario).returned
+    assert raised == ("raised", socket.gaierror, f"[Errno {socket.EAI_AGAIN}] made up")
+    assert {question[0] for question in asked} == {"made.up"}

@@ -133,14 +133,18 @@ def test_parent_goes_on_beside_its_child(script):
 def test_child_that_leaves_by_the_interpreters_own_way(script):
     """It finalizes everything, the inherited loop and its transports too, and takes nothing from the parent."""
     assert script("""
-        async def use():
-            server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
-            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        def fork_and_leave(forked):
             pid = os.fork()
             if pid == 0:
                 warnings.simplefilter("ignore")  # of all that it does not close
                 sys.exit(0)
-            await loop.run_in_executor(None, os.waitpid, pid, 0)
+            forked.set_result(pid)
+        async def use():
+            server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            forked = loop.create_future()
+            loop.call_soon(fork_and_leave, forked)
+            await loop.run_in_executor(None, os.waitpid, await forked, 0)
             print(await reader.read())
             writer.close()
             await writer.wait_closed()

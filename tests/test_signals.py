@@ -349,7 +349,7 @@ loop.close()
 
 @pytest.mark.zloop_only  # asyncio's complains of each that does not fit
 def test_storm_of_signals(loop, forever):
-    """More of them than the pipe holds that they come by, in one callback: none is complained of, and the loop goes on."""
+    """More of them in one callback than the pipe holds that they come by: no complaint, and the loop goes on."""
     count = 70_000  # a pipe holds 65,536 bytes
     handled, seen = [], []
     before = signal.signal(signal.SIGUSR2, lambda number, _frame: seen.append(number))

@@ -468,7 +468,7 @@ def test_happy_eyeballs_does_not_wait_for_a_silent_address(loop, run):
         run(scenario(listener))
 
 
-@pytest.mark.parametrize("interleave", [None, 1, 2, 3])
+@pytest.mark.parametrize("interleave", [None, -1, 1, 2, 3])
 def test_order_in_which_addresses_are_tried(same_as_asyncio, interleave):
     async def scenario(loop):
         tried = []

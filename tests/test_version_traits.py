@@ -1,4 +1,4 @@
-"""What a loop owes the running version of Python: its methods and their parameters, and the call graphs of CPython 3.14.
+"""What a loop owes the running version of Python: its methods and their parameters, call graphs since CPython 3.14.
 
 Other traits of versions are with their topics.
 """

@@ -121,7 +121,7 @@ class ServerMixin(MixinBase):
     def _bind_all(
         self, infos: list[AddressInfo], reuse_address: bool, reuse_port: bool, keep_alive: bool
     ) -> list[socket.socket]:
-        """A bound socket for each address that this machine has; all of them, or OSError and none."""
+        """A bound socket for each address that this machine has, or OSError and none."""
         sockets: list[socket.socket] = []
         try:
             for family, kind, proto, _, address in infos:
@@ -149,7 +149,7 @@ class ServerMixin(MixinBase):
                     sockets.pop().close()
                     if self.get_debug():
                         logger.warning(error.strerror)
-            if not sockets:
+            if not sockets and sys.version_info >= (3, 13):  # before it, such a server listened to nothing
                 raise OSError(f"could not bind on any address out of {[info[4] for info in infos]!r}")
         except BaseException:
             for sock in sockets:
