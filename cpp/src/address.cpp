@@ -16,7 +16,17 @@ const sockaddr_in6& as_v6(const sockaddr_storage& storage) noexcept {
   return *reinterpret_cast<const sockaddr_in6*>(&storage);
 }
 
+// On the BSDs and macOS an address has its size in it, too.
+template <typename Storage>
+void note_size(Storage& storage, socklen_t size) noexcept {
+  if constexpr (requires { storage.ss_len; }) storage.ss_len = static_cast<decltype(storage.ss_len)>(size);
+}
+
 }  // namespace
+
+Address::Address(const sockaddr_storage& storage, socklen_t size) noexcept : storage_(storage), size_(size) {
+  note_size(storage_, size_);
+}
 
 bool Address::parse(const char* host, std::uint16_t port, int family) noexcept {
   if (family == AF_INET || family == AF_UNSPEC) {
@@ -24,9 +34,7 @@ bool Address::parse(const char* host, std::uint16_t port, int family) noexcept {
     if (inet_pton(AF_INET, host, &v4.sin_addr) == 1) {
       v4.sin_family = AF_INET;
       v4.sin_port = htons(port);
-      storage_ = sockaddr_storage{};
-      std::memcpy(&storage_, &v4, sizeof(v4));
-      size_ = sizeof(v4);
+      assign(&v4, sizeof(v4));
       return true;
     }
   }
@@ -35,13 +43,18 @@ bool Address::parse(const char* host, std::uint16_t port, int family) noexcept {
     if (inet_pton(AF_INET6, host, &v6.sin6_addr) == 1) {
       v6.sin6_family = AF_INET6;
       v6.sin6_port = htons(port);
-      storage_ = sockaddr_storage{};
-      std::memcpy(&storage_, &v6, sizeof(v6));
-      size_ = sizeof(v6);
+      assign(&v6, sizeof(v6));
       return true;
     }
   }
   return false;
+}
+
+void Address::assign(const void* address, socklen_t size) noexcept {
+  storage_ = sockaddr_storage{};
+  std::memcpy(&storage_, address, size);
+  size_ = size;
+  note_size(storage_, size_);
 }
 
 void Address::set_flow_and_scope(std::uint32_t flow, std::uint32_t scope) noexcept {

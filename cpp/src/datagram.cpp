@@ -35,6 +35,7 @@ int Datagram::open(Reactor& reactor, int fd, std::size_t longest) noexcept {
   longest_ = longest;
   capacity_ = static_cast<int>(std::min(Reactor::datagram_buffer_size / longest, std::size_t{batch_max}));
   expected_ = 1;
+  sys::prepare_socket(fd);
   return reactor.attach(watcher_, fd, watcher_ops, this);
 }
 

@@ -7,28 +7,6 @@
 
 namespace zloop {
 
-namespace {
-
-// accept(2): the connection failed before anybody looked at it; the next one may be sound.
-bool is_stillborn(int error) noexcept {
-  switch (error) {
-    case ECONNABORTED:
-    case EPROTO:
-    case ENETDOWN:
-    case ENOPROTOOPT:
-    case EHOSTDOWN:
-    case ENONET:
-    case EHOSTUNREACH:
-    case EOPNOTSUPP:
-    case ENETUNREACH:
-      return true;
-    default:
-      return false;
-  }
-}
-
-}  // namespace
-
 const WatcherOps Listener::watcher_ops = {&Listener::on_ready};
 
 bool Listener::out_of_resources(int error) noexcept {
@@ -57,7 +35,7 @@ void Listener::on_ready(void* self, unsigned /*ready*/) noexcept {
     }
     const int error = -fd;
     if (error == EAGAIN || error == EWOULDBLOCK) return;
-    if (is_stillborn(error)) continue;
+    if (sys::failed_before_accept(error)) continue;
     if (out_of_resources(error)) listener.pause();
     listener.ops_.on_error(listener.owner_, error);
     return;

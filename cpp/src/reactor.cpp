@@ -155,7 +155,7 @@ int Reactor::set_interest(Watcher& watcher, unsigned interest) noexcept {
     status = poller_->add(fd, interest, token_of(fd));
   } else {
     status = poller_->modify(fd, interest, token_of(fd));
-    // Closed and opened again under us: the kernel does not know the new one.
+    // Closed and opened again under us: the kernel does not know the new one, and epoll says so.
     if (status == -ENOENT) status = poller_->add(fd, interest, token_of(fd));
   }
   if (status == 0) note_interest(watcher, interest);

@@ -29,6 +29,7 @@ Stream::Stream(const StreamOps& ops, WriteQueue::ReleaseFn release, void* owner)
 int Stream::open(Reactor& reactor, int fd, const StreamIo& io) noexcept {
   assert(!is_open());
   io_ = &io;
+  if (&io == &socket_io) sys::prepare_socket(fd);
   return reactor.attach(watcher_, fd, watcher_ops, this);
 }
 

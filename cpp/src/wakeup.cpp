@@ -1,8 +1,6 @@
 #include "zloop/wakeup.hpp"
 
-#include <sys/eventfd.h>
-#include <unistd.h>
-
+#include <array>
 #include <cassert>
 #include <cerrno>
 #include <cstdint>
@@ -14,23 +12,28 @@ namespace zloop {
 Wakeup::~Wakeup() { close(); }
 
 int Wakeup::open() noexcept {
-  assert(fd_ < 0);
-  fd_ = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  return fd_ >= 0 ? 0 : -errno;
+  assert(read_end_ < 0);
+  return sys::open_wakeup(&read_end_, &write_end_);
 }
 
 void Wakeup::close() noexcept {
-  if (fd_ < 0) return;
-  sys::close(fd_);
-  fd_ = -1;
+  if (read_end_ < 0) return;
+  if (write_end_ != read_end_) sys::close(write_end_);
+  sys::close(read_end_);
+  read_end_ = write_end_ = -1;
 }
 
 bool Wakeup::notify() noexcept {
   if (state_.exchange(State::notified, std::memory_order_acq_rel) != State::sleeping) return false;
   const std::uint64_t one = 1;
-  // Cannot fail: the counter would have to be written 2^64 - 2 times. EINTR does not occur on a non-blocking eventfd.
-  [[maybe_unused]] const ssize_t written = ::write(fd_, &one, sizeof(one));
+  // A pipe is full at some time, because the loop does not read it; an eventfd after 2^64 - 2 writes.
+  while (sys::write(write_end_, &one, sizeof(one)) == -EAGAIN) drain();
   return true;
+}
+
+void Wakeup::drain() const noexcept {
+  std::array<std::uint64_t, 512> ones;  // NOLINT(*-member-init): written, and forgotten
+  while (sys::read(read_end_, ones.data(), sizeof(ones)) > 0) continue;
 }
 
 bool Wakeup::try_sleep() noexcept {

@@ -45,7 +45,7 @@ Waited wait_without_precision(zloop::Poller& poller, unsigned error, std::int64_
   return waited;
 }
 
-TEST_CASE("without epoll_pwait2 a wait is rounded up to milliseconds, never down") {
+TEST_CASE("without epoll_pwait2 a wait is rounded up to milliseconds, never down", "[native]") {
   const unsigned error = GENERATE(unsigned{ENOSYS}, unsigned{EPERM});
   const std::unique_ptr<zloop::Poller> poller = zloop::make_poller();
   REQUIRE(poller->open() == 0);
@@ -57,7 +57,7 @@ TEST_CASE("without epoll_pwait2 a wait is rounded up to milliseconds, never down
   }
 }
 
-TEST_CASE("another failure of epoll_pwait2 is reported") {
+TEST_CASE("another failure of epoll_pwait2 is reported", "[native]") {
   const std::unique_ptr<zloop::Poller> poller = zloop::make_poller();
   REQUIRE(poller->open() == 0);
   const Waited waited = wait_without_precision(*poller, EINVAL, 1'000'000);

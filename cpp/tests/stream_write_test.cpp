@@ -241,7 +241,7 @@ TEST_CASE("the interest in writing is asked for once, however many sends a backl
   connection.write("0123456789");
   for (int i = 0; i < 10; ++i) connection.turn();
   CHECK(kernel.send.count == 10);
-  CHECK(kernel.epoll_control.count == 2);  // on, off
+  CHECK(kernel.poller_control.count == 2);  // on, off
   CHECK(take(connection.pair.theirs.get()) == "0123456789");
 }
 
@@ -298,7 +298,7 @@ TEST_CASE("bytes that cannot be waited for are an error, and stay queued") {
   connection.fill();
   connection.write("hello");
   Interposer kernel;
-  kernel.epoll_control.errors = {ENOSPC};
+  kernel.poller_control.errors = {ENOSPC};
   CHECK(connection.stream->flush() == -ENOSPC);
   CHECK(connection.stream->pending() == 5);
   CHECK_FALSE(connection.stream->blocked());

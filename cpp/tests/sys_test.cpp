@@ -54,6 +54,7 @@ TEST_CASE("send and sendv give what the kernel took") {
 
 TEST_CASE("sending to a peer that is gone answers EPIPE, without a signal") {
   Pair pair = make_pair();
+  sys::prepare_socket(pair.ours.get());
   pair.theirs.reset();
   iovec vector{};
   std::string bytes = "x";
@@ -85,13 +86,12 @@ TEST_CASE("packets are sent and received, several at a time, with their sizes an
   CHECK(rooms[0].substr(0, received[0].memory.iov_len) == "one");
   CHECK(received[1].memory.iov_len == 0);
   CHECK(rooms[2].substr(0, received[2].memory.iov_len) == "thre");  // cut to the room there was
-  CHECK(received[0].peer_size == 0);                                // a socket pair has no addresses
   CHECK(sys::receive_packets(pair.theirs.get(), received.data(), 4) == -EAGAIN);
   CHECK(sys::receive_packets(-1, received.data(), 4) == -EBADF);
   CHECK(sys::send_packets(-1, sent.data(), 3) == -EBADF);
 }
 
-TEST_CASE("packets to a peer that is gone answer why") {
+TEST_CASE("packets to a peer that is gone answer why", "[linux]") {
   Pair pair = make_pair(SOCK_DGRAM);
   pair.theirs.reset();
   std::string text = "lost";
@@ -133,8 +133,7 @@ TEST_CASE("read, write and writev work on what is no socket") {
 }
 
 TEST_CASE("accept gives a connection that neither blocks nor outlives an exec, and its peer") {
-  const Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  REQUIRE(listener.get() >= 0);
+  const Fd listener = zloop::test::make_socket(AF_INET, SOCK_STREAM);
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -147,7 +146,7 @@ TEST_CASE("accept gives a connection that neither blocks nor outlives an exec, a
   sockaddr_storage peer{};
   socklen_t peer_size = 0;
   CHECK(sys::accept(listener.get(), &peer, &peer_size) == -EAGAIN);
-  const Fd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const Fd client(::socket(AF_INET, SOCK_STREAM, 0));
   REQUIRE(::connect(client.get(), generic, size) == 0);
   Interposer kernel;
   kernel.accept.errors = {EINTR};

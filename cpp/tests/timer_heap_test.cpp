@@ -383,7 +383,7 @@ class RandomWalk {
 
 TEST_CASE("it agrees with a multimap over a random walk") {
   RandomWalk walk;
-  for (const unsigned pushes_percent : {75, 40, 60, 30}) {
+  for (const unsigned pushes_percent : {75U, 40U, 60U, 30U}) {
     for (int step = 0; step < 2'500; ++step) walk.step(pushes_percent);
   }
   walk.pop_everything();

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "zloop/address.hpp"
+#include "zloop/sys.hpp"
 
 namespace zloop::binding {
 
@@ -31,7 +32,9 @@ inline PyObject* sender_address(const sockaddr_storage& storage, socklen_t size)
   if (storage.ss_family != AF_UNIX) return address_tuple(storage, size);
   const char* path = reinterpret_cast<const sockaddr_un*>(&storage)->sun_path;
   const std::size_t length = size - offsetof(sockaddr_un, sun_path);
-  if (length > 0 && path[0] == '\0') return PyBytes_FromStringAndSize(path, static_cast<Py_ssize_t>(length));
+  if (sys::has_abstract_names && length > 0 && path[0] == '\0') {
+    return PyBytes_FromStringAndSize(path, static_cast<Py_ssize_t>(length));
+  }
   return PyUnicode_DecodeFSDefaultAndSize(path, static_cast<Py_ssize_t>(strnlen(path, length)));
 }
 
@@ -79,7 +82,7 @@ inline bool parse_unix_address(PyObject* object, Address& parsed) noexcept {
   const bool is_path = length > 0 && text[0] != '\0';
   const std::size_t size = is_path ? length + 1 : length;
   sockaddr_un address{};
-  const bool fits = length > 0 && size <= sizeof(address.sun_path);
+  const bool fits = length > 0 && size <= sizeof(address.sun_path) && (is_path || sys::has_abstract_names);
   if (fits) {
     address.sun_family = AF_UNIX;
     std::memcpy(address.sun_path, text, length);

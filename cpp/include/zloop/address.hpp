@@ -15,7 +15,7 @@ class Address {
   static constexpr std::size_t host_capacity = INET6_ADDRSTRLEN;  // with the final zero
 
   Address() = default;
-  Address(const sockaddr_storage& storage, socklen_t size) noexcept : storage_(storage), size_(size) {}
+  Address(const sockaddr_storage& storage, socklen_t size) noexcept;
 
   // Reads a numeric host (no names, no scope suffix) of `family`: AF_INET, AF_INET6, or AF_UNSPEC for either.
   // False if it is none, not spelled as inet_pton(3) takes it, or for another family; the address is unchanged then.
@@ -42,6 +42,8 @@ class Address {
   bool format_host(std::array<char, host_capacity>& host) const noexcept;
 
  private:
+  void assign(const void* address, socklen_t size) noexcept;
+
   sockaddr_storage storage_{};
   socklen_t size_ = 0;
 };

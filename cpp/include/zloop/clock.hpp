@@ -1,4 +1,5 @@
-// The loop's clock: CLOCK_MONOTONIC in whole nanoseconds, the clock behind Python's time.monotonic().
+// The loop's clock: the one behind Python's time.monotonic(), in whole nanoseconds. CLOCK_MONOTONIC, but on macOS,
+// where it is mach_absolute_time(). One implementation file for each: src/clock/.
 #pragma once
 
 #include <cstdint>

@@ -20,7 +20,7 @@ enum Interest : unsigned {
 
 struct PollEvent {
   std::uint64_t token;
-  unsigned ready;  // Interest bits; an error or a hang-up sets both, so that whoever waits finds out by trying
+  unsigned ready;  // Interest bits; an error or a hang-up sets all that are watched for: trying is how to find out
 };
 
 class Poller {
@@ -30,7 +30,9 @@ class Poller {
   Poller(const Poller&) = delete;
   Poller& operator=(const Poller&) = delete;
 
-  // Each returns 0 or -errno, and changes nothing when it fails.
+  // Each returns 0 or -errno, and changes nothing when it fails. An interest is never empty. A descriptor that its
+  // owner closed is watched no more, but is to be removed all the same. A regular file, which is always ready, is
+  // refused by epoll (-EPERM) and taken by kqueue; asyncio leaves that to them, too.
   virtual int open() noexcept = 0;
   virtual int add(int fd, unsigned interest, std::uint64_t token) noexcept = 0;
   virtual int modify(int fd, unsigned interest, std::uint64_t token) noexcept = 0;

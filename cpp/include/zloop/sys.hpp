@@ -1,6 +1,6 @@
 // The system calls the engine makes, one thin function each: a call interrupted by a signal is repeated, and an error
-// comes back as -errno, so no caller ever reads errno. One implementation file per operating system: src/sys/.
-// Nothing here owns a descriptor; any thread may call any of it.
+// comes back as -errno, so no caller ever reads errno. src/sys/ has a file for what the systems share, and one for
+// each. Nothing here owns a descriptor; any thread may call any of it.
 #pragma once
 
 #include <sys/socket.h>
@@ -14,9 +14,13 @@ namespace zloop::sys {
 // Bytes read, 0 at the end of the stream, or -errno.
 ssize_t recv(int fd, void* data, std::size_t size) noexcept;
 
-// Bytes the kernel took, or -errno. A peer that is gone answers -EPIPE, never SIGPIPE.
+// Bytes the kernel took, or -errno. A peer that is gone answers -EPIPE, never SIGPIPE: of a prepared socket, that is.
 ssize_t send(int fd, const void* data, std::size_t size) noexcept;
 ssize_t sendv(int fd, const iovec* vectors, int count) noexcept;
+
+// To be called once for a socket before anything is sent: macOS has a socket's option where other systems have a flag
+// of send(2). What accept() brings is prepared.
+void prepare_socket(int fd) noexcept;
 
 // The same for descriptors that need not be sockets. Writing to a pipe that nobody reads raises SIGPIPE, unless that is
 // ignored (as the interpreter has it), and answers -EPIPE.
@@ -44,7 +48,14 @@ int send_packets(int fd, const Packet* packets, int count) noexcept;
 // A new connection's descriptor, non-blocking and close-on-exec, or -errno. The caller owns the descriptor.
 int accept(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept;
 
+// Whether an error of accept() is of the one connection that it would have brought: the next may be sound.
+bool failed_before_accept(int error) noexcept;
+
 int shutdown_write(int fd) noexcept;
+
+// Two ends of something small: what is written to one makes the other readable. Neither blocks nor outlives an exec.
+// They may be the same descriptor, and are the caller's. 0 or -errno.
+int open_wakeup(int* read_end, int* write_end) noexcept;
 
 // 0 if the number stands for an open file, else -EBADF.
 int check_open(int fd) noexcept;
@@ -53,7 +64,10 @@ int check_open(int fd) noexcept;
 // its like, whose child runs nothing of ours.
 unsigned fork_generation() noexcept;
 
-// Never repeated on EINTR: Linux has released the number by then (close(2)), and a second close could hit a stranger.
+// Never repeated on EINTR: the kernels release the number before, and a second close could hit a stranger.
 int close(int fd) noexcept;
+
+// Whether a unix socket's name may begin with a zero, and is none of the file system's then.
+extern const bool has_abstract_names;
 
 }  // namespace zloop::sys

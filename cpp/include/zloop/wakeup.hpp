@@ -1,10 +1,10 @@
 // Wakes a loop that sleeps in its poller.
 //
-// Owns one eventfd. notify() may come from any thread, and from a signal handler; the rest is the loop thread's.
-// Whoever calls close() sees to it that no notify() is going on: it could write to a stranger that has the number next.
-// A write is made only when the loop really sleeps and nobody has woken it yet, so that a burst of notifications costs
-// one system call. A notification is never lost: one that arrives between the loop's last look at its queues and its
-// sleep makes try_sleep() fail.
+// Owns an eventfd or, where there is none, a pipe. notify() may come from any thread, and from a signal handler; the
+// rest is the loop thread's. Whoever calls close() sees to it that no notify() is going on: it could write to a
+// stranger that has the number next. A write is made only when the loop really sleeps and nobody has woken it yet, so
+// that a burst of notifications costs one system call. A notification is never lost: one that arrives between the
+// loop's last look at its queues and its sleep makes try_sleep() fail.
 #pragma once
 
 #include <atomic>
@@ -24,8 +24,8 @@ class Wakeup {
   void close() noexcept;
 
   // Becomes readable on a notification that finds the loop asleep. It is meant to be watched edge-triggered:
-  // each write is one event then, and the counter never needs reading.
-  [[nodiscard]] int fd() const noexcept { return fd_; }
+  // each write is one event then, and the loop never needs to read.
+  [[nodiscard]] int fd() const noexcept { return read_end_; }
 
   // Any thread. True if this call wrote, which it does only for a loop that sleeps.
   bool notify() noexcept;
@@ -40,8 +40,11 @@ class Wakeup {
  private:
   enum class State : std::uint8_t { awake, sleeping, notified };
 
+  void drain() const noexcept;
+
   std::atomic<State> state_{State::awake};
-  int fd_ = -1;
+  int read_end_ = -1;
+  int write_end_ = -1;  // the same, of an eventfd
 };
 
 }  // namespace zloop

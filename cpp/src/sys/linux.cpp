@@ -1,35 +1,16 @@
-// The engine's system calls on Linux.
-#include <fcntl.h>
-#include <pthread.h>
-#include <unistd.h>
+// The engine's system calls on Linux, as far as they are not posix.cpp's.
+#include <sys/eventfd.h>
 
 #include <array>
-#include <atomic>
 #include <cassert>
 #include <cerrno>
 
+#include "posix.hpp"
 #include "zloop/sys.hpp"
 
 namespace zloop::sys {
 
 namespace {
-
-// Runs a call until no signal interrupts it, and turns -1 into -errno.
-template <typename Call>
-auto retrying(Call call) noexcept -> decltype(call()) {
-  for (;;) {
-    const auto result = call();
-    if (result >= 0) return result;
-    if (errno != EINTR) return static_cast<decltype(call())>(-errno);
-  }
-}
-
-std::atomic<unsigned> generation{0};  // NOLINT(*-non-const-global-variables): the handler takes no argument
-
-void on_fork_in_child() noexcept { generation.fetch_add(1, std::memory_order_relaxed); }
-
-// Fails only without memory for one entry, when the library is loaded; forks go unnoticed then.
-[[maybe_unused]] const int fork_handler_status = pthread_atfork(nullptr, nullptr, &on_fork_in_child);
 
 // A call's datagrams, as recvmmsg(2) and sendmmsg(2) have them; they refer to `packets`.
 using Headers = std::array<mmsghdr, packets_max>;
@@ -49,32 +30,9 @@ void describe(Headers& headers, Packet* packets, int count, bool receiving) noex
 
 }  // namespace
 
-ssize_t recv(int fd, void* data, std::size_t size) noexcept {
-  return retrying([&] { return ::recv(fd, data, size, 0); });
-}
+const int no_sigpipe_flag = MSG_NOSIGNAL;
 
-ssize_t send(int fd, const void* data, std::size_t size) noexcept {
-  return retrying([&] { return ::send(fd, data, size, MSG_NOSIGNAL); });
-}
-
-ssize_t sendv(int fd, const iovec* vectors, int count) noexcept {
-  msghdr message{};
-  message.msg_iov = const_cast<iovec*>(vectors);  // sendmsg(2) only reads them
-  message.msg_iovlen = static_cast<std::size_t>(count);
-  return retrying([&] { return ::sendmsg(fd, &message, MSG_NOSIGNAL); });
-}
-
-ssize_t read(int fd, void* data, std::size_t size) noexcept {
-  return retrying([&] { return ::read(fd, data, size); });
-}
-
-ssize_t write(int fd, const void* data, std::size_t size) noexcept {
-  return retrying([&] { return ::write(fd, data, size); });
-}
-
-ssize_t writev(int fd, const iovec* vectors, int count) noexcept {
-  return retrying([&] { return ::writev(fd, vectors, count); });
-}
+void prepare_socket(int /*fd*/) noexcept {}
 
 int receive_packets(int fd, Packet* packets, int count) noexcept {
   Headers headers;  // NOLINT(*-member-init): describe() fills what is used
@@ -103,12 +61,31 @@ int accept(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept 
   });
 }
 
-int shutdown_write(int fd) noexcept { return ::shutdown(fd, SHUT_WR) == 0 ? 0 : -errno; }
+// accept(2) passes on the network's errors of the new connection.
+bool failed_before_accept(int error) noexcept {
+  switch (error) {
+    case ECONNABORTED:
+    case EPROTO:
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case EOPNOTSUPP:
+    case ENETUNREACH:
+      return true;
+    default:
+      return false;
+  }
+}
 
-int check_open(int fd) noexcept { return ::fcntl(fd, F_GETFD) >= 0 ? 0 : -errno; }
+int open_wakeup(int* read_end, int* write_end) noexcept {
+  const int fd = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (fd < 0) return -errno;
+  *read_end = *write_end = fd;
+  return 0;
+}
 
-unsigned fork_generation() noexcept { return generation.load(std::memory_order_relaxed); }
-
-int close(int fd) noexcept { return ::close(fd) == 0 ? 0 : -errno; }
+const bool has_abstract_names = true;
 
 }  // namespace zloop::sys

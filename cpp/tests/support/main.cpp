@@ -7,6 +7,8 @@
 #include <catch2/catch.hpp>
 #endif
 
+#include <sys/resource.h>
+
 #include <iostream>
 #include <vector>
 
@@ -23,6 +25,15 @@ std::vector<int> open_descriptors() {
   return found;
 }
 
+// Some systems allow a process fewer descriptors than the tests have open at once.
+void allow_descriptors() {
+  constexpr rlim_t needed = 2048;
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= needed) return;
+  limit.rlim_cur = needed;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 void configure(Catch::ConfigData& config) {
   config.filenamesAsTags = true;  // a test in x_test.cpp has the tag [#x_test]
 #if __has_include(<catch2/catch_session.hpp>)
@@ -37,6 +48,7 @@ void configure(Catch::ConfigData& config) {
 
 // NOLINTNEXTLINE(bugprone-exception-escape,misc-const-correctness): what escapes ends the run; main's own type
 int main(int argc, char** argv) {
+  allow_descriptors();
   const std::vector<int> before = open_descriptors();
   Catch::Session session;
   configure(session.configData());

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <utility>
 
 #include "support/catch.hpp"
@@ -24,16 +25,40 @@ void Fd::reset(int fd) noexcept {
   fd_ = fd;
 }
 
+namespace {
+
+// Not every system has flags for it in the calls that make descriptors.
+Fd unblocked(int fd) {
+  REQUIRE(fd >= 0);
+  Fd owned(fd);
+  REQUIRE(::fcntl(fd, F_SETFD, FD_CLOEXEC) == 0);
+  REQUIRE(::fcntl(fd, F_SETFL, O_NONBLOCK) == 0);
+  return owned;
+}
+
+}  // namespace
+
+Fd make_socket(int family, int type) { return unblocked(::socket(family, type, 0)); }
+
+Fd make_regular_file() {
+  std::FILE* file = std::tmpfile();
+  REQUIRE(file != nullptr);
+  Fd duplicate(::dup(::fileno(file)));
+  REQUIRE(std::fclose(file) == 0);
+  REQUIRE(duplicate.get() >= 0);
+  return duplicate;
+}
+
 Pair make_pair(int type) {
   std::array<int, 2> fds{};
-  REQUIRE(::socketpair(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds.data()) == 0);
-  return Pair{.ours = Fd(fds[0]), .theirs = Fd(fds[1])};
+  REQUIRE(::socketpair(AF_UNIX, type, 0, fds.data()) == 0);
+  return Pair{.ours = unblocked(fds[0]), .theirs = unblocked(fds[1])};
 }
 
 Pipe make_pipe() {
   std::array<int, 2> fds{};
-  REQUIRE(::pipe2(fds.data(), O_NONBLOCK | O_CLOEXEC) == 0);
-  return Pipe{.read_end = Fd(fds[0]), .write_end = Fd(fds[1])};
+  REQUIRE(::pipe(fds.data()) == 0);
+  return Pipe{.read_end = unblocked(fds[0]), .write_end = unblocked(fds[1])};
 }
 
 void put(int fd, std::string_view bytes) {

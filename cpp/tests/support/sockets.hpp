@@ -1,6 +1,7 @@
 // Descriptors, sockets and bytes for tests.
 #pragma once
 
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <cstddef>
@@ -31,6 +32,12 @@ class Fd {
  private:
   int fd_ = -1;
 };
+
+// A socket that does not block.
+Fd make_socket(int family, int type);
+
+// An empty regular file.
+Fd make_regular_file();
 
 // Two connected unix sockets, neither blocking.
 struct Pair {
@@ -65,7 +72,7 @@ class DescriptorLimit {
   DescriptorLimit& operator=(const DescriptorLimit&) = delete;
 
  private:
-  std::uint64_t before_;
+  rlim_t before_;
 };
 
 }  // namespace zloop::test

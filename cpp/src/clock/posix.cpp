@@ -1,3 +1,4 @@
+// The clock on Linux and the BSDs.
 #include "zloop/clock.hpp"
 
 #include <ctime>

@@ -1,0 +1,11 @@
+// The clock on macOS. CLOCK_MONOTONIC is another one there: it goes on while the machine sleeps, and is adjusted.
+#include "zloop/clock.hpp"
+
+#include <ctime>
+
+namespace zloop {
+
+// mach_absolute_time(), in nanoseconds.
+std::int64_t monotonic_ns() noexcept { return static_cast<std::int64_t>(clock_gettime_nsec_np(CLOCK_UPTIME_RAW)); }
+
+}  // namespace zloop

@@ -1,0 +1,36 @@
+// The engine's system calls on the BSDs, as far as they are neither posix.cpp's nor one_by_one.cpp's.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+
+#include "posix.hpp"
+#include "zloop/sys.hpp"
+
+namespace zloop::sys {
+
+const int no_sigpipe_flag = MSG_NOSIGNAL;
+
+void prepare_socket(int /*fd*/) noexcept {}
+
+int accept(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept {
+  return retrying([&] {
+    *peer_size = sizeof(*peer);
+    return ::accept4(listener, reinterpret_cast<sockaddr*>(peer), peer_size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  });
+}
+
+bool failed_before_accept(int error) noexcept { return error == ECONNABORTED; }
+
+int open_wakeup(int* read_end, int* write_end) noexcept {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_NONBLOCK | O_CLOEXEC) < 0) return -errno;
+  *read_end = ends[0];
+  *write_end = ends[1];
+  return 0;
+}
+
+const bool has_abstract_names = false;
+
+}  // namespace zloop::sys

@@ -1,0 +1,63 @@
+// The engine's system calls on macOS, as far as they are neither posix.cpp's nor one_by_one.cpp's. No call there makes
+// a descriptor that is close-on-exec from the start.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+
+#include "posix.hpp"
+#include "zloop/sys.hpp"
+
+namespace zloop::sys {
+
+namespace {
+
+int set_flags(int fd) noexcept {
+  return ::fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 && ::fcntl(fd, F_SETFL, O_NONBLOCK) == 0 ? 0 : -errno;
+}
+
+}  // namespace
+
+const int no_sigpipe_flag = 0;
+
+// Fails for a socket whose peer is gone already: then the signal is as it is for a pipe.
+void prepare_socket(int fd) noexcept {
+  const int on = 1;
+  ::setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof(on));
+}
+
+int accept(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept {
+  const int fd = retrying([&] {
+    *peer_size = sizeof(*peer);
+    return ::accept(listener, reinterpret_cast<sockaddr*>(peer), peer_size);
+  });
+  if (fd < 0) return fd;
+  if (const int status = set_flags(fd); status < 0) {
+    close(fd);
+    return status;
+  }
+  prepare_socket(fd);
+  return fd;
+}
+
+bool failed_before_accept(int error) noexcept { return error == ECONNABORTED; }
+
+int open_wakeup(int* read_end, int* write_end) noexcept {
+  std::array<int, 2> ends{};
+  if (::pipe(ends.data()) < 0) return -errno;
+  for (const int end : ends) {
+    if (const int status = set_flags(end); status < 0) {
+      close(ends[0]);
+      close(ends[1]);
+      return status;
+    }
+  }
+  *read_end = ends[0];
+  *write_end = ends[1];
+  return 0;
+}
+
+const bool has_abstract_names = false;
+
+}  // namespace zloop::sys

@@ -1,0 +1,61 @@
+// The system calls that are the same everywhere.
+#include "posix.hpp"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+
+#include "zloop/sys.hpp"
+
+namespace zloop::sys {
+
+namespace {
+
+std::atomic<unsigned> generation{0};  // NOLINT(*-non-const-global-variables): the handler takes no argument
+
+void on_fork_in_child() noexcept { generation.fetch_add(1, std::memory_order_relaxed); }
+
+// Fails only without memory for one entry, when the library is loaded; forks go unnoticed then.
+[[maybe_unused]] const int fork_handler_status = pthread_atfork(nullptr, nullptr, &on_fork_in_child);
+
+}  // namespace
+
+ssize_t recv(int fd, void* data, std::size_t size) noexcept {
+  return retrying([&] { return ::recv(fd, data, size, 0); });
+}
+
+ssize_t send(int fd, const void* data, std::size_t size) noexcept {
+  return retrying([&] { return ::send(fd, data, size, no_sigpipe_flag); });
+}
+
+ssize_t sendv(int fd, const iovec* vectors, int count) noexcept {
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(vectors);  // sendmsg(2) only reads them
+  message.msg_iovlen = static_cast<decltype(message.msg_iovlen)>(count);
+  return retrying([&] { return ::sendmsg(fd, &message, no_sigpipe_flag); });
+}
+
+ssize_t read(int fd, void* data, std::size_t size) noexcept {
+  return retrying([&] { return ::read(fd, data, size); });
+}
+
+ssize_t write(int fd, const void* data, std::size_t size) noexcept {
+  return retrying([&] { return ::write(fd, data, size); });
+}
+
+ssize_t writev(int fd, const iovec* vectors, int count) noexcept {
+  return retrying([&] { return ::writev(fd, vectors, count); });
+}
+
+int shutdown_write(int fd) noexcept { return ::shutdown(fd, SHUT_WR) == 0 ? 0 : -errno; }
+
+int check_open(int fd) noexcept { return ::fcntl(fd, F_GETFD) >= 0 ? 0 : -errno; }
+
+unsigned fork_generation() noexcept { return generation.load(std::memory_order_relaxed); }
+
+int close(int fd) noexcept { return ::close(fd) == 0 ? 0 : -errno; }
+
+}  // namespace zloop::sys

@@ -1,0 +1,72 @@
+// macOS: the interposer's calls. Its linker has no --wrap; but what the executable defines itself, the engine in it
+// calls.
+#include <dlfcn.h>
+#include <sys/event.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "support/interposer.hpp"
+#include "support/platform.hpp"
+
+namespace zloop::test {
+
+const clockid_t monotonic_clock = CLOCK_UPTIME_RAW;
+
+const bool sends_batches = false;
+
+std::vector<PollerBackend> poller_backends() { return {{.name = "kqueue", .make = &make_poller}}; }
+
+std::vector<int> stillborn_errors() { return {ECONNABORTED}; }
+
+namespace {
+
+// The system's own function of this name.
+template <typename Function>
+Function real(const char* name) {
+  return reinterpret_cast<Function>(::dlsym(RTLD_NEXT, name));
+}
+
+}  // namespace
+
+}  // namespace zloop::test
+
+using zloop::test::Interposer;
+using zloop::test::real;
+
+extern "C" {
+
+int accept(int fd, sockaddr* address, socklen_t* size) {
+  return Interposer::fails(&Interposer::accept) ? -1 : real<decltype(&::accept)>("accept")(fd, address, size);
+}
+
+int kevent(int queue, const struct kevent* changes, int changes_count, struct kevent* events, int events_count,
+           const timespec* timeout) {
+  if (changes_count > 0 && Interposer::fails(&Interposer::poller_control)) return -1;
+  return real<decltype(&::kevent)>("kevent")(queue, changes, changes_count, events, events_count, timeout);
+}
+
+ssize_t recvmsg(int fd, msghdr* message, int flags) {
+  return Interposer::fails(&Interposer::receive) ? -1 : real<decltype(&::recvmsg)>("recvmsg")(fd, message, flags);
+}
+
+ssize_t recv(int fd, void* data, std::size_t size, int flags) {
+  return Interposer::fails(&Interposer::receive) ? -1 : real<decltype(&::recv)>("recv")(fd, data, size, flags);
+}
+
+ssize_t send(int fd, const void* data, std::size_t size, int flags) {
+  if (Interposer::fails(&Interposer::send)) return -1;
+  return real<decltype(&::send)>("send")(fd, data, std::min(size, Interposer::limit()), flags);
+}
+
+ssize_t sendmsg(int fd, const msghdr* message, int flags) {
+  if (Interposer::fails(&Interposer::send)) return -1;
+  std::vector<iovec> vectors = Interposer::first_bytes(*message);
+  msghdr shortened = *message;
+  shortened.msg_iov = vectors.data();
+  shortened.msg_iovlen = static_cast<decltype(shortened.msg_iovlen)>(vectors.size());
+  return real<decltype(&::sendmsg)>("sendmsg")(fd, &shortened, flags);
+}
+
+}  // extern "C"
