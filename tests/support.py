@@ -206,9 +206,10 @@ class LoopLog(logging.Handler):
 
 def _open_descriptors():
     found = {}
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):  # the descriptor that listed the others
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    for name in os.listdir("/dev/fd"):
+        with contextlib.suppress(OSError):  # the descriptor that listed the others
+            fd = int(name)
+            found[fd] = os.readlink(f"/dev/fd/{fd}") if sys.platform == "linux" else os.fstat(fd)[:3]
     return found
 
 

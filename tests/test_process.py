@@ -599,6 +599,18 @@ def test_thread_stands_in_for_the_pidfd(loop, run, monkeypatch, reason):
 
 
 @pytest.mark.zloop_only
+def test_thread_reaps_where_there_is_no_waitid(loop, run, monkeypatch):
+    async def scenario():
+        with monkeypatch.context() as system:
+            system.delattr(os, "pidfd_open")
+            system.delattr(os, "waitid")
+            process = await asyncio.create_subprocess_exec(sys.executable, "-c", "raise SystemExit(7)")
+            assert await process.wait() == 7
+
+    run(scenario())
+
+
+@pytest.mark.zloop_only
 def test_thread_outlives_the_loop(make_loop, monkeypatch):
     monkeypatch.delattr(os, "pidfd_open")
     loop = make_loop()

@@ -125,10 +125,13 @@ class ProcessMixin(MixinBase):
 
     def _wait_in_thread(self, transport: SubprocessTransport) -> None:
         """The child stays a zombie until the loop reaps it: until the transport knows, nobody else gets its number."""
-        try:
-            os.waitid(os.P_PID, transport._pid, os.WEXITED | os.WNOWAIT)
-        except ChildProcessError:
-            pass  # somebody else has reaped it
+        if not hasattr(os, "waitid"):  # macOS, before CPython 3.13
+            reap(transport)
+        else:
+            try:
+                os.waitid(os.P_PID, transport._pid, os.WEXITED | os.WNOWAIT)
+            except ChildProcessError:
+                pass  # somebody else has reaped it
         try:
             self.call_soon_threadsafe(self._child_ended, transport)
         except RuntimeError:  # the loop is closed

@@ -101,7 +101,9 @@ class SignalMixin(MixinBase):
         if self._signal_pipe is not None and self._signal_pipe_process != os.getpid():
             self._close_signal_pipe()  # inherited in a fork: what is written to it is the parent's
         if self._signal_pipe is None:
-            self._signal_pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            self._signal_pipe = os.pipe()
+            for fd in self._signal_pipe:
+                os.set_blocking(fd, False)
             self._signal_pipe_process = os.getpid()
             self._watch_signals(self._signal_pipe[0], self._read_signals)
         previous = signal.set_wakeup_fd(self._signal_pipe[1], warn_on_full_buffer=False)
