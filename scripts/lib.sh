@@ -18,6 +18,7 @@
 #                               the requirements; kept as it is while PYTHON and the requirement lines stay the same
 #   dependency_group PYTHON NAME
 #                               print the requirements of pyproject.toml's dependency group NAME, one a line
+#   fetch_debian_package NAME   unpack a Debian package into build/debian/NAME, without installing it; fails if that cannot be
 #   install_zloop PYTHON [ARGS...]
 #                               build zloop and install it into PYTHON's virtual environment, unless this source is in it
 #                               already; ARGS (as --editable) go to pip before the path
@@ -161,6 +162,20 @@ import tomllib
 with open(sys.argv[1], "rb") as file:
     print(*tomllib.load(file)["dependency-groups"][sys.argv[2]], sep="\n")
 PYTHON
+}
+
+fetch_debian_package() {
+  local target=$root/build/debian/$1
+  command -v apt-get dpkg >/dev/null || return 1
+  step "fetching Debian's $1 into build/debian"
+  mkdir -p "$target.download"
+  # Without lists of packages, which only root can fetch, apt knows none.
+  (cd "$target.download" && run_logged "debian-$1" apt-get download "$1") ||
+    { [ "$EUID" -eq 0 ] && run_logged "debian-update" apt-get update &&
+      (cd "$target.download" && run_logged "debian-$1" apt-get download "$1"); } || return 1
+  dpkg -x "$target.download"/*.deb "$target.unpacked" || return 1
+  rm -rf "$target.download"
+  mv "$target.unpacked" "$target"
 }
 
 # A hash over the names and contents of everything that zloop is built from.

@@ -1,0 +1,184 @@
+"""What the samples of a run amount to: values, whether they are noise, and who is ahead."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from loops import LIMIT, OURS
+
+SPREAD_BOUND = 0.05
+"""How far apart the middle half of a cell's samples may be, as a share of its value: above it, the cell is noise."""
+
+FOREIGN_BOUND = 0.10
+"""The share of one core that others may use while a sample is taken: above it, the sample does not count."""
+
+FEWEST_SAMPLES = 3
+"""With fewer that count, a cell is noise."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One measurement: the row's value, and beside it, for servers, requests/s and the p99 latency in microseconds.
+
+    `foreign` is the share of one core that processes used which were no part of it.
+    """
+
+    value: float
+    foreign: float = 0.0
+    rate: float | None = None
+    p99: float | None = None
+
+
+@dataclass
+class Cell:
+    """What is known of one loop on one row; a failure ends it."""
+
+    samples: list[Sample] = field(default_factory=list)
+    failure: str | None = None
+
+    @property
+    def counting(self) -> list[Sample]:
+        """The samples that nobody disturbed."""
+        return [sample for sample in self.samples if sample.foreign <= FOREIGN_BOUND]
+
+    def value(self, best_of: bool) -> float | None:
+        """The median of what counts, or of all if nothing does; `best_of` takes the highest instead."""
+        values = [sample.value for sample in self.counting or self.samples]
+        if self.failure or not values:
+            return None
+        return max(values) if best_of else statistics.median(values)
+
+    def beside(self, name: str) -> float | None:
+        """The median of `rate` or `p99`."""
+        values = [value for sample in self.counting or self.samples if (value := getattr(sample, name)) is not None]
+        return None if self.failure or not values else statistics.median(values)
+
+    @property
+    def spread(self) -> float:
+        """The distance between the quartiles, as a share of the median."""
+        return spread([sample.value for sample in self.counting or self.samples])
+
+    @property
+    def is_noise(self) -> bool:
+        return len(self.counting) < FEWEST_SAMPLES or self.spread > SPREAD_BOUND
+
+
+def spread(values: Sequence[float]) -> float:
+    """The distance between the quartiles, as a share of the median; 0 for a single value."""
+    if len(values) < 2:
+        return 0.0
+    lower, _, upper = statistics.quantiles(values, n=4, method="inclusive")
+    middle = statistics.median(values)
+    return (upper - lower) / middle if middle else 0.0
+
+
+@dataclass(frozen=True)
+class RowFacts:
+    """What the numbers of a row mean: all that is needed of it once it has been measured."""
+
+    name: str
+    topic: str
+    title: str
+    unit: str
+    lower_is_better: bool
+    has_server: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two values of a row: how many times better the first is, and whether either is noise."""
+
+    times: float
+    is_noise: bool
+    other: str
+
+
+@dataclass
+class Results:
+    """Everything that one run found out; turned to JSON and back without loss."""
+
+    description: dict[str, str]
+    loops: dict[str, str]
+    """The version of each loop that was measured."""
+    missing: dict[str, str]
+    """Why the others were not."""
+    rounds: int
+    rows: list[RowFacts] = field(default_factory=list)
+    cells: dict[str, dict[str, Cell]] = field(default_factory=dict)
+    """By the row's name and the loop's."""
+
+    @property
+    def is_first_look(self) -> bool:
+        """Whether there were too few rounds to tell noise from a number."""
+        return self.rounds < FEWEST_SAMPLES
+
+    def cell(self, row: RowFacts, loop: str) -> Cell:
+        return self.cells.setdefault(row.name, {}).setdefault(loop, Cell())
+
+    def value(self, row: RowFacts, loop: str) -> float | None:
+        """A server's costs vary to both sides; what disturbs operations only ever makes them fewer."""
+        cell = self.cells.get(row.name, {}).get(loop)
+        return cell.value(best_of=not row.lower_is_better) if cell else None
+
+    def compare(self, row: RowFacts, loop: str, other: str) -> Comparison | None:
+        """How many times better `loop` is than `other` on a row; None where either has no value."""
+        value, against = self.value(row, loop), self.value(row, other)
+        if not value or not against:
+            return None
+        times = against / value if row.lower_is_better else value / against
+        cells = self.cells[row.name]
+        return Comparison(times, cells[loop].is_noise or cells[other].is_noise, other)
+
+    def compare_to_best_peer(self, row: RowFacts) -> Comparison | None:
+        """Compare zloop with whichever peer is best."""
+        peers = (name for name in self.loops if name not in (OURS, LIMIT))
+        comparisons = [found for name in peers if (found := self.compare(row, OURS, name))]
+        return min(comparisons, key=lambda found: found.times, default=None)
+
+    def mean_over(self, peer: str, *, servers: bool) -> tuple[float, int] | None:
+        """The geometric mean of zloop's lead over a peer, on the rows with or without a server, and their number.
+
+        Rows that are noise are left out, but for a first look, which has nothing else.
+        """
+        found = [self.compare(row, OURS, peer) for row in self.rows if row.has_server == servers]
+        times = [each.times for each in found if each and (self.is_first_look or not each.is_noise)]
+        return (geometric_mean(times), len(times)) if times else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Samples, and what follows from them."""
+        rows = []
+        for row in self.rows:
+            cells = {}
+            for loop, cell in self.cells.get(row.name, {}).items():
+                value = self.value(row, loop)
+                judged = {"value": value, "spread": cell.spread, "noise": cell.is_noise} if value is not None else {}
+                cells[loop] = judged | asdict(cell)
+            rows.append(asdict(row) | {"cells": cells})
+        return {
+            "description": self.description,
+            "loops": self.loops,
+            "missing": self.missing,
+            "rounds": self.rounds,
+            "bounds": {"spread": SPREAD_BOUND, "foreign": FOREIGN_BOUND, "samples": FEWEST_SAMPLES},
+            "rows": rows,
+        }
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Results:
+        results = cls(document["description"], document["loops"], document["missing"], document["rounds"])
+        for row in document["rows"]:
+            results.rows.append(RowFacts(**{name: row[name] for name in RowFacts.__dataclass_fields__}))
+            results.cells[row["name"]] = {
+                loop: Cell([Sample(**sample) for sample in cell["samples"]], cell["failure"])
+                for loop, cell in row["cells"].items()
+            }
+        return results
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    logarithms = [math.log(value) for value in values]
+    return math.exp(sum(logarithms) / len(logarithms))

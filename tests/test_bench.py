@@ -1,0 +1,169 @@
+"""What scripts/bench makes of its samples (values, noise, ratios, tables), and scripts/instructions of its counts."""
+
+import importlib
+import importlib.util
+import json
+import pathlib
+import sys
+from xml.etree import ElementTree as ET
+
+import pytest
+
+pytest.importorskip("rich")
+
+BENCH = pathlib.Path(__file__).parents[1] / "bench"
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """The modules of bench/, which is no package: they are there for one test, and gone after it."""
+    if not BENCH.is_dir():
+        pytest.skip("the sources are not all there")
+    monkeypatch.syspath_prepend(str(BENCH))
+    before = dict(sys.modules)
+    yield importlib.import_module
+    for name in sys.modules.keys() - before.keys():
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(BENCH)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def stats(bench):
+    return bench("stats")
+
+
+def results_of(stats, cells, *, lower_is_better=True, rounds=3):
+    """The results of one row, "row", by loop: a list of values, or the reason that there are none."""
+    loops = dict.fromkeys(cells, "1.0")
+    results = stats.Results({"Python": "CPython"}, loops, {}, rounds)
+    row = stats.RowFacts("row", "topic", "A row", "µs" if lower_is_better else "/s", lower_is_better, lower_is_better)
+    results.rows.append(row)
+    for loop, values in cells.items():
+        if isinstance(values, str):
+            results.cells.setdefault("row", {})[loop] = stats.Cell(failure=values)
+        else:
+            results.cells.setdefault("row", {})[loop] = stats.Cell([stats.Sample(value) for value in values])
+    return results, row
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([], 0.0), ([7.0], 0.0), ([5.0, 5.0, 5.0], 0.0), ([9.0, 10.0, 11.0], 0.1), ([1.0, 10.0, 10.0, 10.0, 99.0], 0.0)],
+)
+def test_spread_is_that_of_the_middle_half(stats, values, expected):
+    assert stats.spread(values) == pytest.approx(expected)
+
+
+def test_costs_have_a_median_and_operations_a_best(stats):
+    costs, row = results_of(stats, {"zloop": [3.0, 1.0, 2.0]})
+    assert costs.value(row, "zloop") == 2.0
+    rates, row = results_of(stats, {"zloop": [3.0, 1.0, 2.0]}, lower_is_better=False)
+    assert rates.value(row, "zloop") == 3.0
+
+
+def test_disturbed_samples_do_not_count(stats):
+    busy = stats.FOREIGN_BOUND * 1.01
+    cell = stats.Cell([stats.Sample(10.0), stats.Sample(10.1), stats.Sample(10.0), stats.Sample(20.0, foreign=busy)])
+    assert cell.value(best_of=False) == 10.0
+    assert cell.value(best_of=True) == 10.1
+    assert not cell.is_noise
+    cell.samples.pop(0)
+    assert len(cell.counting) == stats.FEWEST_SAMPLES - 1
+    assert cell.is_noise
+
+
+def test_samples_far_apart_are_noise(stats):
+    near = stats.Cell([stats.Sample(value) for value in (100.0, 101.0, 102.0)])
+    far = stats.Cell([stats.Sample(value) for value in (100.0, 110.0, 120.0)])
+    assert not near.is_noise
+    assert far.is_noise
+
+
+@pytest.mark.parametrize(("lower_is_better", "best"), [(True, "uvloop"), (False, "asyncio")])
+def test_the_best_peer_is_neither_zloop_nor_the_limit(stats, lower_is_better, best):
+    cells = {"zloop": [8.0] * 3, "asyncio": [30.0] * 3, "uvloop": [10.0] * 3, "limit": [1.0] * 3, "rloop": "no"}
+    results, row = results_of(stats, cells, lower_is_better=lower_is_better)
+    found = results.compare_to_best_peer(row)
+    assert found.other == best
+    assert found.times == pytest.approx(10 / 8 if lower_is_better else 8 / 30)
+    assert not found.is_noise
+
+
+def test_a_comparison_with_noise_is_noise(stats):
+    results, row = results_of(stats, {"zloop": [8.0] * 3, "asyncio": [30.0] * 3, "uvloop": [5.0, 10.0, 15.0]})
+    assert results.compare_to_best_peer(row).is_noise
+    assert not results.compare(row, "zloop", "asyncio").is_noise
+    assert results.mean_over("uvloop", servers=True) is None
+    assert results.mean_over("asyncio", servers=True) == (pytest.approx(30 / 8), 1)
+    assert results.mean_over("asyncio", servers=False) is None
+
+
+def test_geometric_mean(stats):
+    assert stats.geometric_mean([0.5, 2.0]) == pytest.approx(1.0)
+    assert stats.geometric_mean([1.0, 4.0, 16.0]) == pytest.approx(4.0)
+
+
+def test_results_survive_json(stats):
+    results, row = results_of(stats, {"zloop": [8.0, 8.1, 8.2], "uvloop": "it fell over"})
+    again = stats.Results.from_json(json.loads(json.dumps(results.to_json())))
+    assert again == results
+    assert again.value(row, "zloop") == 8.1
+
+
+def test_a_failure_is_no_number_and_has_its_reason_in_the_report(bench, stats):
+    results, row = results_of(stats, {"zloop": [8.0] * 3, "uvloop": [10.0] * 3, "rloop": "it fell over"})
+    report = bench("report")
+    text = report.markdown(results)
+    [line] = [line for line in text.splitlines() if line.startswith("| `row`")]
+    assert [cell.strip() for cell in line.strip("|").split("|")] == [
+        "`row` A row", "µs", "8.00", "10.00", "–", "1.25 (uvloop)", "–",
+    ]  # fmt: skip
+    assert "- rloop: `row`: it fell over" in text
+    assert results.value(row, "rloop") is None
+
+
+def test_noise_is_printed_as_noise_unless_it_is_only_a_first_look(bench, stats):
+    report = bench("report")
+    cells = {"zloop": [8.0, 10.0, 12.0], "uvloop": [10.0] * 3}
+    results, row = results_of(stats, cells)
+    assert report.row_text(results, row) == "row (µs): zloop noise, uvloop 10.00; noise of uvloop"
+    results, row = results_of(stats, {"zloop": [8.0], "uvloop": [10.0]}, rounds=1)
+    assert report.row_text(results, row) == "row (µs): zloop ≈8.00, uvloop ≈10.00; ≈1.25 of uvloop"
+
+
+def test_every_loop_comes_first_in_turn(bench, stats, monkeypatch):
+    pytest.importorskip("trustme")
+    main = importlib.util.spec_from_file_location("bench_main", BENCH / "__main__.py")
+    module = importlib.util.module_from_spec(main)
+    main.loader.exec_module(module)
+    results, _ = results_of(stats, {"a": [], "b": [], "c": []}, rounds=3)
+    [row] = module.choose_rows(["call-soon"])
+    turns = [(number, loop) for number, _, loop in module.plan(results, [row])]
+    assert turns == [(1, "a"), (1, "b"), (1, "c"), (2, "b"), (2, "c"), (2, "a"), (3, "c"), (3, "a"), (3, "b")]
+
+
+def test_rows_are_chosen_by_name_topic_and_pattern(bench):
+    module = bench("rows")
+    assert {"echo-1k-protocol", "tls-100k-streams", "call-soon", "spawn-1-gib"} <= module.ROWS.keys()
+    assert all(row.name == name for name, row in module.ROWS.items())
+
+
+def test_counts_may_grow_a_little(bench):
+    instructions = bench("instructions")
+    bound = 1000 * (1 + instructions.GROWTH_BOUND)
+    faults = instructions.judge({"a": bound, "b": bound + 1, "c": 1, "d": 500}, {"a": 1000, "b": 1000, "d": 1000})
+    assert faults == {
+        "a": None,
+        "b": "takes 1,031 instructions; 1,000 are on record",
+        "c": "is not on record",
+        "d": None,
+    }
+
+
+def test_counts_without_a_record_are_skipped_tests(bench, tmp_path):
+    instructions = bench("instructions")
+    for skipped, expected in ((None, ["failure"]), ("nothing is on record", ["skipped", "skipped"])):
+        instructions.write_junit(tmp_path / "report.xml", {"a": "has grown", "b": None}, skipped)
+        cases = ET.parse(tmp_path / "report.xml").getroot()  # noqa: S314  (our own)
+        assert [child.tag for case in cases for child in case] == expected
+        assert cases.get("tests") == "2"
