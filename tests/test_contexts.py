@@ -141,10 +141,9 @@ def test_a_handle_tells_the_context_that_its_callback_runs_in(loop, run, schedul
 
 def test_a_context_kept_from_inside_a_callback_is_not_used_again(loop, run):
     async def scenario():
-        kept, seen = [], []
-        handle = loop.call_soon(lambda: kept.append(handle._context))
+        kept, seen, handles = [], [], []
+        handles.append(loop.call_soon(lambda: kept.append(handles.pop()._context)))
         await all_run(loop)
-        del handle
         kept[0].run(MARK.set, "changed from outside")
         for _ in range(2):
             loop.call_soon(lambda: seen.append(MARK.get()))
@@ -197,17 +196,20 @@ def test_an_exception_does_not_change_the_next_callbacks_context(same_as_asyncio
     same_as_asyncio(scenario)
 
 
+def schedule_with_value(loop):
+    """Schedule a callback in a context that holds a value; a weak reference to that, which nothing else holds."""
+
+    def within(value):
+        MARK.set(value)
+        loop.call_soon(lambda: None)
+        return weakref.ref(value)
+
+    return contextvars.copy_context().run(within, Value())
+
+
 def test_a_waiting_loop_holds_no_variables_value(loop, run):
     async def scenario():
-        value = Value()
-        reference = weakref.ref(value)
-
-        def within():
-            MARK.set(value)
-            loop.call_soon(lambda: None)
-
-        contextvars.copy_context().run(within)
-        del value, within
+        reference = schedule_with_value(loop)
         await asyncio.sleep(0.01)  # the loop has nothing else to do, and waits
         gc.collect()
         assert reference() is None
@@ -217,16 +219,7 @@ def test_a_waiting_loop_holds_no_variables_value(loop, run):
 
 def test_a_closed_loop_holds_no_variables_value(make_loop):
     loop = make_loop()
-    value = Value()
-    value.loop = loop
-    reference = weakref.ref(value)
-
-    def within():
-        MARK.set(value)
-        loop.call_soon(lambda: None)
-
-    contextvars.copy_context().run(within)
+    reference = schedule_with_value(loop)
     loop.close()
-    del value, within, loop
     gc.collect()
     assert reference() is None

@@ -23,8 +23,8 @@ cdef class DatagramTransport(DatagramTransportBase):
     cdef int family              # of the socket
     cdef int fd                  # kept for repr() and for the loop's table when the socket is gone
     cdef object backlog          # (data, sender) of what was received and not yet passed on, in a deque
-    cdef bint delivery_scheduled  # of the backlog, or of what waits in the kernel
-    cdef bint delivery_postponed  # to the turn after that
+    cdef bint delivery_scheduled  # of the backlog
+    cdef unsigned long delivered_in  # the loop's turn in which that was done last
     cdef object sender           # the last one, as a protocol gets it
     cdef Address sender_address  # the same for the kernel
     cdef object target           # the last one that was parsed
@@ -38,7 +38,6 @@ cdef class DatagramTransport(DatagramTransportBase):
 
     cdef bint wants_data(self) noexcept
     cdef int receive(self) except -1
-    cdef int receive_now(self) except -1
     cdef int receive_batch(self) except -1
     cdef int receive_by_socket(self) except -1
     cdef object name_sender(self, const ReceivedDatagram& received)

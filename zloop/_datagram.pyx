@@ -141,16 +141,9 @@ cdef class DatagramTransport(DatagramTransportBase):
         return not self.closing and not self._paused
 
     cdef int receive(self) except -1:
-        if self.delivery_scheduled:  # the kernel goes on saying that there is more
+        # This turn has its datagram, or the next one has. The kernel goes on saying that there is more.
+        if self.delivery_scheduled or self.delivered_in == self.loop.turn:
             return 0
-        if self.loop.poll_timeout() == 0:  # what is ready to run was so before
-            return self.schedule_delivery()
-        self.receive_now()
-        # The callbacks of this turn have yet to run; after stop(), the next datagram waits for another run.
-        self.delivery_postponed = self.delivery_scheduled and self.loop.stopping
-        return 0
-
-    cdef int receive_now(self) except -1:
         if self.family == AF_INET or self.family == AF_INET6 or self.family == AF_UNIX:
             return self.receive_batch()
         return self.receive_by_socket()
@@ -215,13 +208,7 @@ cdef class DatagramTransport(DatagramTransportBase):
         self.delivery_scheduled = False
         if not self.wants_data():
             return
-        if self.delivery_postponed:
-            self.delivery_postponed = False
-            self.schedule_delivery()
-            return
-        if not self.backlog:
-            self.receive_now()
-            return
+        self.delivered_in = self.loop.turn
         try:
             data, sender = self.backlog.popleft()
             self.deliver(data, sender)

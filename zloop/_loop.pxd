@@ -18,18 +18,19 @@ cdef class FdWatcher:
     cdef Handle writer
 
     cdef int apply(self) except -1
-    cdef int queue_ready(self, unsigned ready) except -1
+    cdef int run_ready(self, unsigned ready) except -1
 
 
 cdef class Loop:
     cdef Reactor reactor
-    # Each slot of these three owns one reference to a Handle; the garbage collector sees them through binding/gc_slots.
+    # Each slot of these four owns one reference to a Handle; the garbage collector sees them through binding/gc_slots.
     cdef ReadyQueue ready
+    cdef ReadyQueue due        # timers whose time came with this turn
     cdef Inbox inbox
     cdef optional[TimerHeap] timers_storage
     cdef TimerHeap* timers     # in timers_storage
 
-    cdef ContextCache contexts # what its callbacks run in
+    cdef ContextCache contexts  # what its callbacks run in
     cdef dict watchers         # descriptor -> FdWatcher: add_reader() and add_writer()
     cdef dict transports       # descriptor -> weak reference to the transport that uses it
     cdef set anchored          # transports that wait for the kernel: nobody else may hold them
@@ -39,6 +40,7 @@ cdef class Loop:
     cdef int signal_fd         # the read end of the signals' pipe, while it is watched; else -1
     cdef unsigned long signals_known  # how many signals had come when the poller was last asked
     cdef int turns_unpolled    # since then
+    cdef unsigned long turn    # counts them
 
     cdef bint closed
     cdef bint stopping
@@ -61,7 +63,11 @@ cdef class Loop:
     cdef bint nothing_to_poll(self) noexcept
     cdef int run_turn(self) except -1
     cdef int take_due_timers(self) except -1
-    cdef int run_batch(self) except -1
+    cdef int wait_for_events(self) except -1
+    cdef int dispatch(self) except -1
+    cdef int run_batch(self, ReadyQueue& queue, size_t count) except -1
+    cdef int run_handle(self, Handle handle) except -1
+    cdef int requeue_due(self) except -1
     cdef int run_handle_debug(self, Handle handle) except -1
     cdef int interrupt(self, object exception) except -1
     cdef int raise_interruption(self) except -1

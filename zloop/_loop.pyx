@@ -88,27 +88,21 @@ cdef class FdWatcher:
             interest |= interest_write
         return check(self.loop.reactor.set_interest(self.watcher, interest))
 
-    cdef int queue_ready(self, unsigned ready) except -1:
-        # A handle cancelled by its holder stays registered until here.
-        if ready & interest_read and self.reader is not None:
-            if self.reader._cancelled:
-                self.loop.drop_fd_callback(self.watcher.fd(), True)
-            else:
-                self.loop.push_ready(self.reader)
-        if ready & interest_write and self.writer is not None:
-            if self.writer._cancelled:
-                self.loop.drop_fd_callback(self.watcher.fd(), False)
-            else:
-                self.loop.push_ready(self.writer)
+    cdef int run_ready(self, unsigned ready) except -1:
+        cdef Handle handle = self.reader if ready == interest_read else self.writer
+        if handle._cancelled:  # by its holder: it stays registered until here
+            self.loop.drop_fd_callback(self.watcher.fd(), ready == interest_read)
+        else:
+            self.loop.run_handle(handle)
         return 0
 
 
 cdef void on_fd_ready(void* owner, unsigned ready) noexcept:
     cdef FdWatcher watcher = <FdWatcher>owner
     try:
-        watcher.queue_ready(ready)
-    except BaseException as exc:  # out of memory
-        watcher.loop.escaped(exc, "Exception while queueing a reader or writer")
+        watcher.run_ready(ready)
+    except BaseException as exc:
+        watcher.loop.escaped(exc, "Exception in a reader or writer")
 
 
 cdef WatcherOps fd_watcher_ops
@@ -324,15 +318,40 @@ cdef class Loop:
         return True
 
     cdef int run_turn(self) except -1:
-        """Wait, hand out events, then run exactly the callbacks that are ready by then.
+        """Poll, then run what was ready, then what the poller told, then the timers that are due: asyncio's order.
 
-        Raises SystemExit and KeyboardInterrupt out of callbacks; what was not run stays queued.
+        What all of them schedule runs in the next turn. Raises SystemExit and KeyboardInterrupt out of callbacks; what
+        was not run by then stays queued, or is told again by the poller.
         """
+        cdef int events = self.wait_for_events()
+        cdef size_t batch
+        self.turn += 1
+        if self.inbox.pending():
+            self.inbox.take_into(self.ready)
+        batch = self.ready.size()
+        try:
+            self.take_due_timers()
+            self.run_batch(self.ready, batch)
+            if events > 0:
+                self.dispatch()
+            self.run_batch(self.due, self.due.size())
+        finally:
+            if not self.due.empty():
+                self.requeue_due()
+        self.reactor.deferred().run()
+        if self.interruption is not None:
+            self.raise_interruption()
+        return 0
+
+    # Returns how many events there are to dispatch.
+    cdef int wait_for_events(self) except -1:
         cdef int64_t timeout = self.poll_timeout()
         cdef int status
         if timeout == 0:
             PyErr_CheckSignals()
-            status = 0 if self.nothing_to_poll() else self.reactor.wait(0)
+            if self.nothing_to_poll():
+                return 0
+            status = self.reactor.wait(0)
         else:
             self.contexts.clear()
             with nogil:
@@ -341,17 +360,12 @@ cdef class Loop:
             PyErr_CheckSignals()
         if status < 0 and status != -EINTR:
             check(status)
-        if status > 0:
-            self.reactor.dispatch()
-            if self.retired:
-                self.retired = []
-            if self.interruption is not None:
-                self.raise_interruption()
-        if self.inbox.pending():
-            self.inbox.take_into(self.ready)
-        self.take_due_timers()
-        self.run_batch()
-        self.reactor.deferred().run()
+        return status
+
+    cdef int dispatch(self) except -1:
+        self.reactor.dispatch()
+        if self.retired:
+            self.retired = []
         if self.interruption is not None:
             self.raise_interruption()
         return 0
@@ -370,27 +384,34 @@ cdef class Loop:
         while timer != NULL:
             # The heap's reference goes to the queue, but for a failed push.
             try:
-                self.ready.push_back(timer)
+                self.due.push_back(timer)
             except MemoryError:
                 release_handle(timer)
                 raise
             timer = self.timers.pop_due(now)
         return 0
 
-    cdef int run_batch(self) except -1:
-        cdef size_t count = self.ready.size()
+    # An exception ended the turn before the timers' time had come.
+    cdef int requeue_due(self) except -1:
+        while not self.due.empty():
+            self.ready.push_back(self.due.front())
+            self.due.pop_front()
+        return 0
+
+    cdef int run_batch(self, ReadyQueue& queue, size_t count) except -1:
         cdef Handle handle
         while count > 0:
             count -= 1
-            handle = <Handle>self.ready.pop_front()
+            handle = <Handle>queue.pop_front()
             Py_DECREF(handle)  # the queue's reference; `handle` holds another
-            if handle._cancelled:
-                continue
-            if self.debug:
-                self.run_handle_debug(handle)
-            else:
-                handle.run(self.contexts)
+            if not handle._cancelled:
+                self.run_handle(handle)
         return 0
+
+    cdef int run_handle(self, Handle handle) except -1:
+        if self.debug:
+            return self.run_handle_debug(handle)
+        return handle.run(self.contexts)
 
     cdef int run_handle_debug(self, Handle handle) except -1:
         cdef int64_t started = monotonic_ns()
@@ -645,6 +666,8 @@ cdef class Loop:
 
 cdef int walk_containers(PyObject* self, visitproc visit, void* arg) noexcept:
     cdef int stop = visit_queue((<Loop>self).ready, visit, arg)
+    if stop == 0:
+        stop = visit_queue((<Loop>self).due, visit, arg)
     if stop == 0:
         stop = visit_inbox((<Loop>self).inbox, visit, arg)
     if stop == 0 and (<Loop>self).timers != NULL:

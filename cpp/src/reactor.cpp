@@ -151,6 +151,7 @@ int Reactor::set_interest(Watcher& watcher, unsigned interest) noexcept {
   if (status < 0) return status;
   if (interest == interest_none) {
     poller_->remove(fd);  // may fail: its owner closed it under us, and the kernel forgot it by itself
+    ++slots_[static_cast<std::size_t>(fd)].generation;  // an event fetched already is not one of the next interest's
   } else if (watcher.interest_ == interest_none) {
     status = poller_->add(fd, interest, token_of(fd));
   } else {

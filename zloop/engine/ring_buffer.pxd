@@ -4,5 +4,6 @@ cdef extern from "zloop/ring_buffer.hpp" namespace "zloop":
         size_t size() noexcept
         bint empty() noexcept
         void push_back(void* item) except +
+        void* front() noexcept
         void* pop_front() noexcept
         void swap(ReadyQueue& other) noexcept

@@ -35,7 +35,8 @@ class RingBuffer {
     ++tail_;
   }
 
-  // The ring must not be empty.
+  // The ring must not be empty, for both.
+  [[nodiscard]] const T& front() const noexcept { return (*this)[0]; }
   T pop_front() noexcept {
     T value = slots_[head_ & (capacity_ - 1)];
     ++head_;

@@ -1,0 +1,154 @@
+"""The order of things within a turn: what was ready, then what the poller told, then timers; what they schedule, later."""
+
+import asyncio
+
+import pytest
+from support import Recorder, several_turns, socket_pair
+
+
+class Teller(asyncio.Protocol):
+    """Puts down what it is told, and what it schedules then."""
+
+    def __init__(self, loop, order):
+        self.loop = loop
+        self.order = order
+
+    def data_received(self, data):
+        self.order.append("protocol")
+        self.loop.call_soon(self.order.append, "after protocol")
+
+
+async def put_down(loop, script):
+    """Run script(order, write) as a callback and return the order of what followed.
+
+    write() makes a reader's socket and then a transport's readable; both put themselves down, and schedule something.
+    """
+    order = []
+
+    def read():
+        order.append("reader")
+        read_end.recv(100)
+        loop.call_soon(order.append, "after reader")
+
+    def write():
+        write_end.send(b"to the reader")
+        peer.send(b"to the protocol")
+
+    with socket_pair() as (read_end, write_end), socket_pair() as (near, peer):
+        transport, _protocol = await loop.connect_accepted_socket(lambda: Teller(loop, order), near)
+        loop.add_reader(read_end, read)
+        await several_turns()
+        loop.call_soon(script, order, write)
+        await several_turns(8)
+        loop.remove_reader(read_end)
+        transport.abort()
+        await several_turns()
+    return order
+
+
+def test_what_was_ready_comes_before_what_the_poller_tells(same_as_asyncio):
+    def script(loop, order, write):
+        def second():
+            order.append("second")
+            loop.call_soon(order.append, "third")
+
+        write()
+        loop.call_soon(second)
+
+    async def scenario(loop):
+        return await put_down(loop, lambda order, write: script(loop, order, write))
+
+    same_as_asyncio(scenario)
+
+
+def test_timers_come_after_what_the_poller_tells(same_as_asyncio):
+    def script(loop, order, write):
+        def timer():
+            order.append("timer")
+            loop.call_soon(order.append, "after timer")
+
+        write()
+        loop.call_later(0, timer)
+        loop.call_soon(order.append, "soon")
+
+    async def scenario(loop):
+        return await put_down(loop, lambda order, write: script(loop, order, write))
+
+    same_as_asyncio(scenario)
+
+
+def test_what_a_callback_causes_waits_for_the_next_poll(same_as_asyncio):
+    def script(loop, order, write):
+        def chain(left):
+            order.append(left)
+            if left == 3:
+                write()
+            if left:
+                loop.call_soon(chain, left - 1)
+
+        chain(5)
+
+    async def scenario(loop):
+        return await put_down(loop, lambda order, write: script(loop, order, write))
+
+    same_as_asyncio(scenario)
+
+
+def test_a_reader_set_anew_is_not_told_of_what_the_old_one_was_to_be(same_as_asyncio):
+    async def scenario(loop):
+        told = []
+        with socket_pair() as (read_end, write_end):
+
+            def replace():
+                read_end.recv(100)
+                loop.add_reader(read_end, told.append, "new")
+
+            loop.add_reader(read_end, told.append, "old")
+            await several_turns()
+            write_end.send(b"x")
+            loop.call_soon(replace)
+            await several_turns()
+            loop.remove_reader(read_end)
+        return told
+
+    same_as_asyncio(scenario)
+
+
+def test_a_transport_paused_and_resumed_by_a_callback(same_as_asyncio):
+    async def scenario(loop):
+        with socket_pair() as (near, peer):
+            transport, protocol = await loop.connect_accepted_socket(Recorder, near)
+            await several_turns()
+            peer.send(b"x")
+            loop.call_soon(lambda: (transport.pause_reading(), transport.resume_reading()))
+            await several_turns()
+            transport.abort()
+            await several_turns()
+            return protocol.events
+
+    same_as_asyncio(scenario)
+
+
+@pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
+def test_an_exception_that_leaves_the_loop_leaves_the_rest_queued(same_as_asyncio, exception):
+    def scenario(loop):
+        order = []
+
+        def leave():
+            order.append("leaving")
+            raise exception
+
+        def start():
+            loop.call_later(0, order.append, "timer")
+            loop.call_soon(leave)
+            loop.call_soon(order.append, "next")
+
+        loop.call_soon(start)
+        with pytest.raises(exception):
+            loop.run_forever()
+        order.append("left")
+        loop.call_later(0.01, loop.stop)
+        loop.run_forever()
+        return order
+
+    same_as_asyncio(scenario)
