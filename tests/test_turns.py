@@ -1,4 +1,4 @@
-"""The order of things within a turn: what was ready, then what the poller told, then timers; what they schedule, later."""
+"""The order within a turn: what was ready, what the poller told, timers that are due. What they schedule comes later."""
 
 import asyncio
 

@@ -323,7 +323,7 @@ cdef class Loop:
         What all of them schedule runs in the next turn. Raises SystemExit and KeyboardInterrupt out of callbacks; what
         was not run by then stays queued, or is told again by the poller.
         """
-        cdef int events = self.wait_for_events()
+        cdef int count = self.wait_for_events()
         cdef size_t batch
         self.turn += 1
         if self.inbox.pending():
@@ -332,7 +332,7 @@ cdef class Loop:
         try:
             self.take_due_timers()
             self.run_batch(self.ready, batch)
-            if events > 0:
+            if count > 0:
                 self.dispatch()
             self.run_batch(self.due, self.due.size())
         finally:
