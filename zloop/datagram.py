@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import stat
 import sys
 from asyncio.log import logger
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from zloop._datagram import make_datagram_transport
@@ -186,8 +186,8 @@ def refuse_modifiers(**options: Any) -> None:
 def remove_stale_socket(path: str) -> None:
     """Make way for a unix socket at `path`: one that is there would be refused, even if nobody has it any more."""
     try:
-        if stat.S_ISSOCK(Path(path).stat().st_mode):
-            Path(path).unlink()
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            os.unlink(path)
     except FileNotFoundError:
         pass
     except OSError as exc:
