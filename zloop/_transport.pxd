@@ -3,7 +3,12 @@ from zloop._loop cimport Loop
 from zloop._writing cimport WritingTransport
 
 
+cdef class NativeProtocol:
+    cdef int receive(self, const char* data, size_t size) except -1
+
+
 cdef class SocketTransport(WritingTransport):
+    cdef NativeProtocol native   # the protocol, if it is one; else None
     cdef object reference        # a weak one to this transport: what the loop's `transports` has
     cdef readonly object _sock   # owns the descriptor, held open against its other users; None once closed
     cdef object server           # the asyncio Server that counts this transport, or None
@@ -20,6 +25,7 @@ cdef class SocketTransport(WritingTransport):
     cdef int flushed(self) except -1
     cdef int room_made(self) except -1
     cdef int finish_writing(self) except -1
+    cdef int write_part(self, object data, size_t size) except -1
     cdef int enqueue(self, object data) except -1
     cdef int balance(self) except -1
     cdef int fail(self, object exception, str message) except -1

@@ -22,7 +22,7 @@ from libcpp cimport bool as cpp_bool
 
 from zloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from zloop._loop cimport Loop, check
-from zloop._writing cimport WritingTransport, push_bytes, release_bytes
+from zloop._writing cimport WritingTransport, push_bytes, push_part, release_bytes
 from zloop.engine.stream cimport StreamOps
 
 from zloop import diagnostics
@@ -38,6 +38,14 @@ cdef str writable_types = (
 
 # Below it, copying an exporter's bytes costs less than the system call that would spare it.
 cdef Py_ssize_t send_at_once_size = 16 * 1024
+
+
+cdef class NativeProtocol:
+    """A protocol that looks at received bytes where they are, and has no use for an object made of them."""
+
+    # In place of data_received(). The memory is gone after the call.
+    cdef int receive(self, const char* data, size_t size) except -1:
+        raise NotImplementedError
 
 
 cdef class SocketTransport(WritingTransport):
@@ -66,6 +74,7 @@ cdef class SocketTransport(WritingTransport):
     def set_protocol(self, protocol):
         """Let another protocol have the connection; a BufferedProtocol gets its own kind of reads."""
         self.protocol = protocol
+        self.native = protocol if isinstance(protocol, NativeProtocol) else None
         self.stream.set_buffered(isinstance(protocol, BufferedProtocol))
 
     # ---- reading
@@ -103,11 +112,15 @@ cdef class SocketTransport(WritingTransport):
     cdef int receive(self, const char* data, size_t size) except -1:
         if self.conn_lost:
             return 0
-        payload = PyBytes_FromStringAndSize(data, <Py_ssize_t>size)
+        native = self.native
+        payload = PyBytes_FromStringAndSize(data, <Py_ssize_t>size) if native is None else None
         try:
             PyContext_Enter(self._context)
             try:
-                self.protocol.data_received(payload)
+                if native is None:
+                    self.protocol.data_received(payload)
+                else:
+                    native.receive(data, size)
             finally:
                 PyContext_Exit(self._context)
         except (SystemExit, KeyboardInterrupt):
@@ -245,6 +258,14 @@ cdef class SocketTransport(WritingTransport):
             logger.warning("socket.send() raised exception.")
         self.conn_lost += 1
         return True
+
+    # Sends the first `size` bytes of an exact bytes object, which stays as it is; otherwise as write().
+    cdef int write_part(self, object data, size_t size) except -1:
+        if self.eof_written or self.empty_waiter is not None or self.conn_lost or not self.stream.is_open():
+            self.write(memoryview(data)[:size])
+            return 0
+        push_part(self.stream, data, size)
+        return self.balance()
 
     # Queues what is left of `data` after what the kernel takes at once. 0 if the connection ended meanwhile.
     cdef int enqueue(self, object data) except -1:
@@ -403,7 +424,7 @@ cdef class SocketTransport(WritingTransport):
             self.protocol.connection_lost(exc)
         finally:
             self.let_go()
-            self.protocol = None
+            self.protocol = self.native = None
             self.loop = None
             if self.empty_waiter is not None and not self.empty_waiter.done():
                 self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))

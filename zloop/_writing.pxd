@@ -30,4 +30,5 @@ cdef class WritingTransport(TransportBase):
 
 cdef (size_t, size_t) water_marks(object high, object low) except *
 cdef int push_bytes(Stream* stream, object data) except -1
+cdef int push_part(Stream* stream, object data, size_t size) except -1
 cdef void release_bytes(void* data) noexcept

@@ -134,9 +134,14 @@ cdef (size_t, size_t) water_marks(object high, object low) except *:
 
 # Queues an exact bytes object by reference.
 cdef int push_bytes(Stream* stream, object data) except -1:
+    return push_part(stream, data, <size_t>PyBytes_GET_SIZE(data))
+
+
+# Queues the first `size` bytes of one.
+cdef int push_part(Stream* stream, object data, size_t size) except -1:
     cdef Segment segment
     segment.data = PyBytes_AS_STRING(data)
-    segment.size = <size_t>PyBytes_GET_SIZE(data)
+    segment.size = size
     segment.reference = <void*>data
     Py_INCREF(data)  # the queue's, given up by release_bytes()
     try:

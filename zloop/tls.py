@@ -1,13 +1,13 @@
-"""TLS over zloop's transports, by asyncio's own protocol: start_tls(), and the one place that makes a TLS transport.
+"""TLS over zloop's transports: start_tls(), and the one place that makes a TLS transport.
 
-asyncio.sslproto.SSLProtocol sits on a socket transport as its protocol; its other face is the transport that the
-application sees. Everybody who wants TLS asks make_ssl_transport() for one.
+SSLProtocol sits on a socket transport as its protocol; its other face is the transport that the application sees.
+Everybody who wants TLS asks make_ssl_transport() for one.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
-from asyncio import sslproto
 from asyncio.streams import StreamReaderProtocol
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,18 @@ from zloop.mixin import MixinBase
 
 try:
     from ssl import SSLContext
+
+    from zloop._tls import TlsProtocol
 except ImportError:  # an interpreter built without OpenSSL
     SSLContext = None  # type: ignore[assignment,misc]
+    TlsProtocol = object  # type: ignore[assignment,misc]
 
 if TYPE_CHECKING:
-    import asyncio
     import socket
 
-SSLProtocol: Any = sslproto.SSLProtocol  # whose published types know less than it takes
+
+class SSLProtocol(TlsProtocol, asyncio.Protocol):
+    """The protocol of the transport under a TLS connection."""
 
 
 def make_ssl_transport(
@@ -60,7 +64,7 @@ def make_ssl_transport(
         ssl_shutdown_timeout=ssl_shutdown_timeout,
     )
     make_socket_transport(loop, sock, ssl_protocol, extra=extra, server=server, context=context)
-    return ssl_protocol._app_transport  # type: ignore[no-any-return]
+    return ssl_protocol._app_transport
 
 
 async def accept_tls(
@@ -170,5 +174,5 @@ def move_unread_bytes(protocol: Any, ssl_protocol: Any) -> None:
     """Bytes that came right behind the request for TLS are with the StreamReader, and belong to the handshake."""
     reader = getattr(protocol, "_stream_reader", None) if isinstance(protocol, StreamReaderProtocol) else None
     if reader is not None and reader._buffer:
-        ssl_protocol._incoming.write(reader._buffer)
+        ssl_protocol._prepend(reader._buffer)
         reader._buffer.clear()

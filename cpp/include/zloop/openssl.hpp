@@ -1,0 +1,88 @@
+// The OpenSSL that another module of this process is linked with, reached through that module's own symbols.
+//
+// No header of OpenSSL is needed to build, and none of its libraries is linked: load() fills a table of functions by
+// name. What is found that way is proven before it is used, for the module may bring a library of its own, have it
+// hidden, or lay its objects out in ways that are not known here. Loop thread only.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+// OpenSSL's own names for its types, which stay closed.
+struct bio_st;
+struct bio_method_st;
+struct ssl_st;
+struct ssl_ctx_st;
+struct ssl_method_st;
+
+namespace zloop {
+
+// Owns nothing; the library stays loaded for the life of the process.
+struct OpenSsl {
+  // The table for the library that the module in file `path` uses. nullptr: the module is not loaded, or a function is
+  // missing. One a process: the first call decides.
+  static const OpenSsl* load(const char* path) noexcept;
+
+  unsigned long (*OpenSSL_version_num)();
+  unsigned long (*ERR_peek_error)();
+  unsigned long (*ERR_peek_last_error)();
+  const char* (*ERR_reason_error_string)(unsigned long error);
+  void (*ERR_clear_error)();
+
+  const bio_method_st* (*BIO_s_mem)();
+  int (*BIO_get_new_index)();
+  bio_method_st* (*BIO_meth_new)(int type, const char* name);
+  int (*BIO_meth_set_write_ex)(bio_method_st*, int (*)(bio_st*, const char*, std::size_t, std::size_t*));
+  int (*BIO_meth_set_read_ex)(bio_method_st*, int (*)(bio_st*, char*, std::size_t, std::size_t*));
+  int (*BIO_meth_set_ctrl)(bio_method_st*, long (*)(bio_st*, int, long, void*));
+  bio_st* (*BIO_new)(const bio_method_st*);
+  int (*BIO_up_ref)(bio_st*);
+  int (*BIO_free)(bio_st*);
+  void (*BIO_set_data)(bio_st*, void*);
+  void* (*BIO_get_data)(bio_st*);
+  void (*BIO_set_init)(bio_st*, int);
+  void (*BIO_set_flags)(bio_st*, int);
+  void (*BIO_clear_flags)(bio_st*, int);
+
+  const ssl_method_st* (*TLS_method)();
+  const ssl_method_st* (*TLS_client_method)();
+  const ssl_method_st* (*TLS_server_method)();
+  const ssl_method_st* (*SSL_CTX_get_ssl_method)(const ssl_ctx_st*);
+  std::uint64_t (*SSL_CTX_get_options)(const ssl_ctx_st*);
+  int (*SSL_CTX_get_verify_mode)(const ssl_ctx_st*);
+  int (*SSL_CTX_get_security_level)(const ssl_ctx_st*);
+
+  ssl_ctx_st* (*SSL_get_SSL_CTX)(const ssl_st*);
+  bio_st* (*SSL_get_rbio)(const ssl_st*);
+  bio_st* (*SSL_get_wbio)(const ssl_st*);
+  void (*SSL_set_bio)(ssl_st*, bio_st*, bio_st*);
+  int (*SSL_is_server)(const ssl_st*);
+  int (*SSL_read_ex)(ssl_st*, void*, std::size_t, std::size_t*);
+  int (*SSL_write_ex)(ssl_st*, const void*, std::size_t, std::size_t*);
+  int (*SSL_get_error)(const ssl_st*, int);
+  int (*SSL_pending)(const ssl_st*);
+  int (*SSL_has_pending)(const ssl_st*);
+};
+
+// ---- Finding OpenSSL's objects inside of a module's. `object` is `size` bytes of readable memory; what the pointers in
+// it lead to is read in a way that bad ones do no harm. Each returns the offset of the pointer, or -1.
+
+// A pointer to one of this library's memory BIOs.
+std::ptrdiff_t find_memory_bio(const OpenSsl& openssl, const void* object, std::size_t size) noexcept;
+
+// A pointer to an SSL that reads from `source` and writes to `sink`.
+std::ptrdiff_t find_ssl(
+    const OpenSsl& openssl, const void* object, std::size_t size, const bio_st* source, const bio_st* sink) noexcept;
+
+// This very pointer.
+std::ptrdiff_t find_pointer(const void* object, std::size_t size, const void* pointer) noexcept;
+
+// The pointer at an offset that one of the above returned.
+inline void* pointer_at(const void* object, std::ptrdiff_t offset) noexcept {
+  return *reinterpret_cast<void* const*>(static_cast<const char*>(object) + offset);
+}
+
+// Whether a context speaks any version of TLS, by this very library's functions.
+bool has_tls_method(const OpenSsl& openssl, const ssl_ctx_st* context) noexcept;
+
+}  // namespace zloop

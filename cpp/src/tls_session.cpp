@@ -1,0 +1,200 @@
+#include "zloop/tls_session.hpp"
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+#include <new>
+#include <utility>
+
+namespace zloop {
+
+namespace {
+
+// openssl/bio.h and openssl/ssl.h: part of OpenSSL's binary interface since 1.1.
+constexpr int bio_type_source_sink = 0x0400;
+constexpr int bio_flags_read_again = 0x01 | 0x08;
+constexpr int bio_flags_all_again = 0x0F;
+constexpr int bio_ctrl_pending = 10;
+constexpr int bio_ctrl_flush = 11;
+constexpr int ssl_error_want_read = 2;
+constexpr int ssl_error_want_write = 3;
+constexpr int ssl_error_zero_return = 6;
+
+// Larger buffers are not kept once they have served.
+constexpr std::size_t idle_capacity_max = 4096;
+
+void clear_vector(std::vector<char>& bytes) noexcept {
+  bytes.clear();
+  if (bytes.capacity() > idle_capacity_max) std::vector<char>().swap(bytes);
+}
+
+}  // namespace
+
+// What OpenSSL calls. The BIO's data is its session, or null when that is gone.
+struct TlsSessionBio {
+  static inline const OpenSsl* openssl = nullptr;  // static; there is one a process
+  static inline bio_method_st* method = nullptr;   // lives on: a BIO of it may outlive every session
+
+  static TlsSession* session_of(bio_st* bio) noexcept { return static_cast<TlsSession*>(openssl->BIO_get_data(bio)); }
+
+  static int write(bio_st* bio, const char* data, std::size_t size, std::size_t* written) noexcept {
+    openssl->BIO_clear_flags(bio, bio_flags_all_again);
+    TlsSession* session = session_of(bio);
+    if (session != nullptr && !session->put_output(data, size)) return 0;
+    *written = size;
+    return 1;
+  }
+
+  static int read(bio_st* bio, char* data, std::size_t size, std::size_t* taken) noexcept {
+    openssl->BIO_clear_flags(bio, bio_flags_all_again);
+    TlsSession* session = session_of(bio);
+    *taken = session == nullptr ? 0 : session->take_input(data, size);
+    if (*taken > 0) return 1;
+    openssl->BIO_set_flags(bio, bio_flags_read_again);
+    return 0;
+  }
+
+  static long control(bio_st* bio, int command, long /*number*/, void* /*pointer*/) noexcept {
+    const TlsSession* session = session_of(bio);
+    if (command == bio_ctrl_pending && session != nullptr) return static_cast<long>(session->unread());
+    return command == bio_ctrl_flush ? 1 : 0;
+  }
+
+  static bool make_method(const OpenSsl& table) noexcept {
+    if (method != nullptr) return true;
+    bio_method_st* made = table.BIO_meth_new(table.BIO_get_new_index() | bio_type_source_sink, "zloop");
+    if (made == nullptr) return false;
+    table.BIO_meth_set_write_ex(made, write);
+    table.BIO_meth_set_read_ex(made, read);
+    table.BIO_meth_set_ctrl(made, control);
+    openssl = &table;
+    method = made;
+    return true;
+  }
+};
+
+TlsSession::~TlsSession() {
+  if (bio_ == nullptr) return;
+  openssl_->BIO_set_data(bio_, nullptr);
+  openssl_->BIO_free(bio_);
+}
+
+bool TlsSession::open(const OpenSsl& openssl, ssl_st* ssl) noexcept {
+  assert(bio_ == nullptr);
+  if (!TlsSessionBio::make_method(openssl)) return false;
+  bio_st* bio = openssl.BIO_new(TlsSessionBio::method);
+  if (bio == nullptr) return false;
+  openssl.BIO_set_data(bio, this);
+  openssl.BIO_set_init(bio, 1);
+  openssl.BIO_up_ref(bio);
+  openssl.SSL_set_bio(ssl, bio, bio);  // takes over one reference, for both directions
+  openssl_ = &openssl;
+  ssl_ = ssl;
+  bio_ = bio;
+  return true;
+}
+
+void TlsSession::feed(const char* data, std::size_t size) {
+  if (input_size_ == 0) {
+    input_ = data;
+    input_size_ = size;
+    return;
+  }
+  retain();
+  const std::size_t consumed = retained_.size() - input_size_;
+  if (consumed > input_size_) {
+    retained_.erase(retained_.begin(), retained_.begin() + static_cast<std::ptrdiff_t>(consumed));
+  }
+  retained_.insert(retained_.end(), data, data + size);
+  input_size_ += size;
+  input_ = retained_.data() + (retained_.size() - input_size_);
+}
+
+void TlsSession::retain() {
+  if (input_size_ == 0) {
+    input_ = nullptr;
+    clear_vector(retained_);
+  } else if (retained_.empty()) {
+    retained_.assign(input_, input_ + input_size_);
+    input_ = retained_.data();
+  }
+}
+
+std::size_t TlsSession::take_input(char* data, std::size_t size) noexcept {
+  const std::size_t count = std::min(size, input_size_);
+  if (count == 0) return 0;
+  std::memcpy(data, input_, count);
+  input_ += count;
+  input_size_ -= count;
+  if (input_size_ == 0) retained_.clear();
+  return count;
+}
+
+// A record gives fewer bytes than it has itself; but OpenSSL may hold decrypted ones, or most of the next record.
+std::size_t TlsSession::readable_max() const noexcept {
+  if (openssl_->SSL_has_pending(ssl_) == 0) return input_size_;
+  return input_size_ + static_cast<std::size_t>(std::max(openssl_->SSL_pending(ssl_), 0)) + record_size;
+}
+
+ssize_t TlsSession::read(char* data, std::size_t size) noexcept {
+  forget_old_errors();
+  std::size_t count = 0;
+  if (openssl_->SSL_read_ex(ssl_, data, size, &count) == 1) return static_cast<ssize_t>(count);
+  return explain_failure();
+}
+
+ssize_t TlsSession::write(const char* data, std::size_t size) noexcept {
+  forget_old_errors();
+  std::size_t count = 0;
+  if (openssl_->SSL_write_ex(ssl_, data, size, &count) == 1) return static_cast<ssize_t>(count);
+  const ssize_t reason = explain_failure();
+  return reason == ended ? failed : reason;
+}
+
+// SSL_get_error() takes an error that somebody else has left in this thread's queue for one of this call.
+void TlsSession::forget_old_errors() noexcept {
+  if (openssl_->ERR_peek_error() != 0) openssl_->ERR_clear_error();
+}
+
+ssize_t TlsSession::explain_failure() noexcept {
+  switch (openssl_->SSL_get_error(ssl_, 0)) {
+    case ssl_error_want_read:
+    case ssl_error_want_write:
+      return starved;
+    case ssl_error_zero_return:
+      return ended;
+    default:
+      return failed;
+  }
+}
+
+void TlsSession::lend(char* memory, std::size_t capacity) noexcept {
+  lent_ = memory;
+  lent_capacity_ = output_.empty() ? capacity : 0;  // otherwise the order would be lost
+  lent_used_ = 0;
+}
+
+std::size_t TlsSession::take_back() noexcept {
+  lent_ = nullptr;
+  lent_capacity_ = 0;
+  return std::exchange(lent_used_, 0);
+}
+
+bool TlsSession::put_output(const char* data, std::size_t size) noexcept {
+  if (size <= lent_capacity_ - lent_used_) {
+    std::memcpy(lent_ + lent_used_, data, size);
+    lent_used_ += size;
+    return true;
+  }
+  lent_capacity_ = lent_used_;  // what follows has to follow this
+  try {
+    output_.insert(output_.end(), data, data + size);
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  return true;
+}
+
+void TlsSession::clear_output() noexcept { clear_vector(output_); }
+
+}  // namespace zloop
