@@ -2,6 +2,7 @@
 
 * Behaviour tests run on zloop and on stock asyncio, the reference: each is proven there too.
   ``--loop-kind=zloop`` or ``--loop-kind=asyncio`` restricts a run to one of them.
+* A test of TLS runs on zloop twice: straight to OpenSSL, and through the ssl module.
 * ``@pytest.mark.zloop_only`` marks what asyncio does not promise.
 * The leak guard fails any test that leaves something behind: a descriptor, a thread, a child process,
   a signal handler, or a complaint on asyncio's logger that the test did not ask for.
@@ -14,7 +15,7 @@ import signal
 
 import pytest
 
-pytest.register_assert_rewrite("support")
+pytest.register_assert_rewrite("support", "tls_support")
 
 from support import (  # noqa: E402  (once its assertions can explain themselves)
     TIME_LIMIT,
@@ -26,6 +27,7 @@ from support import (  # noqa: E402  (once its assertions can explain themselves
     run_bounded,
     settled_leaks,
 )
+from tls_support import ROADS, contexts_for  # noqa: E402
 
 
 def pytest_addoption(parser):
@@ -49,13 +51,22 @@ def pytest_generate_tests(metafunc):
         marked = metafunc.definition.get_closest_marker("zloop_only")
         kinds = [only] if only else ["zloop"] if marked else ["zloop", "asyncio"]
         metafunc.parametrize("loop_kind", kinds)
+    if "road" in metafunc.fixturenames:
+        metafunc.parametrize("road", ROADS)
 
 
 def pytest_collection_modifyitems(config, items):
+    items[:] = [item for item in items if not _is_asyncio_on_another_road(item)]
     if config.getoption("--loop-kind") == "asyncio":
         dropped = [item for item in items if item.get_closest_marker("zloop_only")]
         items[:] = [item for item in items if not item.get_closest_marker("zloop_only")]
         config.hook.pytest_deselected(items=dropped)
+
+
+def _is_asyncio_on_another_road(item):
+    """Whether it would try the same once more: asyncio has one way of doing TLS."""
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    return params.get("loop_kind") == "asyncio" and params.get("road", ROADS[0]) != ROADS[0]
 
 
 def pytest_collection_finish():
@@ -154,6 +165,13 @@ def same_as_asyncio(request, loop_log):
         return expected
 
     return compare
+
+
+@pytest.fixture
+def tls(road, monkeypatch):
+    """The contexts of a server and a client; zloop takes the road under test with them."""
+    monkeypatch.setenv("ZLOOP_TLS", road)
+    return contexts_for(road)
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,6 @@ import ssl
 import sys
 
 import pytest
-import trustme
 from support import (
     LOCALHOST,
     Recorder,
@@ -25,99 +24,12 @@ from support import (
     tcp_pair,
     until,
 )
+from tls_support import HOST, Peers, RawTls, all_tasks_done, port_of, stop, tls_connection
 
 BIG = 4 << 20
 """More bytes than the buffers of a connection hold."""
 
-HOST = "tls.example"
 MARK = contextvars.ContextVar("MARK", default="unset")
-
-
-class Contexts:
-    """A server's context, and a client's that trusts its certificate, which is HOST's."""
-
-    def __init__(self):
-        authority = trustme.CA()
-        self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert(HOST).configure_cert(self.server)
-        self.client = ssl.create_default_context()
-        authority.configure_trust(self.client)
-        self.stranger = ssl.create_default_context(cafile=None)
-
-
-@pytest.fixture(scope="session")
-def tls():
-    return Contexts()
-
-
-class Peers:
-    """A protocol factory that keeps the Recorders it has made."""
-
-    def __init__(self):
-        self.made = []
-
-    def __call__(self):
-        self.made.append(Recorder())
-        return self.made[-1]
-
-    async def first(self):
-        """The first protocol, once it has its transport."""
-        await until(lambda: self.made and self.made[0].transport is not None)
-        return self.made[0]
-
-
-def port_of(server):
-    return server.sockets[0].getsockname()[1]
-
-
-async def stop(server):
-    server.close()
-    await server.wait_closed()
-
-
-@contextlib.asynccontextmanager
-async def tls_connection(loop, tls, **options):
-    """Both ends of a TLS connection: (client's transport, its protocol, the server's protocol)."""
-    peers = Peers()
-    server = await loop.create_server(peers, LOCALHOST, 0, ssl=tls.server)
-    transport, protocol = await loop.create_connection(
-        Recorder, LOCALHOST, port_of(server), ssl=tls.client, server_hostname=HOST, **options
-    )
-    accepted = await peers.first()
-    sockets = [transport.get_extra_info("socket"), accepted.transport.get_extra_info("socket")]
-    try:
-        yield transport, protocol, accepted
-    finally:
-        transport.abort()
-        accepted.transport.abort()
-        await until(lambda: all(sock.fileno() == -1 for sock in sockets))
-        await stop(server)
-
-
-class RawTls:
-    """The other end of a TLS connection in a test's own hands: an SSLObject over a plain socket."""
-
-    def __init__(self, loop, sock, context, **options):
-        self.loop = loop
-        self.sock = sock
-        self.incoming = ssl.MemoryBIO()
-        self.outgoing = ssl.MemoryBIO()
-        self.object = context.wrap_bio(self.incoming, self.outgoing, **options)
-
-    async def do(self, operation, *args):
-        """operation(*args) of the SSLObject, and what has to be sent and received for it."""
-        while True:
-            try:
-                result = operation(*args)
-            except ssl.SSLWantReadError:
-                await self.send()
-                self.incoming.write(await self.loop.sock_recv(self.sock, 65536))
-            else:
-                await self.send()
-                return result
-
-    async def send(self):
-        await self.loop.sock_sendall(self.sock, self.outgoing.read())
 
 
 # -- connections and servers ---------------------------------------------------------------------------------------
@@ -480,9 +392,7 @@ def test_cancelled_connection_leaves_nothing(loop, run, tls, turns):
             transport.abort()
             await protocol.until_called("connection_lost")
         await stop(server)
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        if others:
-            await asyncio.wait(others)
+        await all_tasks_done()
         await several_turns()
 
     run(scenario())

@@ -1,0 +1,815 @@
+"""TLS: records of every size and at every moment, what is wrong with them, and how connections end."""
+
+import asyncio
+import contextlib
+import resource
+import shutil
+import ssl
+import subprocess
+
+import pytest
+from support import (
+    LOCALHOST,
+    BufferedRecorder,
+    Recorder,
+    alike,
+    awaited_outcome,
+    pattern,
+    several_turns,
+    tcp_pair,
+    until,
+)
+from tls_support import HOST, Peers, RawTls, all_tasks_done, connection_to_raw, port_of, stop, tls_connection
+
+RECORD = 16384
+"""The most that a record holds, bytes."""
+
+
+class ViewRecorder(BufferedRecorder):
+    """Offers a view of its buffer: asyncio takes slices of what it is given, and of a bytearray those are copies."""
+
+    def get_buffer(self, sizehint):
+        return memoryview(super().get_buffer(sizehint))
+
+
+def described(exc):
+    """An exception as far as it is the same for everybody: the ssl module's texts end with a line of its source."""
+    return type(exc), str(exc).partition(" (_ssl.c")[0], getattr(exc, "reason", None), getattr(exc, "library", None)
+
+
+# -- records -------------------------------------------------------------------------------------------------------
+
+
+SIZES = [1, RECORD - 1, RECORD, RECORD + 1, 3 * RECORD, 300_000]
+
+
+@pytest.mark.parametrize("factory", [Recorder, ViewRecorder], ids=["protocol", "buffered"])
+def test_messages_around_the_size_of_a_record(loop, run, tls, factory):
+    async def scenario():
+        async with tls_connection(loop, tls, client=factory, accepted=factory) as (transport, protocol, accepted):
+            sent = b""
+            for size in SIZES:
+                transport.write(pattern(size))
+                sent += pattern(size)
+                await accepted.until(lambda sent=sent: len(accepted.received) == len(sent))
+                accepted.transport.write(pattern(size))
+                await protocol.until(lambda sent=sent: len(protocol.received) == len(sent))
+            assert accepted.received == protocol.received == sent
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096, RECORD, 1 << 20])
+def test_buffers_of_a_buffered_protocol_are_filled_whatever_their_size(loop, run, tls, size):
+    """Of one byte too; and all that came is passed on, even if nothing comes after it."""
+    message = pattern(min(100 * size, 200_000))
+
+    async def scenario():
+        with tcp_pair() as sockets:
+            factory = lambda: ViewRecorder(size)  # noqa: E731
+            async with connection_to_raw(loop, tls, sockets, factory) as (_transport, protocol, peer):
+                await peer.do(peer.object.write, message)
+                await protocol.until(lambda: len(protocol.received) >= len(message))
+                assert protocol.received == message
+                assert all(0 <= hint for hint in protocol.hints)
+
+    run(scenario())
+
+
+def test_records_of_one_byte(loop, run, tls):
+    """They are passed on together."""
+
+    async def scenario():
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets) as (_transport, protocol, peer):
+                message = pattern(1000)
+                await loop.sock_sendall(peer.sock, b"".join(peer.sealed(*(bytes([byte]) for byte in message))))
+                await protocol.until(lambda: len(protocol.received) == len(message))
+                assert protocol.received == message
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("factory", [Recorder, ViewRecorder], ids=["protocol", "buffered"])
+def test_records_that_come_byte_by_byte(loop, run, tls, factory):
+    async def scenario():
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets, factory) as (_transport, protocol, peer):
+                for byte in b"".join(peer.sealed(b"hello ", b"world")):
+                    await loop.sock_sendall(peer.sock, bytes([byte]))
+                    await several_turns(2)
+                await protocol.until(lambda: protocol.received == b"hello world")
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("cut", [1, 5, 6, 100, RECORD])
+def test_record_in_two_pieces(loop, run, tls, cut):
+    """The second is followed by another record at once."""
+
+    async def scenario():
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets) as (_transport, protocol, peer):
+                message = pattern(RECORD)
+                first, second = peer.sealed(message, b"second")
+                await loop.sock_sendall(peer.sock, first[:cut])
+                await several_turns(4)
+                assert protocol.received == b""
+                await loop.sock_sendall(peer.sock, first[cut:] + second)
+                await protocol.until(lambda: len(protocol.received) == RECORD + 6)
+                assert protocol.received == message + b"second"
+
+    run(scenario())
+
+
+def test_handshake_that_comes_byte_by_byte(loop, run, tls):
+    async def scenario():
+        with tcp_pair() as (left, right):
+            peer = RawTls(loop, right, tls.client, server_hostname=HOST)
+            accepting = loop.create_task(loop.connect_accepted_socket(Recorder, left, ssl=tls.server))
+            with contextlib.suppress(ssl.SSLWantReadError):
+                peer.object.do_handshake()
+            for byte in peer.outgoing.read():
+                await loop.sock_sendall(right, bytes([byte]))
+                await several_turns(2)
+            await peer.do(peer.object.do_handshake)
+            transport, protocol = await accepting
+            transport.abort()
+            await protocol.until_called("connection_lost")
+
+    run(scenario())
+
+
+def test_data_that_comes_with_the_end_of_the_handshake(loop, run, tls):
+    """It is passed on after connection_made()."""
+
+    async def scenario():
+        with tcp_pair() as (left, right):
+            peer = RawTls(loop, right, tls.client, server_hostname=HOST)
+            accepting = loop.create_task(loop.connect_accepted_socket(Recorder, left, ssl=tls.server))
+            with contextlib.suppress(ssl.SSLWantReadError):
+                peer.object.do_handshake()
+            await peer.send()
+            while True:
+                peer.incoming.write(await loop.sock_recv(right, 65536))
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    peer.object.do_handshake()
+                    break
+            peer.object.write(b"early")
+            await peer.send()
+            transport, protocol = await accepting
+            await protocol.until(lambda: protocol.received == b"early")
+            assert protocol.names() == ["connection_made", "data_received"]
+            transport.abort()
+            await protocol.until_called("connection_lost")
+
+    run(scenario())
+
+
+# -- writing -------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_may_be_changed_afterwards(loop, run, tls):
+    """Also what is held back, and what is not contiguous is refused."""
+
+    async def scenario():
+        async with tls_connection(loop, tls) as (transport, _protocol, accepted):
+            accepted.transport.pause_reading()
+            buffer = bytearray(pattern(1 << 20))
+            for _ in range(8):
+                transport.write(memoryview(buffer))
+            assert transport.get_write_buffer_size() > 0
+            buffer[:] = bytes(len(buffer))
+            accepted.transport.resume_reading()
+            await accepted.until(lambda: len(accepted.received) == 8 << 20)
+            assert accepted.received == pattern(1 << 20) * 8
+
+    run(scenario())
+
+
+def test_many_small_writes_keep_their_order(loop, run, tls):
+    async def scenario():
+        async with tls_connection(loop, tls) as (transport, _protocol, accepted):
+            message = pattern(3000)
+            for start in range(0, 2000, 10):
+                transport.write(message[start : start + 10])
+            transport.writelines([message[2000:2500], bytearray(message[2500:2999]), memoryview(message[2999:]), b""])
+            await accepted.until(lambda: len(accepted.received) == 3000)
+            assert accepted.received == message
+
+    run(scenario())
+
+
+def test_arguments_of_write(same_as_asyncio, tls):
+    async def scenario(loop):
+        outcomes = []
+        async with tls_connection(loop, tls) as (transport, _protocol, _accepted):
+            for data in ("text", None, 1, [b"list"]):
+                try:
+                    transport.write(data)
+                except TypeError as exc:
+                    outcomes.append(str(exc))
+            transport.write(b"")
+            transport.writelines([])
+            try:
+                transport.write_eof()
+            except NotImplementedError as exc:
+                outcomes.append(str(exc))
+            return outcomes, transport.can_write_eof(), transport.get_write_buffer_size()
+
+    assert len(same_as_asyncio(scenario).returned[0]) == 5
+
+
+def test_data_that_cannot_be_sent_is_fatal(loop, run, tls, unhandled):
+    async def scenario():
+        async with tls_connection(loop, tls) as (transport, protocol, _accepted):
+            transport.write(memoryview(b"0123456789")[::2])
+            assert isinstance(await protocol.until_called("connection_lost"), BufferError)
+
+    run(scenario())
+    (context,) = unhandled
+    assert context["message"] == "Fatal error on SSL protocol"
+
+
+def test_writes_after_the_end(same_as_asyncio, tls):
+    async def scenario(loop):
+        async with tls_connection(loop, tls) as (transport, protocol, _accepted):
+            transport.close()
+            transport.write(b"late")
+            await protocol.until_called("connection_lost")
+            for _ in range(10):
+                transport.write(b"later")
+            return protocol.names(), transport.is_closing()
+
+    assert "SSL connection is closed" in str(same_as_asyncio(scenario).logged)
+
+
+def test_closing_again_and_using_what_is_closed(loop, run, tls):
+    """asyncio's raises AttributeError then."""
+
+    async def scenario():
+        async with tls_connection(loop, tls) as (transport, protocol, _accepted):
+            transport.close()
+            await protocol.until_called("connection_lost")
+            assert transport.get_extra_info("ssl_object") is not None
+            transport.close()
+            transport.close()
+            if type(transport).__module__.startswith("zloop"):
+                transport.pause_reading()
+                transport.resume_reading()
+                transport.write(b"lost")
+                transport.abort()
+                assert transport.get_extra_info("ssl_object") is None
+                assert transport.get_write_buffer_size() == 0
+                assert transport.get_protocol() is None
+                assert "closed" in repr(transport)
+            assert transport.is_closing()
+            await several_turns()
+
+    run(scenario())
+
+
+def test_water_marks(same_as_asyncio, tls):
+    async def scenario(loop):
+        async with tls_connection(loop, tls) as (transport, protocol, _accepted):
+            found = [transport.get_write_buffer_limits(), transport.get_read_buffer_limits()]
+            for marks in ({"high": 4000}, {"low": 100}, {"high": 9, "low": 3}, {}, {"high": 1, "low": 2}, {"low": -1}):
+                for set_limits, get_limits in (
+                    (transport.set_write_buffer_limits, transport.get_write_buffer_limits),
+                    (transport.set_read_buffer_limits, transport.get_read_buffer_limits),
+                ):
+                    try:
+                        set_limits(**marks)
+                    except ValueError as exc:
+                        found.append(str(exc))
+                    found.append(get_limits())
+            return found, transport.get_read_buffer_size(), protocol.names()
+
+    same_as_asyncio(scenario)
+
+
+def test_full_write_buffer_is_sent_before_the_farewell(loop, run, tls):
+    """A peer that reads late gets everything that was written before close()."""
+
+    async def scenario():
+        async with tls_connection(loop, tls) as (transport, protocol, accepted):
+            accepted.transport.pause_reading()
+            size = 0
+            while "pause_writing" not in protocol.names():
+                transport.write(pattern(1 << 20))
+                size += 1 << 20
+                await several_turns(2)
+            transport.close()
+            await several_turns()
+            assert "connection_lost" not in protocol.names()
+            accepted.transport.resume_reading()
+            await accepted.until_called("eof_received")
+            assert len(accepted.received) == size
+            assert await protocol.until_called("connection_lost") is None
+
+    run(scenario())
+
+
+def test_reader_that_is_paused_holds_the_sender_up(loop, run, tls):
+    """Neither end takes more than its buffers hold; all of it arrives in the end."""
+
+    async def scenario():
+        async with tls_connection(loop, tls) as (transport, protocol, accepted):
+            accepted.transport.pause_reading()
+            assert not accepted.transport.is_reading()
+            size = 0
+            while not transport.get_write_buffer_size() > 1 << 20:
+                transport.write(pattern(1 << 18))
+                size += 1 << 18
+                await several_turns(2)
+            assert accepted.received == b""
+            assert accepted.transport.get_read_buffer_size() < 1 << 20
+            accepted.transport.resume_reading()
+            await accepted.until(lambda: len(accepted.received) == size)
+            assert accepted.received == pattern(1 << 18) * (size >> 18)
+            await protocol.until_called("resume_writing")
+
+    run(scenario())
+
+
+# -- callbacks that interfere --------------------------------------------------------------------------------------
+
+
+class Meddler(Recorder):
+    """Does something to its transport as soon as data comes."""
+
+    def __init__(self, meddle):
+        super().__init__()
+        self.meddle = meddle
+
+    def data_received(self, data):
+        super().data_received(data)
+        self.meddle(self)
+
+
+def fail(_protocol):
+    raise LookupError("no use for it")
+
+
+MEDDLING = {
+    "close": lambda protocol: protocol.transport.close(),
+    "abort": lambda protocol: protocol.transport.abort(),
+    "write and close": lambda protocol: (protocol.transport.write(b"answer"), protocol.transport.close()),
+    "close twice": lambda protocol: (protocol.transport.close(), protocol.transport.close()),
+    "pause": lambda protocol: protocol.transport.pause_reading(),
+    "pause and close": lambda protocol: (protocol.transport.pause_reading(), protocol.transport.close()),
+    "fail": fail,
+}
+
+
+@pytest.mark.parametrize("meddling", MEDDLING)
+def test_meddling_while_data_is_received(same_as_asyncio, tls, meddling):
+    async def scenario(loop):
+        contexts = []
+        loop.set_exception_handler(lambda _loop, context: contexts.append(context))
+        with tcp_pair() as sockets:
+            options = {"ssl_shutdown_timeout": 0.05}
+            factory = lambda: Meddler(MEDDLING[meddling])  # noqa: E731
+            async with connection_to_raw(loop, tls, sockets, factory, **options) as (_transport, protocol, peer):
+                first, second, farewell = *peer.sealed(b"first", b"second"), None
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    peer.object.unwrap()
+                farewell = peer.outgoing.read()
+                await loop.sock_sendall(peer.sock, first + second)
+                await protocol.until_called("data_received")
+                await several_turns()
+                if meddling == "pause":
+                    protocol.transport.resume_reading()
+                with contextlib.suppress(OSError):
+                    await loop.sock_sendall(peer.sock, farewell)
+                exc = await protocol.until_called("connection_lost")
+                failures = [(context["message"], described(context["exception"])) for context in contexts]
+                return protocol.received, protocol.names(), described(exc), failures
+
+    same_as_asyncio(scenario)
+
+
+@pytest.mark.zloop_only  # asyncio takes an empty buffer for the end of the stream
+def test_empty_buffer_is_an_error(loop, run, tls, unhandled):
+    async def scenario():
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets, lambda: ViewRecorder(0)) as (_, protocol, peer):
+                await peer.do(peer.object.write, b"data")
+                assert isinstance(await protocol.until_called("connection_lost"), RuntimeError)
+
+    run(scenario())
+    assert str(unhandled[0]["exception"]) == "get_buffer() returned an empty buffer"
+
+
+def test_protocol_that_turns_buffered(loop, run, tls):
+    async def scenario():
+        async with tls_connection(loop, tls) as (transport, protocol, accepted):
+            transport.write(b"one")
+            await accepted.until(lambda: accepted.received == b"one")
+            buffered = ViewRecorder()
+            accepted.transport.set_protocol(buffered)
+            assert accepted.transport.get_protocol() is buffered
+            transport.write(b"two")
+            await buffered.until(lambda: buffered.received == b"two")
+            accepted.transport.set_protocol(accepted)
+            transport.write(b"three")
+            await accepted.until(lambda: accepted.received == b"onethree")
+            assert protocol.names() == ["connection_made"]
+
+    run(scenario())
+
+
+# -- the end -------------------------------------------------------------------------------------------------------
+
+
+def test_farewell_of_the_peer(same_as_asyncio, tls):
+    """It is answered, and what came before it is passed on."""
+
+    async def scenario(loop):
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets) as (_transport, protocol, peer):
+                peer.object.write(b"last words")
+                await peer.do(peer.object.unwrap)
+                exc = await protocol.until_called("connection_lost")
+                return exc, protocol.received, protocol.names(), await loop.sock_recv(peer.sock, 1)
+
+    names = ["connection_made", "data_received", "eof_received", "connection_lost"]
+    assert same_as_asyncio(scenario).returned == (None, b"last words", names, b"")
+
+
+def test_farewell_of_our_own(same_as_asyncio, tls):
+    async def scenario(loop):
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets) as (transport, protocol, peer):
+                transport.write(b"last words")
+                transport.close()
+                received = await peer.receive(10)
+                await peer.do(peer.object.unwrap)
+                exc = await protocol.until_called("connection_lost")
+                return exc, received, protocol.names(), transport.is_closing()
+
+    assert same_as_asyncio(scenario).returned[:2] == (None, b"last words")
+
+
+def test_data_that_crosses_our_farewell(same_as_asyncio, tls):
+    async def scenario(loop):
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets) as (transport, protocol, peer):
+                transport.close()
+                peer.object.write(b"crossing")
+                await peer.send()
+                exc = await protocol.until_called("connection_lost")
+                return described(exc), protocol.names()
+
+    same_as_asyncio(scenario)
+
+
+def test_end_of_the_stream_while_the_application_does_not_read(same_as_asyncio, tls):
+    async def scenario(loop):
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets) as (transport, protocol, peer):
+                transport.pause_reading()
+                peer.object.write(b"unread")
+                await peer.send()
+                await several_turns()
+                peer.sock.close()
+                await several_turns()
+                before = protocol.names()
+                transport.resume_reading()
+                exc = await protocol.until_called("connection_lost")
+                return before, exc, protocol.received, protocol.names()
+
+    assert same_as_asyncio(scenario).returned[2] == b"unread"
+
+
+def test_peer_that_resets_the_connection(same_as_asyncio, tls):
+    async def scenario(loop):
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets) as (_transport, protocol, peer):
+                peer.sock.setsockopt(1, 13, b"\1\0\0\0\0\0\0\0")  # SOL_SOCKET, SO_LINGER: reset when closed
+                peer.sock.close()
+                exc = await protocol.until_called("connection_lost")
+                return type(exc), protocol.names()
+
+    assert same_as_asyncio(scenario).returned[0] is ConnectionResetError
+
+
+# -- what is wrong with records ------------------------------------------------------------------------------------
+
+
+def corrupted(peer):
+    (record,) = peer.sealed(b"corrupted")
+    return record[:-1] + bytes([record[-1] ^ 1])
+
+
+def no_record(_peer):
+    return b"HTTP/1.1 400 Bad Request\r\n\r\n"
+
+
+def too_long(_peer):
+    return b"\x17\x03\x03\xff\xff" + bytes(65535)
+
+
+def fatal_alert(peer):
+    """What the peer says when it cannot read a record: the alert is a record itself."""
+    peer.incoming.write(b"\x17\x03\x03\x00\x20" + bytes(32))
+    with contextlib.suppress(ssl.SSLError):
+        peer.object.read(10)
+    return peer.outgoing.read()
+
+
+@pytest.mark.parametrize("factory", [Recorder, ViewRecorder], ids=["protocol", "buffered"])
+@pytest.mark.parametrize("bad", [corrupted, no_record, too_long, fatal_alert])
+def test_record_that_is_wrong(same_as_asyncio, tls, bad, factory):
+    async def scenario(loop):
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets, factory) as (_transport, protocol, peer):
+                await peer.do(peer.object.write, b"good")
+                await protocol.until(lambda: protocol.received == b"good")
+                await loop.sock_sendall(peer.sock, bad(peer))
+                exc = await protocol.until_called("connection_lost")
+                return described(exc), exc.errno, protocol.names()
+
+    found = same_as_asyncio(scenario).returned[0]
+    assert found[0] is ssl.SSLError
+    assert found[3] == "SSL"
+
+
+@pytest.mark.zloop_only  # asyncio drops what came with it
+def test_data_in_front_of_a_wrong_record_is_passed_on(loop, run, tls):
+    async def scenario():
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets) as (_transport, protocol, peer):
+                await loop.sock_sendall(peer.sock, b"".join(peer.sealed(b"good ", b"data")) + corrupted(peer))
+                assert isinstance(await protocol.until_called("connection_lost"), ssl.SSLError)
+                assert protocol.received == b"good data"
+
+    run(scenario())
+
+
+def test_old_error_of_somebody_else_is_none_of_the_connections(loop, run, tls):
+    """OpenSSL's errors are queued for the thread; a failed call elsewhere must not end a connection."""
+
+    async def scenario():
+        async with tls_connection(loop, tls) as (transport, protocol, accepted):
+            for _ in range(3):
+                with pytest.raises(ssl.SSLError):
+                    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).set_ciphers("nonsense")
+                transport.write(b"ping")
+                await accepted.until(lambda: accepted.received.endswith(b"ping"))
+                accepted.transport.write(b"pong")
+                await protocol.until(lambda: protocol.received.endswith(b"pong"))
+                await several_turns()
+            assert protocol.received == b"pong" * 3
+
+    run(scenario())
+
+
+# -- handshakes that fail ------------------------------------------------------------------------------------------
+
+
+async def failed_handshake(loop, client, server, **options):
+    """What a client learns, and what the server's exception handler does."""
+    contexts = []
+    loop.set_exception_handler(lambda _loop, context: contexts.append(context))
+    peers = Peers()
+    listening = await loop.create_server(peers, LOCALHOST, 0, ssl=server)
+    loop.set_debug(True)
+    loop.slow_callback_duration = 60
+    outcome = await awaited_outcome(
+        loop.create_connection(Recorder, LOCALHOST, port_of(listening), ssl=client, server_hostname=HOST, **options)
+    )
+    await until(lambda: contexts)
+    loop.set_debug(False)
+    await stop(listening)
+    seen = [(context["message"], type(context["exception"])) for context in contexts]
+    return outcome[0], outcome[1], alike(str(outcome[2])).partition(" (_ssl.c")[0], seen
+
+
+def test_versions_that_do_not_meet(same_as_asyncio, tls):
+    client, server = tls.new_client(), tls.new_server()
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    server.minimum_version = ssl.TLSVersion.TLSv1_3
+
+    async def scenario(loop):
+        return await failed_handshake(loop, client, server)
+
+    assert same_as_asyncio(scenario).returned[0] == "raised"
+
+
+def test_no_cipher_in_common(same_as_asyncio, tls):
+    client, server = tls.new_client(), tls.new_server()
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    client.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
+    server.set_ciphers("ECDHE-ECDSA-AES256-GCM-SHA384")
+
+    async def scenario(loop):
+        return await failed_handshake(loop, client, server)
+
+    assert same_as_asyncio(scenario).returned[0] == "raised"
+
+
+@pytest.mark.parametrize("answer", [ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME, ssl.ALERT_DESCRIPTION_ACCESS_DENIED])
+def test_servers_callback_refuses_the_name(same_as_asyncio, tls, answer):
+    server = tls.new_server()
+    server.sni_callback = lambda _sslobj, _name, _context: answer
+
+    async def scenario(loop):
+        return await failed_handshake(loop, tls.client, server)
+
+    assert same_as_asyncio(scenario).returned[0] == "raised"
+
+
+def test_client_without_the_certificate_that_is_wanted(same_as_asyncio, tls):
+    """With TLS 1.3 the client hears of it after its handshake."""
+    server = tls.new_server()
+    server.verify_mode = ssl.CERT_REQUIRED
+    tls.authority.configure_trust(server)
+
+    async def scenario(loop):
+        contexts = []
+        loop.set_exception_handler(lambda _loop, context: contexts.append(context))
+        peers = Peers()
+        listening = await loop.create_server(peers, LOCALHOST, 0, ssl=server)
+        transport, protocol = await loop.create_connection(
+            Recorder, LOCALHOST, port_of(listening), ssl=tls.client, server_hostname=HOST
+        )
+        exc = await protocol.until_called("connection_lost")
+        await all_tasks_done()
+        await stop(listening)
+        return type(exc), protocol.names(), transport.is_closing(), peers.made[0].names()
+
+    same_as_asyncio(scenario)
+
+
+@pytest.mark.parametrize("end", ["abort", "close"])
+def test_transport_ended_in_its_handshake(loop, run, tls, end):
+    """By way of the transport underneath, as Server.close_clients() and abort_clients() do it."""
+
+    async def scenario():
+        with tcp_pair() as (left, right):
+            accepting = loop.create_task(loop.connect_accepted_socket(Recorder, left, ssl=tls.server))
+            await several_turns()
+            peer = RawTls(loop, right, tls.client, server_hostname=HOST)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                peer.object.do_handshake()
+            await loop.sock_sendall(right, peer.outgoing.read()[:20])
+            await several_turns()
+            right.close()
+            outcome = await awaited_outcome(accepting)
+            assert outcome[0] == "raised"
+            assert left.fileno() == -1
+
+    assert end
+    run(scenario())
+
+
+def test_many_handshakes_at_once(loop, run, tls):
+    """As many as there are descriptors for, up to 2000; each connection gets its own answer."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    count = min(2000, (hard - 200) // 2)
+
+    class Echo(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def data_received(self, data):
+            self.transport.write(data)
+
+    async def talk(port, number):
+        reader, writer = await asyncio.open_connection(LOCALHOST, port, ssl=tls.client, server_hostname=HOST)
+        writer.write(b"%6d" % number)
+        assert await reader.readexactly(6) == b"%6d" % number
+        writer.close()
+        await writer.wait_closed()
+
+    async def scenario():
+        server = await loop.create_server(Echo, LOCALHOST, 0, ssl=tls.server, backlog=count)
+        await asyncio.gather(*(talk(port_of(server), number) for number in range(count)))
+        await stop(server)
+
+    try:
+        run(scenario())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# -- OpenSSL's own programs ----------------------------------------------------------------------------------------
+
+
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl program")
+
+
+@pytest.fixture
+def certificate(tls, tmp_path):
+    """The server's certificate, its key and the authority's certificate, in files."""
+    issued = tls.authority.issue_cert(HOST)
+    issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    tls.authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    return tmp_path
+
+
+async def program(*arguments):
+    return await asyncio.create_subprocess_exec(
+        "openssl",
+        *map(str, arguments),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+@needs_openssl
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_openssls_client(loop, run, tls, certificate, version):
+    async def scenario():
+        peers = Peers()
+        server = await loop.create_server(peers, LOCALHOST, 0, ssl=tls.server)
+        address = f"127.0.0.1:{port_of(server)}"
+        authority = certificate / "authority.pem"
+        client = await program("s_client", "-connect", address, version, "-quiet", "-servername", HOST,
+                               "-verify_return_error", "-verify_hostname", HOST, "-CAfile", authority)  # fmt: skip
+        client.stdin.write(b"from OpenSSL\n" + pattern(100_000))
+        accepted = await peers.first()
+        await accepted.until(lambda: len(accepted.received) == 100_013)
+        assert accepted.received == b"from OpenSSL\n" + pattern(100_000)
+        accepted.transport.write(b"to OpenSSL\n" + pattern(100_000))
+        accepted.transport.close()
+        output, _ = await client.communicate()
+        assert output == b"to OpenSSL\n" + pattern(100_000)
+        await accepted.until_called("connection_lost")
+        await stop(server)
+
+    run(scenario())
+
+
+@needs_openssl
+def test_renegotiation_is_refused(loop, run, tls):
+    """And others are served after it."""
+
+    async def scenario():
+        peers = Peers()
+        server = await loop.create_server(peers, LOCALHOST, 0, ssl=tls.server)
+        client = await program("s_client", "-connect", f"127.0.0.1:{port_of(server)}", "-tls1_2", "-legacy_renegotiation")
+        client.stdin.write(b"before\n")
+        accepted = await peers.first()
+        await accepted.until(lambda: accepted.received == b"before\n")
+        client.stdin.write(b"R\n")
+        await client.stdin.drain()
+        await accepted.until_called("connection_lost")
+        assert accepted.received == b"before\n"
+        await client.communicate()
+        transport, protocol = await loop.create_connection(
+            Recorder, LOCALHOST, port_of(server), ssl=tls.client, server_hostname=HOST
+        )
+        transport.close()
+        await protocol.until_called("connection_lost")
+        await stop(server)
+
+    run(scenario())
+
+
+@needs_openssl
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_openssls_server(loop, run, tls, certificate, version):
+    async def scenario():
+        server = await program("s_server", "-accept", "127.0.0.1:0", version, "-cert", certificate / "server.pem",
+                               "-key", certificate / "server.pem", "-naccept", 1, "-rev")  # fmt: skip
+        port = None
+        while port is None:
+            line = await server.stdout.readline()
+            assert line, "s_server did not start"
+            if line.startswith(b"ACCEPT "):
+                port = int(line.rpartition(b":")[2])
+        transport, protocol = await loop.create_connection(
+            Recorder, "127.0.0.1", port, ssl=tls.client, server_hostname=HOST
+        )
+        transport.write(b"stressed\n")
+        await protocol.until(lambda: protocol.received == b"desserts\n")
+        transport.close()
+        await protocol.until_called("connection_lost")
+        await server.communicate()
+
+    run(scenario())
+
+
+# -- in the end ----------------------------------------------------------------------------------------------------
+
+
+def test_transport_that_is_forgotten_warns(loop, run, tls):
+    async def scenario():
+        with tcp_pair() as (left, right):
+            peer = RawTls(loop, right, tls.server, server_side=True)
+            shaking = loop.create_task(peer.do(peer.object.do_handshake))
+            transport, protocol = await loop.create_connection(
+                Recorder, sock=left, ssl=tls.client, server_hostname=HOST
+            )
+            await shaking
+            with pytest.warns(ResourceWarning, match="unclosed transport <"):
+                transport.__del__()
+            transport.abort()
+            await protocol.until_called("connection_lost")
+            await until(lambda: left.fileno() == -1)
+
+    run(scenario())
