@@ -664,6 +664,7 @@ def test_transport_ended_in_its_handshake(loop, run, tls, end):
     run(scenario())
 
 
+@pytest.mark.zloop_only  # a matter of seconds
 def test_many_handshakes_at_once(loop, run, tls):
     """As many as there are descriptors for, up to 2000; each connection gets its own answer."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

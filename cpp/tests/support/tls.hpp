@@ -1,0 +1,145 @@
+// Two ends of TLS connections, on the OpenSSL of the machine: anonymous, so that no certificate is needed.
+#pragma once
+
+#include <dlfcn.h>
+
+#include <string>
+
+#include "support/catch.hpp"
+#include "zloop/openssl.hpp"
+#include "zloop/tls_session.hpp"
+
+namespace zloop::test {
+
+// What the tests do with OpenSSL beyond what the engine does. Owns nothing.
+struct Library {
+  static constexpr const char* name = "libssl.so.3";
+
+  // nullptr where the machine has none.
+  static const Library* get() {
+    static const Library library;
+    return library.openssl == nullptr ? nullptr : &library;
+  }
+
+  const OpenSsl* openssl = nullptr;
+  void* (*SSL_CTX_new)(const ssl_method_st*) = nullptr;
+  void (*SSL_CTX_free)(void*) = nullptr;
+  int (*SSL_CTX_set_cipher_list)(void*, const char*) = nullptr;
+  long (*SSL_CTX_ctrl)(void*, int, long, void*) = nullptr;
+  ssl_st* (*SSL_new)(void*) = nullptr;
+  void (*SSL_free)(ssl_st*) = nullptr;
+  void (*SSL_set_accept_state)(ssl_st*) = nullptr;
+  void (*SSL_set_connect_state)(ssl_st*) = nullptr;
+  int (*SSL_do_handshake)(ssl_st*) = nullptr;
+  int (*SSL_shutdown)(ssl_st*) = nullptr;
+
+ private:
+  Library() {
+    void* handle = dlopen(name, RTLD_LAZY);  // for good
+    if (handle == nullptr) return;
+    find(handle, "SSL_CTX_new", SSL_CTX_new);
+    find(handle, "SSL_CTX_free", SSL_CTX_free);
+    find(handle, "SSL_CTX_set_cipher_list", SSL_CTX_set_cipher_list);
+    find(handle, "SSL_CTX_ctrl", SSL_CTX_ctrl);
+    find(handle, "SSL_new", SSL_new);
+    find(handle, "SSL_free", SSL_free);
+    find(handle, "SSL_set_accept_state", SSL_set_accept_state);
+    find(handle, "SSL_set_connect_state", SSL_set_connect_state);
+    find(handle, "SSL_do_handshake", SSL_do_handshake);
+    find(handle, "SSL_shutdown", SSL_shutdown);
+    openssl = OpenSsl::load(name);
+  }
+
+  template <typename Function>
+  static void find(void* handle, const char* symbol, Function& function) {
+    function = reinterpret_cast<Function>(dlsym(handle, symbol));
+  }
+};
+
+// A context for both ends, with one cipher.
+class TlsContext {
+ public:
+  TlsContext() : pointer_(library.SSL_CTX_new(library.openssl->TLS_method())) {
+    constexpr int set_max_version = 124;
+    constexpr long tls_1_2 = 0x0303;
+    REQUIRE(library.SSL_CTX_set_cipher_list(pointer_, "AECDH-AES256-SHA:@SECLEVEL=0") == 1);
+    REQUIRE(library.SSL_CTX_ctrl(pointer_, set_max_version, tls_1_2, nullptr) == 1);
+  }
+  ~TlsContext() { library.SSL_CTX_free(pointer_); }
+  TlsContext(const TlsContext&) = delete;
+  TlsContext& operator=(const TlsContext&) = delete;
+
+  [[nodiscard]] void* get() const { return pointer_; }
+
+ private:
+  const Library& library = *Library::get();
+  void* pointer_;  // owned
+};
+
+// One end: an SSL, as the ssl module would own it, and the session on it.
+struct TlsEnd {
+  TlsEnd(const TlsContext& context, bool server) : ssl(library.SSL_new(context.get())) {
+    REQUIRE(session.open(*library.openssl, ssl));
+    server ? library.SSL_set_accept_state(ssl) : library.SSL_set_connect_state(ssl);
+  }
+  ~TlsEnd() { library.SSL_free(ssl); }
+  TlsEnd(const TlsEnd&) = delete;
+  TlsEnd& operator=(const TlsEnd&) = delete;
+
+  // What there is to be sent.
+  std::string output() {
+    std::string bytes(session.output(), session.output_size());
+    session.clear_output();
+    return bytes;
+  }
+
+  std::string write(const std::string& plain) {
+    REQUIRE(session.write(plain.data(), plain.size()) == static_cast<ssize_t>(plain.size()));
+    return output();
+  }
+
+  // All that can be read; `last` is what the last read() said.
+  std::string read() {
+    std::string plain;
+    char buffer[20000];
+    while ((last = session.read(buffer, sizeof(buffer))) > 0) plain.append(buffer, static_cast<std::size_t>(last));
+    return plain;
+  }
+
+  // Receives bytes that are gone afterwards, and reads them.
+  std::string receive(std::string sealed) {
+    session.feed(sealed.data(), sealed.size());
+    std::string plain = read();
+    session.retain();
+    return plain;
+  }
+
+  const Library& library = *Library::get();
+  ssl_st* ssl;  // owned
+  ssize_t last = 0;
+  TlsSession session;
+};
+
+// A client and a server after their handshake.
+struct TlsPair {
+  TlsPair() {
+    for (int i = 0; i < 4; ++i) {
+      shake(client, server);
+      shake(server, client);
+    }
+    REQUIRE(client.receive(server.write("ready")) == "ready");
+  }
+
+  static void shake(TlsEnd& from, TlsEnd& to) {
+    from.library.SSL_do_handshake(from.ssl);
+    const std::string flight = from.output();
+    to.session.feed(flight.data(), flight.size());
+    to.session.retain();
+  }
+
+  TlsContext context;
+  TlsEnd client{context, false};
+  TlsEnd server{context, true};
+};
+
+}  // namespace zloop::test

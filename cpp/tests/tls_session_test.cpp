@@ -1,0 +1,179 @@
+// OpenSsl and TlsSession, on the OpenSSL of the machine. Where there is none, only that is asserted.
+#include "zloop/tls_session.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "support/catch.hpp"
+#include "support/sockets.hpp"
+#include "support/tls.hpp"
+#include "zloop/openssl.hpp"
+
+namespace {
+
+using zloop::TlsSession;
+using zloop::test::Library;
+using zloop::test::pattern;
+using zloop::test::TlsContext;
+using zloop::test::TlsEnd;
+using zloop::test::TlsPair;
+
+constexpr std::size_t record = 16384;
+
+bool missing() {
+  if (Library::get() != nullptr) return false;
+  WARN("no " << Library::name << " here");
+  CHECK(Library::get() == nullptr);
+  return true;
+}
+
+TEST_CASE("messages of every size pass in both directions") {
+  if (missing()) return;
+  TlsPair pair;
+  for (const std::size_t size : {std::size_t{1}, record - 1, record, record + 1, 5 * record}) {
+    CHECK(pair.server.receive(pair.client.write(pattern(size))) == pattern(size));
+    CHECK(pair.client.receive(pair.server.write(pattern(size))) == pattern(size));
+  }
+  CHECK(pair.client.last == TlsSession::starved);
+  CHECK(pair.client.session.readable_max() == 0);
+}
+
+TEST_CASE("a record that comes in pieces is read when its last is there") {
+  if (missing()) return;
+  TlsPair pair;
+  std::string sealed = pair.client.write(pattern(record));
+  sealed += pair.client.write("next");
+  const std::size_t cut = GENERATE(1, 4, 5, 6, 100, 16384);
+  CHECK(pair.server.receive(sealed.substr(0, cut)).empty());
+  CHECK(pair.server.last == TlsSession::starved);
+  CHECK(pair.server.receive(sealed.substr(cut)) == pattern(record) + "next");
+}
+
+TEST_CASE("what is not read at once is kept, and more is appended to it") {
+  if (missing()) return;
+  TlsPair pair;
+  std::string expected;
+  for (int i = 0; i < 50; ++i) {
+    std::string message = pattern(static_cast<std::size_t>(i) * 100 + 1);
+    expected += message;
+    std::string sealed = pair.client.write(message);
+    pair.server.session.feed(sealed.data(), sealed.size());
+    pair.server.session.retain();
+    sealed.assign(sealed.size(), '\0');  // the memory is somebody else's again
+    if (i == 20) {
+      std::array<char, 100> some{};
+      REQUIRE(pair.server.session.read(some.data(), some.size()) == 1);
+      expected.erase(0, 1);
+    }
+  }
+  CHECK(pair.server.session.unread() > expected.size());
+  CHECK(pair.server.session.readable_max() > expected.size());
+  CHECK(pair.server.read() == expected);
+  CHECK(pair.server.session.unread() == 0);
+}
+
+TEST_CASE("output goes into lent memory, and what does not fit follows elsewhere") {
+  if (missing()) return;
+  TlsPair pair;
+  const std::string message = pattern(3 * record);
+  std::string lent(TlsSession::sealed_size_max(message.size()), '\0');
+  const std::size_t capacity = GENERATE(0, 1, 16384, 20000, 1 << 20);
+  pair.client.session.lend(lent.data(), std::min(capacity, lent.size()));
+  REQUIRE(pair.client.session.write(message.data(), message.size()) == static_cast<ssize_t>(message.size()));
+  const std::size_t used = pair.client.session.take_back();
+  CHECK(used <= capacity);
+  const std::string rest = pair.client.output();
+  CHECK(rest.empty() == (capacity >= lent.size()));
+  CHECK(pair.server.receive(lent.substr(0, used) + rest) == message);
+  CHECK(pair.server.receive(pair.client.write("not into lent memory")) == "not into lent memory");
+}
+
+TEST_CASE("nothing is put into lent memory while earlier output waits") {
+  if (missing()) return;
+  TlsPair pair;
+  REQUIRE(pair.client.session.write("first", 5) == 5);
+  std::array<char, 1000> lent{};
+  pair.client.session.lend(lent.data(), lent.size());
+  REQUIRE(pair.client.session.write("second", 6) == 6);
+  CHECK(pair.client.session.take_back() == 0);
+  CHECK(pair.server.receive(pair.client.output()) == "firstsecond");
+}
+
+TEST_CASE("the peer's farewell is the end") {
+  if (missing()) return;
+  TlsPair pair;
+  std::string sealed = pair.client.write("last words");
+  Library::get()->SSL_shutdown(pair.client.ssl);
+  sealed += pair.client.output();
+  CHECK(pair.server.receive(sealed) == "last words");
+  CHECK(pair.server.last == TlsSession::ended);
+}
+
+TEST_CASE("a broken record fails, and what came before it is read") {
+  if (missing()) return;
+  TlsPair pair;
+  std::string sealed = pair.client.write("good");
+  sealed += pair.client.write("bad");
+  sealed.back() = static_cast<char>(sealed.back() ^ 1);
+  CHECK(pair.server.receive(sealed) == "good");
+  CHECK(pair.server.last == TlsSession::failed);
+  CHECK(Library::get()->openssl->ERR_peek_last_error() != 0);
+  CHECK(pair.server.session.output_size() > 0);  // the alert
+  SECTION("which is no failure of another session") {
+    TlsPair other;
+    CHECK(other.server.receive(other.client.write("fine")) == "fine");
+    CHECK(other.server.last == TlsSession::starved);
+  }
+}
+
+TEST_CASE("an SSL outlives its session: it reads nothing, and what it writes is dropped") {
+  if (missing()) return;
+  const TlsContext context;
+  const Library& library = *Library::get();
+  ssl_st* ssl = library.SSL_new(context.get());
+  std::optional<TlsSession> session;
+  session.emplace();
+  REQUIRE(session->open(*library.openssl, ssl));
+  session.reset();
+  library.SSL_set_connect_state(ssl);
+  CHECK(library.SSL_do_handshake(ssl) == -1);
+  constexpr int want_read = 2;
+  CHECK(library.openssl->SSL_get_error(ssl, -1) == want_read);
+  library.SSL_free(ssl);
+}
+
+TEST_CASE("pointers are found by what they lead to, and bad ones do no harm") {
+  if (missing()) return;
+  const zloop::OpenSsl& openssl = *Library::get()->openssl;
+  const TlsContext context;
+  ssl_st* ssl = Library::get()->SSL_new(context.get());
+  bio_st* source = openssl.BIO_new(openssl.BIO_s_mem());
+  bio_st* sink = openssl.BIO_new(openssl.BIO_s_mem());
+  openssl.SSL_set_bio(ssl, source, sink);
+  std::array<std::uintptr_t, 64> target{};  // readable, and nothing of interest
+  std::array<std::uintptr_t, 8> object = {
+      0,
+      1,
+      8,
+      UINTPTR_MAX,
+      UINTPTR_MAX - 7,
+      reinterpret_cast<std::uintptr_t>(&target),
+  };
+  CHECK(zloop::find_memory_bio(openssl, &object, sizeof(object)) == -1);
+  CHECK(zloop::find_ssl(openssl, &object, sizeof(object), source, sink) == -1);
+  object[6] = reinterpret_cast<std::uintptr_t>(source);
+  CHECK(zloop::find_memory_bio(openssl, &object, sizeof(object)) == 6 * sizeof(void*));
+  object[7] = reinterpret_cast<std::uintptr_t>(ssl);
+  CHECK(zloop::find_ssl(openssl, &object, sizeof(object), source, sink) == 7 * sizeof(void*));
+  CHECK(zloop::find_ssl(openssl, &object, sizeof(object), sink, source) == -1);
+  CHECK(zloop::pointer_at(&object, 7 * sizeof(void*)) == ssl);
+  CHECK(zloop::find_pointer(&object, sizeof(object), source) == 6 * sizeof(void*));
+  CHECK(zloop::find_pointer(&object, sizeof(object), sink) == -1);
+  CHECK(zloop::has_tls_method(openssl, openssl.SSL_get_SSL_CTX(ssl)));
+  Library::get()->SSL_free(ssl);
+}
+
+}  // namespace
