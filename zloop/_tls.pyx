@@ -46,6 +46,10 @@ cdef class TlsTransport(TransportBase):
     _start_tls_compatible = True
     _sendfile_compatible = constants._SendfileMode.FALLBACK
 
+    def __cinit__(self):
+        self._closed = True
+        self.ssl_protocol = nobody
+
     def __init__(self):
         raise TypeError("transports are made by an event loop")
 
@@ -202,6 +206,8 @@ cdef class TlsProtocol(NativeProtocol):
 
     def __cinit__(self):
         self.state = UNWRAPPED
+        self.extra = {}
+        self.codec = no_codec
         self.backlog = collections.deque()
         self.write_low_water, self.write_high_water = water_marks(write_high_water_default, None)
         self.read_low_water, self.read_high_water = water_marks(read_high_water_default, None)
@@ -233,6 +239,7 @@ cdef class TlsProtocol(NativeProtocol):
         self.codec = make_codec(self._sslcontext, server_side, hostname)
         transport = TlsTransport.__new__(TlsTransport)
         transport.ssl_protocol = self
+        transport._closed = False
         self._app_transport = transport
 
     @property
@@ -746,9 +753,11 @@ cdef object cut_bytes(PyObject* made, Py_ssize_t size):
 cdef TlsProtocol spent_protocol(object loop):
     cdef TlsProtocol protocol = TlsProtocol.__new__(TlsProtocol)
     protocol._loop = loop
-    protocol.extra = {}
-    protocol.codec = TlsCodec.__new__(TlsCodec)
     return protocol
+
+
+cdef TlsCodec no_codec = TlsCodec.__new__(TlsCodec)
+cdef TlsProtocol nobody = spent_protocol(None)  # of a transport that nobody has made properly
 
 
 cdef object positive(object seconds, object default, str name):
