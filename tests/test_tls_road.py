@@ -1,12 +1,12 @@
 """TLS: the way that a context's connections take, and the ssl.SSLObject that programs get, whichever it is."""
 
+import _ssl
 import gc
 import logging
 import os
 import ssl
 import weakref
 
-import _ssl
 import pytest
 from support import run_script, several_turns
 from tls_support import HOST, Contexts, tls_connection
@@ -93,7 +93,7 @@ def test_what_does_not_fit_together_is_left_alone(difference):
 
 
 def test_context_goes_when_its_last_connection_has(loop, run, monkeypatch):
-    """zloop remembers what it found of a context, but not the context."""
+    """Zloop remembers what it found of a context, but not the context."""
     monkeypatch.setenv("ZLOOP_TLS", "direct")
     tls = Contexts()
     run(talk(loop, tls))

@@ -71,7 +71,7 @@ def test_buffers_of_a_buffered_protocol_are_filled_whatever_their_size(loop, run
                 await peer.do(peer.object.write, message)
                 await protocol.until(lambda: len(protocol.received) >= len(message))
                 assert protocol.received == message
-                assert all(0 <= hint for hint in protocol.hints)
+                assert all(hint >= 0 for hint in protocol.hints)
 
     run(scenario())
 
@@ -245,7 +245,7 @@ def test_writes_after_the_end(same_as_asyncio, tls):
 
 
 def test_closing_again_and_using_what_is_closed(loop, run, tls):
-    """asyncio's raises AttributeError then."""
+    """In asyncio that is an AttributeError."""
 
     async def scenario():
         async with tls_connection(loop, tls) as (transport, protocol, _accepted):
@@ -752,7 +752,9 @@ def test_renegotiation_is_refused(loop, run, tls):
     async def scenario():
         peers = Peers()
         server = await loop.create_server(peers, LOCALHOST, 0, ssl=tls.server)
-        client = await program("s_client", "-connect", f"127.0.0.1:{port_of(server)}", "-tls1_2", "-legacy_renegotiation")
+        client = await program(
+            "s_client", "-connect", f"127.0.0.1:{port_of(server)}", "-tls1_2", "-legacy_renegotiation"
+        )
         client.stdin.write(b"before\n")
         accepted = await peers.first()
         await accepted.until(lambda: accepted.received == b"before\n")

@@ -36,7 +36,7 @@ cdef Py_ssize_t piece_size_max = 16 * 16384
 
 # Up to so many bytes are decrypted here and copied; for more the bytes object is made first, and cut to size.
 cdef enum:
-    scratch_size = 8192
+    scratch_size = 48 * 1024
 cdef char[scratch_size] scratch
 
 

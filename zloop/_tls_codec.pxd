@@ -22,13 +22,14 @@ cdef class DirectCodec(TlsCodec):
     cdef TlsSession session
     cdef object sealed         # what write() made and nobody has collected, or None
 
-    cdef bint open(self, ssl_st* ssl) except -1
+    cdef bint open(self, ssl_st* pointer) except -1
     cdef int raise_failure(self) except -1
 
 
 cdef class PortableCodec(TlsCodec):
     cdef object incoming       # ssl.MemoryBIO: received
     cdef object outgoing       # ssl.MemoryBIO: to be sent
+    cdef bint cut_short        # the last read() filled its memory
 
 
 cdef TlsCodec make_codec(object context, bint server_side, object server_hostname)

@@ -1,13 +1,14 @@
 # cython: language_level=3
-"""Bytes that were received to plain ones, plain ones to bytes to be sent: the two ways in which zloop does TLS.
+"""From received bytes to plain ones, from plain ones to bytes to be sent: the two ways in which zloop does TLS.
 
-Both stand on the ssl.SSLObject that the user's context makes. Its own methods do the handshake and the shutdown, so that
-verification, callbacks and every error in them are the ssl module's. They differ in how application data passes.
+Both stand on the ssl.SSLObject that the user's context makes. Its own methods do the handshake and the shutdown, so
+that verification, callbacks and every error in them are the ssl module's. They differ in how application data passes.
 
 DirectCodec calls SSL_read() and SSL_write() of the very OpenSSL that the interpreter's ssl module has loaded, and gives
 the SSLObject's connection a BIO of zloop's in place of its memory BIOs. For that it has to know where the ssl module
-keeps its pointers, which is not promised to anybody: they are looked for, once in a process, and what is reached through
-them is held against what the ssl module says, once for each context. Any difference, and the portable way is taken.
+keeps its pointers, which is not promised to anybody: they are looked for, once in a process, and what is reached
+through them is held against what the ssl module says, once for each context. Any difference, and the portable way is
+taken.
 
 PortableCodec is that: ssl.MemoryBIO and the SSLObject's read() and write(). ZLOOP_TLS=portable in the environment asks
 for it.
@@ -27,21 +28,15 @@ from cython cimport no_gc_clear
 from zloop.engine.openssl cimport (
     OpenSsl, bio_st, find_memory_bio, find_pointer, find_ssl, has_tls_method, pointer_at, ssl_ctx_st, ssl_st
 )
-from zloop.engine.tls_session cimport TlsSession
+from zloop.engine.tls_session cimport TlsSession, session_failed
 
 import _ssl
 
 cdef tuple again_errors = (ssl.SSLWantReadError, ssl.SSLSyscallError)
 
-cdef extern from *:
-    """
-    // What TlsSession's read() and write() return in place of a number of bytes.
-    static constexpr Py_ssize_t session_failed = zloop::TlsSession::failed;
-    // OpenSSL's records hold no more: RFC 8446, 5.1.
-    static constexpr Py_ssize_t record_size_max = 16384;
-    """
-    const Py_ssize_t session_failed
-    const Py_ssize_t record_size_max
+# A record of OpenSSL's holds no more: RFC 8446, 5.1.
+cdef enum:
+    record_size_max = 16384
 
 
 cdef class TlsCodec:
@@ -86,8 +81,8 @@ cdef class TlsCodec:
 cdef class DirectCodec(TlsCodec):
     """Straight to OpenSSL."""
 
-    cdef bint open(self, ssl_st* ssl) except -1:
-        return self.session.open(openssl[0], ssl)
+    cdef bint open(self, ssl_st* pointer) except -1:
+        return self.session.open(openssl[0], pointer)
 
     cdef int feed(self, const char* data, size_t size) except -1:
         self.session.feed(data, size)
@@ -164,20 +159,23 @@ cdef class PortableCodec(TlsCodec):
     cdef Py_ssize_t unread(self) except -1:
         return self.incoming.pending
 
-    # OpenSSL may hold decrypted bytes, or most of a record.
+    # OpenSSL may hold most of a record; and decrypted bytes, if the last read() was too small for all.
     cdef Py_ssize_t readable_max(self) except -1:
         cdef Py_ssize_t unread = self.incoming.pending
-        cdef Py_ssize_t decrypted = self.sslobj.pending()
+        cdef Py_ssize_t decrypted = self.sslobj.pending() if self.cut_short else 0
         return unread + decrypted + record_size_max if unread > 0 or decrypted > 0 else 0
 
     cdef Py_ssize_t read(self, char* data, Py_ssize_t size) except -2:
+        cdef Py_ssize_t count
         target = PyMemoryView_FromMemory(data, size, PyBUF_WRITE)
         try:
-            return self.sslobj.read(size, target)
+            count = self.sslobj.read(size, target)
         except again_errors:
-            return -1
+            count = -1
         finally:
             target.release()
+        self.cut_short = count == size
+        return count
 
     cdef Py_ssize_t write(self, const char* data, Py_ssize_t size, bint keep) except -2:
         source = PyMemoryView_FromMemory(<char*>data, size, PyBUF_READ)
@@ -306,7 +304,7 @@ cdef str judge(object context, object sslobj, object incoming, object outgoing):
 cdef str find_layout():
     """Look for the ssl module's OpenSSL, and for the pointers to it in a connection that is never used.
 
-    Why that has failed, "" if it has not. Nothing of OpenSSL's is called on a pointer before it is known for what it is.
+    Why that has failed, "" if it has not. No function of OpenSSL gets a pointer before it is known for what it is.
     """
     global openssl, bio_offset, ssl_offset, context_offset
     path = getattr(_ssl, "__file__", None)

@@ -105,8 +105,8 @@ std::ptrdiff_t find_memory_bio(const OpenSsl& openssl, const void* object, std::
 }
 
 // An SSL has its two BIOs side by side (OpenSSL 3.0: the third word; 3.2: the eleventh).
-std::ptrdiff_t find_ssl(
-    const OpenSsl& openssl, const void* object, std::size_t size, const bio_st* source, const bio_st* sink) noexcept {
+std::ptrdiff_t find_ssl(const OpenSsl& openssl, const void* object, std::size_t size, const bio_st* source,
+                        const bio_st* sink) noexcept {
   const auto first = reinterpret_cast<std::uintptr_t>(source);
   const auto second = reinterpret_cast<std::uintptr_t>(sink);
   const std::ptrdiff_t offset = find_object<32>(object, size, [&](std::span<const std::uintptr_t> words) {

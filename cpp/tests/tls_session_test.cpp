@@ -155,12 +155,7 @@ TEST_CASE("pointers are found by what they lead to, and bad ones do no harm") {
   openssl.SSL_set_bio(ssl, source, sink);
   std::array<std::uintptr_t, 64> target{};  // readable, and nothing of interest
   std::array<std::uintptr_t, 8> object = {
-      0,
-      1,
-      8,
-      UINTPTR_MAX,
-      UINTPTR_MAX - 7,
-      reinterpret_cast<std::uintptr_t>(&target),
+      0, 1, 8, UINTPTR_MAX, UINTPTR_MAX - 7, reinterpret_cast<std::uintptr_t>(&target),
   };
   CHECK(zloop::find_memory_bio(openssl, &object, sizeof(object)) == -1);
   CHECK(zloop::find_ssl(openssl, &object, sizeof(object), source, sink) == -1);

@@ -3,6 +3,8 @@ from libcpp cimport bool as cpp_bool
 from zloop.engine.openssl cimport OpenSsl, ssl_st
 
 cdef extern from "zloop/tls_session.hpp" namespace "zloop":
+    const ssize_t session_failed "zloop::TlsSession::failed"
+
     cdef cppclass TlsSession:
         TlsSession() noexcept
         cpp_bool open(const OpenSsl& openssl, ssl_st* ssl) noexcept

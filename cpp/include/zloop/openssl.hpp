@@ -64,15 +64,15 @@ struct OpenSsl {
   int (*SSL_has_pending)(const ssl_st*);
 };
 
-// ---- Finding OpenSSL's objects inside of a module's. `object` is `size` bytes of readable memory; what the pointers in
-// it lead to is read in a way that bad ones do no harm. Each returns the offset of the pointer, or -1.
+// ---- Finding OpenSSL's objects inside of a module's. `object` is `size` bytes of readable memory; what the pointers
+// in it lead to is read in a way that bad ones do no harm. Each returns the offset of the pointer, or -1.
 
 // A pointer to one of this library's memory BIOs.
 std::ptrdiff_t find_memory_bio(const OpenSsl& openssl, const void* object, std::size_t size) noexcept;
 
 // A pointer to an SSL that reads from `source` and writes to `sink`.
-std::ptrdiff_t find_ssl(
-    const OpenSsl& openssl, const void* object, std::size_t size, const bio_st* source, const bio_st* sink) noexcept;
+std::ptrdiff_t find_ssl(const OpenSsl& openssl, const void* object, std::size_t size, const bio_st* source,
+                        const bio_st* sink) noexcept;
 
 // This very pointer.
 std::ptrdiff_t find_pointer(const void* object, std::size_t size, const void* pointer) noexcept;

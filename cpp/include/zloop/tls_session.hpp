@@ -2,8 +2,8 @@
 //
 // It takes over the input and output of an SSL that belongs to somebody else, who keeps it alive for as long as any
 // function of this class but the destructor is called, and who may run the handshake and the shutdown on it: what these
-// read is what was fed, what they write is in output(). The SSL may outlive the session; it reads nothing then, and what
-// it writes is dropped. Loop thread only.
+// read is what was fed, what they write is in output(). The SSL may outlive the session; it reads nothing then, and
+// what it writes is dropped. Loop thread only.
 #pragma once
 
 #include <sys/types.h>
@@ -61,8 +61,8 @@ class TlsSession {
  private:
   friend struct TlsSessionBio;
 
-  static constexpr std::size_t record_size = 16384;         // RFC 8446, 5.1
-  static constexpr std::size_t record_overhead_max = 128;   // TLS 1.2 with CBC and SHA-384 needs the most, 5+16+48+16
+  static constexpr std::size_t record_size = 16384;        // RFC 8446, 5.1
+  static constexpr std::size_t record_overhead_max = 128;  // TLS 1.2 with CBC and SHA-384 needs the most, 5+16+48+16
 
   std::size_t take_input(char* data, std::size_t size) noexcept;
   bool put_output(const char* data, std::size_t size) noexcept;
@@ -73,9 +73,9 @@ class TlsSession {
   ssl_st* ssl_ = nullptr;             // borrowed
   bio_st* bio_ = nullptr;             // one reference is owned, the SSL has others
 
-  const char* input_ = nullptr;    // the next unread byte: in retained_, or borrowed from feed()
-  std::size_t input_size_ = 0;     // bytes
-  std::vector<char> retained_;     // what was fed earlier; empty if all was read at once
+  const char* input_ = nullptr;  // the next unread byte: in retained_, or borrowed from feed()
+  std::size_t input_size_ = 0;   // bytes
+  std::vector<char> retained_;   // what was fed earlier; empty if all was read at once
 
   char* lent_ = nullptr;           // borrowed from lend() until take_back()
   std::size_t lent_capacity_ = 0;  // bytes
