@@ -98,6 +98,11 @@ STDLIB_ONLY = (
         "gives asyncio's own transport a mock in place of a socket",
     ),
     (
+        "test_sslproto.*.test_create_connection_ssl_failed_certificate_no_cycles",
+        r"mock\.patch\.object\(sslproto\.SSLProtocol",
+        "looks for the transport inside asyncio's own SSLProtocol",
+    ),
+    (
         "test_ssl.*.test_remote_shutdown_receives_trailing_data_on_slow_socket",
         r"_read_ready_cb",
         "replaces the socket inside asyncio's own transport",
