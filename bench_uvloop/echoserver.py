@@ -1,12 +1,14 @@
 """An echo server on asyncio, uvloop or zloop: the server's side of uvloop's echo benchmark.
 
-It takes the command line of uvloop's examples/bench/echoserver.py (TLS aside), and --zloop beside --uvloop; without
-either it runs on asyncio.  What a connection does is the same there and here, so that numbers compare:
+It takes the command line of uvloop's examples/bench/echoserver.py, and --zloop beside --uvloop; without either it runs
+on asyncio.  What a connection does is the same there and here, so that numbers compare:
 
     (default)            loop.sock_recv of up to 1,000,000 bytes, then loop.sock_sendall
     --streams            StreamReader.read of up to 1,000,000 bytes, then StreamWriter.write
     --proto              Protocol.data_received, then Transport.write
     --proto --buffered   BufferedProtocol over one 256 KiB buffer per connection, writing a copy of what was filled
+
+With --ssl the last three speak TLS, with a certificate that is made for the run (by trustme).
 
 Once it listens it prints "serving on: ADDRESS", with the port that was given out where --addr asks for port 0.
 SIGTERM and SIGINT end it with status 0.
@@ -22,6 +24,7 @@ import logging
 import pathlib
 import signal
 import socket
+import ssl
 import sys
 from typing import Any, ClassVar
 
@@ -70,12 +73,12 @@ async def echo_socket(connection: socket.socket) -> None:
     log.info("connection closed")
 
 
-async def serve_streams(address: Address) -> None:
+async def serve_streams(address: Address, context: ssl.SSLContext | None) -> None:
     """Echo with asyncio's streams."""
     if isinstance(address, str):
-        server = await asyncio.start_unix_server(echo_stream, address)
+        server = await asyncio.start_unix_server(echo_stream, address, ssl=context)
     else:
-        server = await asyncio.start_server(echo_stream, *address)
+        server = await asyncio.start_server(echo_stream, *address, ssl=context)
     await serve_until_cancelled(server)
 
 
@@ -123,13 +126,13 @@ class EchoBufferedProtocol(EchoConnection, asyncio.BufferedProtocol):
         self.transport.write(self.buffer[:nbytes])
 
 
-async def serve_protocol(address: Address, protocol: type[EchoConnection]) -> None:
+async def serve_protocol(address: Address, protocol: type[EchoConnection], context: ssl.SSLContext | None) -> None:
     """Echo with a transport and a protocol per connection."""
     loop = asyncio.get_running_loop()
     if isinstance(address, str):
-        server: Any = await loop.create_unix_server(protocol, address)
+        server: Any = await loop.create_unix_server(protocol, address, ssl=context)
     else:
-        server = await loop.create_server(protocol, *address)
+        server = await loop.create_server(protocol, *address, ssl=context)
     try:
         await serve_until_cancelled(server)
     finally:
@@ -153,16 +156,25 @@ def announce(listener: Any) -> None:
     print(f"serving on: {where}", flush=True)
 
 
+def make_tls_context() -> ssl.SSLContext:
+    """A server's context with a certificate that nobody trusts: the client does not look at it."""
+    trustme = importlib.import_module("trustme")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+    return context
+
+
 async def serve(arguments: argparse.Namespace) -> None:
     """Serve in the chosen mode until SIGINT or SIGTERM cancels this task."""
     this_task = asyncio.current_task()
     assert this_task is not None
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, this_task.cancel)
+    context = make_tls_context() if arguments.ssl else None
     if arguments.streams:
-        await serve_streams(arguments.addr)
+        await serve_streams(arguments.addr, context)
     elif arguments.proto:
-        await serve_protocol(arguments.addr, EchoBufferedProtocol if arguments.buffered else EchoProtocol)
+        await serve_protocol(arguments.addr, EchoBufferedProtocol if arguments.buffered else EchoProtocol, context)
     else:
         await serve_sockets(arguments.addr)
 
@@ -183,6 +195,7 @@ def parse_arguments() -> argparse.Namespace:
     modes.add_argument("--streams", action="store_true", help="use asyncio's streams instead of loop.sock_*")
     modes.add_argument("--proto", action="store_true", help="use a transport and a protocol instead of loop.sock_*")
     parser.add_argument("--buffered", action="store_true", help="with --proto: a BufferedProtocol")
+    parser.add_argument("--ssl", action="store_true", help="with --streams or --proto: TLS")
     parser.add_argument(
         "--addr",
         type=parse_address,
@@ -195,6 +208,8 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.buffered and not arguments.proto:
         parser.error("--buffered goes with --proto")
+    if arguments.ssl and not (arguments.streams or arguments.proto):
+        parser.error("--ssl goes with --streams or --proto: loop.sock_* methods know no TLS")
     return arguments
 
 
