@@ -197,8 +197,9 @@ cdef class TlsTransport(TransportBase):
 
     def _test__append_write_backlog(self, data):
         """CPython's own tests fill the backlog by this."""
-        self.ssl_protocol.backlog.append(data)
-        self.ssl_protocol.backlog_size += len(data)
+        copy = bytes(data)
+        self.ssl_protocol.backlog.append(copy)
+        self.ssl_protocol.backlog_size += len(copy)
 
 
 cdef class TlsProtocol(NativeProtocol):
@@ -530,20 +531,20 @@ cdef class TlsProtocol(NativeProtocol):
     cdef int accept(self, object data) except -1:
         cdef Py_buffer view
         cdef Py_ssize_t done = 0
+        cdef Py_ssize_t left
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
             if self.state == WRAPPED and not self.backlog:
                 done = self.encrypt(<const char*>view.buf, view.len, False)
-            if done == view.len:
+            left = view.len - done
+            if left == 0:
                 return 0
-            if PyBytes_CheckExact(data) and not self.backlog:
-                self.backlog.append(data)
-                self.backlog_offset = done
-            elif PyBytes_CheckExact(data):
+            if PyBytes_CheckExact(data):
+                self.backlog_offset += done  # more than nothing is done only if this becomes the first
                 self.backlog.append(data)
             else:
-                self.backlog.append(PyBytes_FromStringAndSize(<const char*>view.buf + done, view.len - done))
-            self.backlog_size += view.len - done
+                self.backlog.append(PyBytes_FromStringAndSize(<const char*>view.buf + done, left))
+            self.backlog_size += left
         finally:
             PyBuffer_Release(&view)
         return 0
@@ -593,6 +594,8 @@ cdef class TlsProtocol(NativeProtocol):
 
     cdef int control_app_writing(self) except -1:
         cdef size_t size = self.backlog_size + self.codec.uncollected()
+        if self._app_protocol is None:
+            return 0
         if size >= self.write_high_water and not self.app_is_paused:
             self.app_is_paused = True
             method = "pause_writing"

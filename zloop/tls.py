@@ -17,11 +17,16 @@ from zloop.mixin import MixinBase
 
 try:
     from ssl import SSLContext
-
-    from zloop._tls import TlsProtocol
 except ImportError:  # an interpreter built without OpenSSL
     SSLContext = None  # type: ignore[assignment,misc]
-    TlsProtocol = object  # type: ignore[assignment,misc]
+
+if SSLContext is not None:
+    from zloop._tls import TlsProtocol
+else:
+
+    class TlsProtocol:  # type: ignore[no-redef]
+        """Of which there is none without OpenSSL."""
+
 
 if TYPE_CHECKING:
     import socket
