@@ -63,7 +63,8 @@ bool fill(const char* path, OpenSsl& table) noexcept {
 // does the reading, and refuses where a process would crash.
 std::size_t read_words(const void* address, std::span<std::uintptr_t> words) noexcept {
   std::array<int, 2> ends{};
-  if (pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK) != 0) return 0;
+  if (pipe(ends.data()) != 0) return 0;  // pipe2() is not on every system
+  for (const int end : ends) fcntl(end, F_SETFD, FD_CLOEXEC);
   ssize_t count = write(ends[1], address, words.size_bytes());
   if (count > 0) count = read(ends[0], words.data(), words.size_bytes());
   close(ends[0]);
