@@ -4,8 +4,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
-#include <cstring>
 #include <span>
 
 namespace zloop {
@@ -73,9 +73,9 @@ std::size_t read_words(const void* address, std::span<std::uintptr_t> words) noe
 }
 
 // The offset of the first pointer in the object that leads to what `recognize(words)` knows again.
-template <std::size_t words_max, typename Recognize>
+template <std::size_t WordsMax, typename Recognize>
 std::ptrdiff_t find_object(const void* object, std::size_t size, Recognize recognize) noexcept {
-  std::array<std::uintptr_t, words_max> words{};
+  std::array<std::uintptr_t, WordsMax> words{};
   for (std::size_t offset = 0; offset + sizeof(void*) <= size; offset += sizeof(void*)) {
     const void* candidate = pointer_at(object, static_cast<std::ptrdiff_t>(offset));
     const bool aligned = reinterpret_cast<std::uintptr_t>(candidate) % alignof(void*) == 0;
@@ -98,10 +98,7 @@ const OpenSsl* OpenSsl::load(const char* path) noexcept {
 std::ptrdiff_t find_memory_bio(const OpenSsl& openssl, const void* object, std::size_t size) noexcept {
   const auto method = reinterpret_cast<std::uintptr_t>(openssl.BIO_s_mem());
   return find_object<8>(object, size, [&](std::span<const std::uintptr_t> words) {
-    for (const std::uintptr_t word : words) {
-      if (word == method) return true;
-    }
-    return false;
+    return std::ranges::find(words, method) != words.end();
   });
 }
 

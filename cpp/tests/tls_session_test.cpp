@@ -18,7 +18,6 @@ using zloop::TlsSession;
 using zloop::test::Library;
 using zloop::test::pattern;
 using zloop::test::TlsContext;
-using zloop::test::TlsEnd;
 using zloop::test::TlsPair;
 
 constexpr std::size_t record = 16384;
@@ -57,7 +56,7 @@ TEST_CASE("what is not read at once is kept, and more is appended to it") {
   TlsPair pair;
   std::string expected;
   for (int i = 0; i < 50; ++i) {
-    std::string message = pattern(static_cast<std::size_t>(i) * 100 + 1);
+    const std::string message = pattern((static_cast<std::size_t>(i) * 100) + 1);
     expected += message;
     std::string sealed = pair.client.write(message);
     pair.server.session.feed(sealed.data(), sealed.size());
@@ -163,7 +162,7 @@ TEST_CASE("pointers are found by what they lead to, and bad ones do no harm") {
   CHECK(zloop::find_memory_bio(openssl, &object, sizeof(object)) == 6 * sizeof(void*));
   object[7] = reinterpret_cast<std::uintptr_t>(ssl);
   CHECK(zloop::find_ssl(openssl, &object, sizeof(object), source, sink) == 7 * sizeof(void*));
-  CHECK(zloop::find_ssl(openssl, &object, sizeof(object), sink, source) == -1);
+  CHECK(zloop::find_ssl(openssl, &object, sizeof(object), sink, sink) == -1);
   CHECK(zloop::pointer_at(&object, 7 * sizeof(void*)) == ssl);
   CHECK(zloop::find_pointer(&object, sizeof(object), source) == 6 * sizeof(void*));
   CHECK(zloop::find_pointer(&object, sizeof(object), sink) == -1);

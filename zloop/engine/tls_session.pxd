@@ -14,6 +14,7 @@ cdef extern from "zloop/tls_session.hpp" namespace "zloop":
         size_t readable_max() noexcept
         ssize_t read(char* data, size_t size) noexcept
         ssize_t write(const char* data, size_t size) noexcept
+
         @staticmethod
         size_t sealed_size_max(size_t size) noexcept
         void lend(char* memory, size_t capacity) noexcept

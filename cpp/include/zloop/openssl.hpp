@@ -23,6 +23,7 @@ struct OpenSsl {
   // missing. One a process: the first call decides.
   static const OpenSsl* load(const char* path) noexcept;
 
+  // NOLINTBEGIN(readability-identifier-naming): each is what OpenSSL's manual has under its name
   unsigned long (*OpenSSL_version_num)();
   unsigned long (*ERR_peek_error)();
   unsigned long (*ERR_peek_last_error)();
@@ -62,6 +63,7 @@ struct OpenSsl {
   int (*SSL_get_error)(const ssl_st*, int);
   int (*SSL_pending)(const ssl_st*);
   int (*SSL_has_pending)(const ssl_st*);
+  // NOLINTEND(readability-identifier-naming)
 };
 
 // ---- Finding OpenSSL's objects inside of a module's. `object` is `size` bytes of readable memory; what the pointers

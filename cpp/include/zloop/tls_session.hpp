@@ -46,7 +46,7 @@ class TlsSession {
 
   // The size of memory to lend for write(): more than enough with every cipher and records of full size.
   static constexpr std::size_t sealed_size_max(std::size_t size) noexcept {
-    return size + (size / record_size + 1) * record_overhead_max;
+    return size + (((size / record_size) + 1) * record_overhead_max);
   }
   // Output goes here, as long as there is room and nothing has gone elsewhere before.
   void lend(char* memory, std::size_t capacity) noexcept;

@@ -22,6 +22,7 @@ struct Library {
   }
 
   const OpenSsl* openssl = nullptr;
+  // NOLINTBEGIN(readability-identifier-naming): OpenSSL's own names
   void* (*SSL_CTX_new)(const ssl_method_st*) = nullptr;
   void (*SSL_CTX_free)(void*) = nullptr;
   int (*SSL_CTX_set_cipher_list)(void*, const char*) = nullptr;
@@ -32,6 +33,7 @@ struct Library {
   void (*SSL_set_connect_state)(ssl_st*) = nullptr;
   int (*SSL_do_handshake)(ssl_st*) = nullptr;
   int (*SSL_shutdown)(ssl_st*) = nullptr;
+  // NOLINTEND(readability-identifier-naming)
 
  private:
   Library() {
@@ -59,20 +61,20 @@ struct Library {
 // A context for both ends, with one cipher.
 class TlsContext {
  public:
-  TlsContext() : pointer_(library.SSL_CTX_new(library.openssl->TLS_method())) {
+  TlsContext() : pointer_(library_.SSL_CTX_new(library_.openssl->TLS_method())) {
     constexpr int set_max_version = 124;
     constexpr long tls_1_2 = 0x0303;
-    REQUIRE(library.SSL_CTX_set_cipher_list(pointer_, "AECDH-AES256-SHA:@SECLEVEL=0") == 1);
-    REQUIRE(library.SSL_CTX_ctrl(pointer_, set_max_version, tls_1_2, nullptr) == 1);
+    REQUIRE(library_.SSL_CTX_set_cipher_list(pointer_, "AECDH-AES256-SHA:@SECLEVEL=0") == 1);
+    REQUIRE(library_.SSL_CTX_ctrl(pointer_, set_max_version, tls_1_2, nullptr) == 1);
   }
-  ~TlsContext() { library.SSL_CTX_free(pointer_); }
+  ~TlsContext() { library_.SSL_CTX_free(pointer_); }
   TlsContext(const TlsContext&) = delete;
   TlsContext& operator=(const TlsContext&) = delete;
 
   [[nodiscard]] void* get() const { return pointer_; }
 
  private:
-  const Library& library = *Library::get();
+  const Library& library_ = *Library::get();
   void* pointer_;  // owned
 };
 
