@@ -5,7 +5,7 @@ import hashlib
 import socket
 
 import pytest
-from support import LOCALHOST, awaited_outcome, pattern, several_turns, tcp_pair, until
+from support import LOCALHOST, awaited_outcome, pattern, several_turns, socket_pair, tcp_pair, until
 
 BIG = 4 << 20
 """More bytes than the buffers of a connection hold."""
@@ -395,3 +395,132 @@ def test_streams_under_a_runner(make_loop):
 
     with asyncio.Runner(loop_factory=make_loop) as runner:
         assert runner.run(main()) == b"hello\n"
+
+
+# -- what zloop feeds to a StreamReader by itself ----------------------------------------------------------------------
+
+
+class FeedingReader(asyncio.StreamReader):
+    """A reader of a class of its own, which sees what is fed."""
+
+    def feed_data(self, data):
+        super().feed_data(bytes(data).upper())
+
+
+def replace_on_reader(reader, protocol, monkeypatch):
+    plain = reader.feed_data
+    reader.feed_data = lambda data: plain(bytes(data).upper())
+
+
+def replace_on_protocol(reader, protocol, monkeypatch):
+    protocol.data_received = lambda data: reader.feed_data(bytes(data).upper())
+
+
+def replace_on_class(reader, protocol, monkeypatch):
+    plain = asyncio.StreamReader.feed_data
+    monkeypatch.setattr(asyncio.StreamReader, "feed_data", lambda self, data: plain(self, bytes(data).upper()))
+
+
+@pytest.mark.parametrize("replace", [replace_on_reader, replace_on_protocol, replace_on_class])
+def test_methods_that_were_replaced_are_called(loop, run, monkeypatch, replace):
+    async def scenario():
+        reader = asyncio.StreamReader(loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        with socket_pair() as (near, peer):
+            transport, _ = await loop.connect_accepted_socket(lambda: protocol, near)
+            peer.send(b"first")
+            assert await reader.readexactly(5) == b"first"
+            replace(reader, protocol, monkeypatch)
+            peer.send(b"second")
+            assert await reader.readexactly(6) == b"SECOND"
+            transport.abort()
+            await several_turns()
+
+    run(scenario())
+
+
+def test_readers_of_other_classes_are_fed_by_their_own_method(loop, run):
+    async def scenario():
+        reader = FeedingReader(loop=loop)
+        with socket_pair() as (near, peer):
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: asyncio.StreamReaderProtocol(reader, loop=loop), near
+            )
+            peer.send(b"data")
+            assert await reader.readexactly(4) == b"DATA"
+            transport.abort()
+            await several_turns()
+
+    run(scenario())
+
+
+def test_a_buffer_that_is_being_looked_at(same_as_asyncio):
+    """A reader's buffer cannot grow while a view of it exists: that ends the connection."""
+
+    async def scenario(loop):
+        reader = asyncio.StreamReader(loop=loop)
+        with socket_pair() as (near, peer):
+            await loop.connect_accepted_socket(lambda: asyncio.StreamReaderProtocol(reader, loop=loop), near)
+            peer.send(b"data")
+            await until(lambda: bytes(reader._buffer) == b"data")
+            with memoryview(reader._buffer):
+                peer.send(b"more")
+                outcome = await awaited_outcome(reader.readexactly(8))
+            return outcome, bytes(reader._buffer)
+
+    same_as_asyncio(scenario)
+
+
+def test_a_reader_that_has_ended_takes_no_data(same_as_asyncio):
+    async def scenario(loop):
+        reader = asyncio.StreamReader(loop=loop)
+        with socket_pair() as (near, peer):
+            await loop.connect_accepted_socket(lambda: asyncio.StreamReaderProtocol(reader, loop=loop), near)
+            reader.feed_eof()
+            peer.send(b"data")
+            await until(lambda: reader.exception() is not None)
+            return reader.exception()
+
+    same_as_asyncio(scenario)
+
+
+@pytest.mark.parametrize("size", [2 * 1000, 2 * 1000 + 1])
+def test_a_full_reader_pauses_its_transport(same_as_asyncio, size):
+    async def scenario(loop):
+        reader = asyncio.StreamReader(limit=1000, loop=loop)
+        with socket_pair() as (near, peer):
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: asyncio.StreamReaderProtocol(reader, loop=loop), near
+            )
+            peer.send(b"x" * size)
+            await until(lambda: len(reader._buffer) == size)
+            reading = transport.is_reading(), reader._paused
+            await reader.readexactly(size - 500)
+            outcome = reading, transport.is_reading(), reader._paused
+            transport.abort()
+            await several_turns()
+            return outcome
+
+    same_as_asyncio(scenario)
+
+
+def test_a_transport_that_cannot_pause_is_forgotten(same_as_asyncio):
+    async def scenario(loop):
+        def refuse():
+            raise NotImplementedError
+
+        reader = asyncio.StreamReader(limit=10, loop=loop)
+        with socket_pair() as (near, peer):
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: asyncio.StreamReaderProtocol(reader, loop=loop), near
+            )
+            await several_turns()
+            transport.pause_reading = refuse
+            peer.send(b"x" * 100)
+            data = await reader.readexactly(100)
+            outcome = data, reader._transport, reader._paused
+            transport.abort()
+            await several_turns()
+            return outcome
+
+    same_as_asyncio(scenario)

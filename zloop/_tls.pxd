@@ -1,6 +1,7 @@
 # TLS between a transport and an application's protocol.
+from zloop._receiving cimport NativeProtocol
 from zloop._tls_codec cimport TlsCodec
-from zloop._transport cimport NativeProtocol, SocketTransport
+from zloop._transport cimport SocketTransport
 from zloop.binding.transport_base cimport TransportBase
 
 
@@ -34,6 +35,7 @@ cdef class TlsProtocol(NativeProtocol):
     cdef readonly object _app_protocol   # None once the connection is lost
     cdef readonly TlsTransport _app_transport  # None once the connection is lost
     cdef bint app_is_buffered            # _app_protocol is an asyncio.BufferedProtocol
+    cdef NativeProtocol app_native       # its native face, if it has one; else None
     cdef dict extra                      # what get_extra_info() answers by itself
     cdef object waiter                   # a future, done when the handshake is over; None then, or if there is none
     cdef TlsCodec codec

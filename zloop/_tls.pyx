@@ -17,8 +17,9 @@ from asyncio.log import logger
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF
+from cpython.ref cimport Py_DECREF, Py_XDECREF
 
+from zloop._receiving cimport native_protocol
 from zloop._tls_codec cimport make_codec
 from zloop._writing cimport water_marks
 
@@ -257,6 +258,7 @@ cdef class TlsProtocol(NativeProtocol):
     cdef int set_protocol(self, object protocol) except -1:
         self._app_protocol = protocol
         self.app_is_buffered = isinstance(protocol, BufferedProtocol)
+        self.app_native = native_protocol(protocol)
         return 0
 
     cdef int wake_waiter(self, object exception) except -1:
@@ -296,7 +298,7 @@ cdef class TlsProtocol(NativeProtocol):
         self.state = UNWRAPPED
         self._transport = self.socket_transport = None
         self._app_transport = None
-        self._app_protocol = None
+        self._app_protocol = self.app_native = None
         self.wake_waiter(exc)
         for timer in (self.handshake_timer, self.shutdown_timer):
             if timer is not None:
@@ -664,9 +666,15 @@ cdef class TlsProtocol(NativeProtocol):
             error = None
         except BaseException as exc:  # what came before it is passed on first
             error = exc
-        payload = cut_bytes(made, filled)
-        if filled > 0:
-            self._app_protocol.data_received(payload)
+        if filled > 0 and self.app_native is not None:
+            try:
+                self.app_native.receive(target, filled)
+            finally:
+                Py_XDECREF(made)
+        else:
+            payload = cut_bytes(made, filled)
+            if filled > 0:
+                self._app_protocol.data_received(payload)
         if error is not None:
             raise error
         if last == 0:

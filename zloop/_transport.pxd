@@ -1,14 +1,11 @@
 # The transport of a connected stream socket.
 from zloop._loop cimport Loop
+from zloop._receiving cimport NativeProtocol
 from zloop._writing cimport WritingTransport
 
 
-cdef class NativeProtocol:
-    cdef int receive(self, const char* data, size_t size) except -1
-
-
 cdef class SocketTransport(WritingTransport):
-    cdef NativeProtocol native   # the protocol, if it is one; else None
+    cdef NativeProtocol native   # the protocol's native face, if it has one; else None
     cdef object reference        # a weak one to this transport: what the loop's `transports` has
     cdef readonly object _sock   # owns the descriptor, held open against its other users; None once closed
     cdef object server           # the asyncio Server that counts this transport, or None

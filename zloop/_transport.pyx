@@ -22,6 +22,7 @@ from libcpp cimport bool as cpp_bool
 
 from zloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from zloop._loop cimport Loop, check
+from zloop._receiving cimport native_protocol
 from zloop._writing cimport WritingTransport, push_bytes, push_part, release_bytes
 from zloop.engine.stream cimport StreamOps
 
@@ -38,14 +39,6 @@ cdef str writable_types = (
 
 # Below it, copying an exporter's bytes costs less than the system call that would spare it.
 cdef Py_ssize_t send_at_once_size = 16 * 1024
-
-
-cdef class NativeProtocol:
-    """A protocol that looks at received bytes where they are, and has no use for an object made of them."""
-
-    # In place of data_received(). The memory is gone after the call.
-    cdef int receive(self, const char* data, size_t size) except -1:
-        raise NotImplementedError
 
 
 cdef class SocketTransport(WritingTransport):
@@ -74,7 +67,7 @@ cdef class SocketTransport(WritingTransport):
     def set_protocol(self, protocol):
         """Let another protocol have the connection; a BufferedProtocol gets its own kind of reads."""
         self.protocol = protocol
-        self.native = protocol if isinstance(protocol, NativeProtocol) else None
+        self.native = native_protocol(protocol)
         self.stream.set_buffered(isinstance(protocol, BufferedProtocol))
 
     # ---- reading

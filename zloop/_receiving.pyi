@@ -1,0 +1,1 @@
+# Protocols that take received bytes where they are. Nothing of it is for Python.
