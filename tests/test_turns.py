@@ -1,4 +1,4 @@
-"""The order within a turn: what was ready, what the poller told, timers that are due. What they schedule comes later."""
+"""The order within a turn: what was ready, what the poller told, due timers. What they schedule comes later."""
 
 import asyncio
 

@@ -76,7 +76,6 @@ class Run:
         """Run pytest once, on all tests or only some, and return its status."""
         environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         environment |= {
-            "PYTHONHASHSEED": "0",  # a test's name may come from the order of a set
             "PYTHONPATH": str(INSIDE),
             "DOWNSTREAM_LOOP": loop,
             "DOWNSTREAM_RUNS": str(scratch / "runs"),

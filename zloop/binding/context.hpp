@@ -12,6 +12,7 @@
 #include <Python.h>
 
 #include <cstddef>
+#include <utility>
 
 namespace zloop::binding {
 
@@ -24,11 +25,11 @@ struct ContextObject {
   int entered;
 };
 
-inline const ContextObject* layout_of(PyObject* context) noexcept {
+inline const ContextObject* layout_of(const PyObject* context) noexcept {
   return reinterpret_cast<const ContextObject*>(context);
 }
 
-inline bool are_alike(PyObject* left, PyObject* right) noexcept {
+inline bool are_alike(const PyObject* left, const PyObject* right) noexcept {
   return layout_of(left)->variables == layout_of(right)->variables;
 }
 
@@ -43,7 +44,7 @@ inline bool contexts_are_as_described() noexcept {
 #ifdef Py_GIL_DISABLED
   return false;
 #else
-  if (PyContext_Type.tp_basicsize < static_cast<Py_ssize_t>(sizeof(ContextObject))) return false;
+  if (std::cmp_less(PyContext_Type.tp_basicsize, sizeof(ContextObject))) return false;
   PyObject* context = PyContext_New();
   PyObject* copy = context != nullptr ? PyContext_Copy(context) : nullptr;
   PyObject* variable = PyContextVar_New("zloop", nullptr);

@@ -43,8 +43,8 @@ def note_runs(loop_class: Any, path: str) -> None:
 
 
 def stable(node_id: str) -> str:
-    """Return a test's id without what is not its own: addresses in parameters, and the name of the loop's class."""
-    return re.sub(rf"\b(_Unix)?{attribute}\b", "LOOP", re.sub(r"\b0x[0-9a-f]{6,}", "0x", node_id))
+    """Return a test's id without what is not its own: addresses in parameters, and the names of the loops' classes."""
+    return re.sub(r"\b((_Unix)?SelectorEventLoop|Loop)\b", "LOOP", re.sub(r"\b0x[0-9a-f]{6,}", "0x", node_id))
 
 
 def append(path: str, line: str) -> None:
