@@ -8,6 +8,8 @@
 #include <array>
 #include <span>
 
+#include "zloop/sys.hpp"
+
 namespace zloop {
 
 namespace {
@@ -65,10 +67,9 @@ std::size_t read_words(const void* address, std::span<std::uintptr_t> words) noe
   std::array<int, 2> ends{};
   if (pipe(ends.data()) != 0) return 0;  // pipe2() is not on every system
   for (const int end : ends) fcntl(end, F_SETFD, FD_CLOEXEC);
-  ssize_t count = write(ends[1], address, words.size_bytes());
-  if (count > 0) count = read(ends[0], words.data(), words.size_bytes());
-  close(ends[0]);
-  close(ends[1]);
+  ssize_t count = sys::write_unchecked(ends[1], address, words.size_bytes());
+  if (count > 0) count = sys::read(ends[0], words.data(), words.size_bytes());
+  for (const int end : ends) sys::close(end);
   return count > 0 ? static_cast<std::size_t>(count) / sizeof(std::uintptr_t) : 0;
 }
 

@@ -45,7 +45,7 @@ TEST_CASE("a record that comes in pieces is read when its last is there") {
   TlsPair pair;
   std::string sealed = pair.client.write(pattern(record));
   sealed += pair.client.write("next");
-  const std::size_t cut = GENERATE(1, 4, 5, 6, 100, 16384);
+  const std::size_t cut = GENERATE(as<std::size_t>{}, 1, 4, 5, 6, 100, 16384);
   CHECK(pair.server.receive(sealed.substr(0, cut)).empty());
   CHECK(pair.server.last == TlsSession::starved);
   CHECK(pair.server.receive(sealed.substr(cut)) == pattern(record) + "next");
@@ -79,7 +79,7 @@ TEST_CASE("output goes into lent memory, and what does not fit follows elsewhere
   TlsPair pair;
   const std::string message = pattern(3 * record);
   std::string lent(TlsSession::sealed_size_max(message.size()), '\0');
-  const std::size_t capacity = GENERATE(0, 1, 16384, 20000, 1 << 20);
+  const std::size_t capacity = GENERATE(as<std::size_t>{}, 0, 1, 16384, 20000, 1 << 20);
   pair.client.session.lend(lent.data(), std::min(capacity, lent.size()));
   REQUIRE(pair.client.session.write(message.data(), message.size()) == static_cast<ssize_t>(message.size()));
   const std::size_t used = pair.client.session.take_back();

@@ -28,6 +28,9 @@ ssize_t read(int fd, void* data, std::size_t size) noexcept;
 ssize_t write(int fd, const void* data, std::size_t size) noexcept;
 ssize_t writev(int fd, const iovec* vectors, int count) noexcept;
 
+// The same from memory that need not be there (-EFAULT then) and that no sanitizer is asked about.
+ssize_t write_unchecked(int fd, const void* data, std::size_t size) noexcept;
+
 // One of the datagrams that a single call receives or sends.
 struct Packet {
   iovec memory;         // what to send; or where to, and how much may be received

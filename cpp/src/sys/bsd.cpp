@@ -14,6 +14,8 @@ const int no_sigpipe_flag = MSG_NOSIGNAL;
 
 void prepare_socket(int /*fd*/) noexcept {}
 
+ssize_t write_unchecked(int fd, const void* data, std::size_t size) noexcept { return write(fd, data, size); }
+
 int accept(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept {
   return retrying([&] {
     *peer_size = sizeof(*peer);

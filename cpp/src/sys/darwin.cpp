@@ -27,6 +27,8 @@ void prepare_socket(int fd) noexcept {
   ::setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof(on));
 }
 
+ssize_t write_unchecked(int fd, const void* data, std::size_t size) noexcept { return write(fd, data, size); }
+
 int accept(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept {
   const int fd = retrying([&] {
     *peer_size = sizeof(*peer);
