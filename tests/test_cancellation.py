@@ -400,6 +400,42 @@ def test_cancelled_at_every_turn(loop, run, tmp_path, contexts, name):
     assert run(scenario()) > 1
 
 
+@pytest.mark.zloop_only  # asyncio loses the socket
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_race_in_which_two_have_connected(loop, run, monkeypatch, cancelled):
+    """What no caller gets is closed: both connections if the race is cancelled just then, else the later one."""
+
+    async def race(attempts, _delay, *, loop):
+        connected = [await attempt() for attempt in attempts]
+        if cancelled:
+            raise asyncio.CancelledError
+        return connected[0], 0, []
+
+    monkeypatch.setattr(asyncio.staggered, "staggered_race", race)
+
+    async def scenario():
+        with listening_socket() as listener:
+            infos = [stream_info(*listener.getsockname())] * 2
+            with replaced_resolver(lambda *_args: infos):
+                connecting = loop.create_connection(Recorder, "two.addresses", 1, happy_eyeballs_delay=0.001)
+                if cancelled:
+                    with pytest.raises(asyncio.CancelledError):
+                        await connecting
+                else:
+                    transport, _protocol = await connecting
+            listener.setblocking(False)
+            peers = [(await loop.sock_accept(listener))[0] for _ in range(2)]
+            assert await loop.sock_recv(peers[1], 1) == b""
+            if not cancelled:
+                transport.close()
+            assert await loop.sock_recv(peers[0], 1) == b""
+            for peer in peers:
+                peer.close()
+            await several_turns()
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("method", ["getaddrinfo", "getnameinfo"])
 def test_cancelled_name_lookup_lets_its_thread_finish(loop, run, monkeypatch, method):
     asked, answer = threading.Event(), threading.Event()

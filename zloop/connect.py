@@ -194,14 +194,34 @@ class ConnectMixin(MixinBase):
                     except OSError:
                         continue
             else:
-                attempts = (functools.partial(self._connect_sock, errors, info, local_infos) for info in infos)
-                sock = (await staggered.staggered_race(attempts, happy_eyeballs_delay, loop=self))[0]
+                sock = await self._race_to_connect(errors, infos, local_infos, happy_eyeballs_delay)
             if sock is None:
                 raise connect_error([error for attempt in errors for error in attempt], all_errors)
             return sock
         finally:
             # An exception's traceback holds this frame, which holds the exceptions.
             del errors
+
+    async def _race_to_connect(
+        self, errors: list[list[OSError]], infos: list[AddressInfo], local_infos: list[AddressInfo] | None, delay: float
+    ) -> socket.socket | None:
+        """The first socket that connects, each attempt beginning `delay` seconds after the one before; None: none."""
+        connected: list[socket.socket] = []
+        winner: socket.socket | None = None
+
+        async def attempt(info: AddressInfo) -> socket.socket:
+            connected.append(await self._connect_sock(errors, info, local_infos))
+            return connected[-1]
+
+        try:
+            attempts = (functools.partial(attempt, info) for info in infos)
+            winner = (await staggered.staggered_race(attempts, delay, loop=self))[0]
+            return winner
+        finally:
+            # Two may connect in the same turn; and whoever cancels the race in that turn gets none.
+            for sock in connected:
+                if sock is not winner:
+                    sock.close()
 
     async def _connect_sock(
         self, errors: list[list[OSError]], info: AddressInfo, local_infos: list[AddressInfo] | None = None
