@@ -327,11 +327,11 @@ def test_object_is_no_part_of_what_is_logged(loop, run, tls):
 def test_transport_tells_what_it_is_over(loop, run, tls):
     async def scenario():
         async with tls_connection(loop, tls) as (transport, protocol, _accepted):
-            assert repr(transport).startswith("<TlsTransport over <SocketTransport fd=")
+            assert repr(transport).startswith("<SSLTransport over <SocketTransport fd=")
             transport.close()
-            assert repr(transport).startswith("<TlsTransport closing over <SocketTransport fd=")
+            assert repr(transport).startswith("<SSLTransport closing over <SocketTransport fd=")
             await protocol.until_called("connection_lost")
-            assert repr(transport) == "<TlsTransport closed>"
+            assert repr(transport) == "<SSLTransport closed>"
             with pytest.raises(TypeError):
                 type(transport)()
 

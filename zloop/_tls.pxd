@@ -20,7 +20,7 @@ cdef enum AppState:
     LOST
 
 
-cdef class TlsTransport(TransportBase):
+cdef class SSLTransport(TransportBase):
     cdef object __weakref__
     cdef dict __dict__            # programs set attributes, and replace methods, on transports
     cdef TlsProtocol ssl_protocol
@@ -33,7 +33,7 @@ cdef class TlsProtocol(NativeProtocol):
     cdef readonly object _transport      # the one underneath; None before connection_made() and after connection_lost()
     cdef SocketTransport socket_transport  # the same, if it is one; else None
     cdef readonly object _app_protocol   # None once the connection is lost
-    cdef readonly TlsTransport _app_transport  # None once the connection is lost
+    cdef readonly SSLTransport _app_transport  # None once the connection is lost
     cdef bint app_is_buffered            # _app_protocol is an asyncio.BufferedProtocol
     cdef NativeProtocol app_native       # its native face, if it has one; else None
     cdef dict extra                      # what get_extra_info() answers by itself

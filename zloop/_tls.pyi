@@ -4,7 +4,7 @@ import asyncio
 from ssl import SSLContext, SSLObject
 from typing import Any
 
-class TlsTransport(asyncio.Transport):
+class SSLTransport(asyncio.Transport):
     _closed: bool
     _sendfile_compatible: Any
     _start_tls_compatible: bool
@@ -33,7 +33,7 @@ class TlsProtocol:
     @property
     def _app_protocol(self) -> asyncio.BaseProtocol | None: ...
     @property
-    def _app_transport(self) -> TlsTransport: ...
+    def _app_transport(self) -> SSLTransport: ...
     @property
     def _loop(self) -> asyncio.AbstractEventLoop: ...
     @property

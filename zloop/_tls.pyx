@@ -1,7 +1,7 @@
 # cython: language_level=3
 """TLS between a transport and an application's protocol.
 
-TlsProtocol is the protocol of the transport underneath; TlsTransport, its other face, is the transport that the
+TlsProtocol is the protocol of the transport underneath; SSLTransport, its other face, is the transport that the
 application sees. A codec (zloop._tls_codec) turns what one receives into what the other is given. States, time-outs,
 messages and the order of events are those of asyncio.sslproto.
 
@@ -41,8 +41,11 @@ cdef enum:
 cdef char[scratch_size] scratch
 
 
-cdef class TlsTransport(TransportBase):
-    """The application's end of a TLS connection. Made by the loop's methods."""
+cdef class SSLTransport(TransportBase):
+    """The application's end of a TLS connection. Made by the loop's methods.
+
+    Programs look for "ssl" in the name of a transport's class, CPython's own tests among them (until 3.12).
+    """
 
     _start_tls_compatible = True
     _sendfile_compatible = constants._SendfileMode.FALLBACK
@@ -226,7 +229,7 @@ cdef class TlsProtocol(NativeProtocol):
         ssl_handshake_timeout=None,
         ssl_shutdown_timeout=None,
     ):
-        cdef TlsTransport transport
+        cdef SSLTransport transport
         self.handshake_timeout = positive(
             ssl_handshake_timeout, constants.SSL_HANDSHAKE_TIMEOUT, "ssl_handshake_timeout"
         )
@@ -239,7 +242,7 @@ cdef class TlsProtocol(NativeProtocol):
         self.app_state = NOT_MADE if call_connection_made else MADE
         hostname = server_hostname if server_hostname and not server_side else None
         self.codec = make_codec(self._sslcontext, server_side, hostname)
-        transport = TlsTransport.__new__(TlsTransport)
+        transport = SSLTransport.__new__(SSLTransport)
         transport.ssl_protocol = self
         transport._closed = False
         self._app_transport = transport
@@ -258,7 +261,8 @@ cdef class TlsProtocol(NativeProtocol):
     cdef int set_protocol(self, object protocol) except -1:
         self._app_protocol = protocol
         self.app_is_buffered = isinstance(protocol, BufferedProtocol)
-        self.app_native = native_protocol(protocol)
+        # Not TLS in TLS: both would decrypt into the scratch.
+        self.app_native = None if isinstance(protocol, TlsProtocol) else native_protocol(protocol)
         return 0
 
     cdef int wake_waiter(self, object exception) except -1:
