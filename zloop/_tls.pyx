@@ -44,7 +44,7 @@ cdef char[scratch_size] scratch
 cdef class SSLTransport(TransportBase):
     """The application's end of a TLS connection. Made by the loop's methods.
 
-    Programs look for "ssl" in the name of a transport's class, CPython's own tests among them (until 3.12).
+    Programs look for "ssl" in the name of a transport's class, CPython's own tests among them.
     """
 
     _start_tls_compatible = True
