@@ -141,7 +141,10 @@ class ProcessMixin(MixinBase):
         returncode = reap(transport)
         if self.get_debug():
             logger.debug("process %s exited with returncode %s", transport._pid, returncode)
-        self.call_soon(transport._process_exited, returncode)
+        if sys.version_info >= (3, 14):
+            transport._process_exited(returncode)  # at once: from here on its pid may be another process's
+        else:
+            self.call_soon(transport._process_exited, returncode)
 
     def _on_watcher_callback(self, pid: int, returncode: int, transport: SubprocessTransport) -> None:
         """Called by a policy's child watcher, perhaps in another thread."""
