@@ -251,6 +251,11 @@ cdef class TlsProtocol(NativeProtocol):
     def _sslobj(self):
         return self.codec.sslobj
 
+    @property
+    def _app_reading_paused(self):
+        """By asyncio's name for it: CPython's tests wait for it."""
+        return bool(self.app_reading_paused)
+
     def _get_extra_info(self, name, default=None):
         if name in self.extra:
             return self.extra[name]
