@@ -515,3 +515,24 @@ def test_pending_event_is_not_delivered_to_the_next_owner_of_the_number(loop, ru
         run(scenario(left, right, idle))
     assert len(calls) == 1
     assert "new owner" not in calls
+
+
+@pytest.mark.zloop_only  # asyncio's selector forgets the descriptor first
+def test_event_for_a_reader_whose_removal_failed(loop, run):
+    """The kernel goes on telling of a file that is closed under its number and open under another."""
+
+    async def scenario():
+        written = []
+        with socket_pair() as (near, peer):
+            fd, duplicate = near.fileno(), os.dup(near.fileno())
+            loop.add_reader(fd, print)
+            loop.add_writer(fd, written.append, "room")
+            near.close()
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                loop.remove_reader(fd)
+            peer.send(b"readable")
+            await until(lambda: len(written) > 2)
+            loop.remove_writer(fd)
+            os.close(duplicate)
+
+    run(scenario())

@@ -90,6 +90,8 @@ cdef class FdWatcher:
 
     cdef int run_ready(self, unsigned ready) except -1:
         cdef Handle handle = self.reader if ready == interest_read else self.writer
+        if handle is None:  # it was removed, and the poller refused to know
+            return 0
         if handle._cancelled:  # by its holder: it stays registered until here
             self.loop.drop_fd_callback(self.watcher.fd(), ready == interest_read)
         else:
@@ -683,6 +685,9 @@ cdef void clear_containers(PyObject* self) noexcept:
         (<Loop>self).inbox.take_into(detached)
     except MemoryError:
         pass  # stays in the inbox, visible and harmless
+    while not detached.empty():
+        release_handle(detached.pop_front())
+    detached.swap((<Loop>self).due)
     while not detached.empty():
         release_handle(detached.pop_front())
     if (<Loop>self).timers != NULL:
