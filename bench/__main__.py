@@ -23,7 +23,7 @@ import report
 import stats
 import trustme
 from loops import LIMIT, LOOPS, reason_missing, version
-from measure import Failed, ForeignTime, Workshop, applies, take_sample
+from measure import Failed, ForeignTime, Workshop, applies, take_samples
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rows import ROWS, Row, ServerRow
@@ -49,14 +49,13 @@ def matches(row: Row, pattern: str) -> bool:
     return row.topic == pattern or fnmatch.fnmatch(row.name, pattern)
 
 
-def plan(results: stats.Results, rows: list[Row]) -> Iterator[tuple[int, Row, str]]:
-    """Every sample of the run: round, row and loop. In each round and on each row another loop comes first."""
+def plan(results: stats.Results, rows: list[Row]) -> Iterator[tuple[int, Row, list[str]]]:
+    """The rounds of the run: number, row and loops. In each round and on each row another loop comes first."""
     for number in range(results.rounds):
         for place, row in enumerate(rows):
             names = list(results.loops)
             first = (number + place) % len(names)
-            for name in names[first:] + names[:first]:
-                yield number + 1, row, name
+            yield number + 1, row, names[first:] + names[:first]
 
 
 def run(results: stats.Results, rows: list[Row], shop: Workshop) -> None:
@@ -72,27 +71,25 @@ def run(results: stats.Results, rows: list[Row], shop: Workshop) -> None:
     # No automatic refresh: drawing would take time from what is being measured.
     with Progress(*columns, console=console, auto_refresh=False, disable=not console.is_terminal) as bar:
         task = bar.add_task("measuring", total=len(turns))
-        for done, (number, row, loop) in enumerate(turns, 1):
-            bar.update(task, description=f"round {number} {row.name} {loop}", refresh=True)
-            take_turn(results.cell(facts(row), loop), row, loop, shop)
+        for done, (number, row, names) in enumerate(turns, 1):
+            bar.update(task, description=f"round {number} {row.name}", refresh=True)
+            take_round(results, row, names, shop)
             bar.advance(task)
-            if done % len(results.loops) == 0:
-                share = "" if console.is_terminal else f"[{done}/{len(turns)}] "
-                console.print(f"{share}round {number}, {report.row_text(results, facts(row))}", markup=False)
+            share = "" if console.is_terminal else f"[{done}/{len(turns)}] "
+            console.print(f"{share}round {number}, {report.row_text(results, facts(row))}", markup=False)
 
 
-def take_turn(cell: stats.Cell, row: Row, loop: str, shop: Workshop) -> None:
-    """One more sample for a cell, unless it has failed before."""
-    if cell.failure:
-        return
-    if reason := applies(row, loop):
-        cell.failure = reason
-        return
-    try:
-        cell.samples.append(take_sample(row, loop, shop))
-    except Failed as failure:
-        cell.failure = str(failure)
-        console.print(f"    {row.name}, {loop}: {failure}", markup=False)
+def take_round(results: stats.Results, row: Row, names: list[str], shop: Workshop) -> None:
+    """More samples for each cell of a row, unless it has failed before."""
+    cells = {name: results.cell(facts(row), name) for name in names}
+    for name, cell in cells.items():
+        cell.failure = cell.failure or applies(row, name)
+    for name, found in take_samples(row, [name for name in names if not cells[name].failure], shop).items():
+        if isinstance(found, Failed):
+            cells[name].failure = str(found)
+            console.print(f"    {row.name}, {name}: {found}", markup=False)
+        else:
+            cells[name].samples += found
 
 
 def describe_machine(arguments: argparse.Namespace, shop: Workshop) -> dict[str, str]:
@@ -130,16 +127,15 @@ def warn_if_busy() -> None:
 @contextlib.contextmanager
 def workshop(arguments: argparse.Namespace) -> Iterator[Workshop]:
     """The settings, a scratch directory, and a certificate in it."""
-    warm_up, window, budget = (0.05, 0.1, 0.05) if arguments.quick else (0.15, 0.5, 0.4)
+    warm_up, window, windows, budget = (0.05, 0.1, 1, 0.05) if arguments.quick else (0.05, 0.15, 5, 0.4)
     with tempfile.TemporaryDirectory(prefix="zloop-bench-") as name:
         scratch = pathlib.Path(name)
         certificate, key = scratch / "certificate.pem", scratch / "key.pem"
         issued = trustme.CA().issue_cert("localhost")
         issued.cert_chain_pems[0].write_to_path(certificate)
         issued.private_key_pem.write_to_path(key)
-        yield Workshop(
-            arguments.peers.resolve(), arguments.tools.resolve(), scratch, certificate, key, warm_up, window, budget
-        )
+        peers, tools = arguments.peers.resolve(), arguments.tools.resolve()
+        yield Workshop(peers, tools, scratch, certificate, key, warm_up, window, windows, budget)
 
 
 def choose_loops(asked: list[str], peers: pathlib.Path) -> tuple[dict[str, str], dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Takes samples: a process for the loop, for a server a load generator beside it, each on a core of its own."""
+"""Takes samples: a process for each loop, for servers a load generator beside them, on a core of its own."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import IO
 
 from loops import LIMIT, LOOPS
@@ -34,7 +34,7 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Workshop:
-    """What every sample needs: directories, files, and for how long to measure, in seconds."""
+    """What every sample needs: directories, files, for how long to measure, in seconds, and how often in a round."""
 
     peers: pathlib.Path
     tools: pathlib.Path
@@ -43,6 +43,7 @@ class Workshop:
     key: pathlib.Path
     warm_up: float
     window: float
+    windows: int
     budget: float
 
     @property
@@ -61,14 +62,17 @@ def applies(row: Row, loop: str) -> str | None:
     return None
 
 
-def take_sample(row: Row, loop: str, shop: Workshop) -> Sample:
-    """Measure once. Raises Failed."""
+def take_samples(row: Row, names: Sequence[str], shop: Workshop) -> dict[str, list[Sample] | Failed]:
+    """Measure one round of a row: as many samples of each loop as the row wants, or why there are none."""
     watch = ForeignTime()
-    if isinstance(row, ServerRow):
-        fields = measure_server(row, loop, shop)
-        return Sample(fields["cost"], watch.share(), fields.get("rate"), fields.get("p99"))
-    assert isinstance(row, LocalRow)
-    return Sample(measure_local(row, loop, shop), watch.share())
+    measure = measure_servers if isinstance(row, ServerRow) else measure_locals
+    found = measure(row, names, shop)
+    # Known only now that all the processes have ended, and for all the samples alike: none of them loses its partners.
+    foreign = watch.share()
+    return {
+        name: outcome if isinstance(outcome, Failed) else [replace(sample, foreign=foreign) for sample in outcome]
+        for name, outcome in found.items()
+    }
 
 
 class ForeignTime:
@@ -89,6 +93,17 @@ class ForeignTime:
         machine = (user + nice + system + steal) / os.sysconf("SC_CLK_TCK")
         usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         return machine, sum(usage.ru_utime + usage.ru_stime for usage in usages), time.monotonic()
+
+
+def measure_locals(row: LocalRow, names: Sequence[str], shop: Workshop) -> dict[str, list[Sample] | Failed]:
+    """A process for each loop, one after the other."""
+    found: dict[str, list[Sample] | Failed] = {}
+    for name in names:
+        try:
+            found[name] = [Sample(measure_local(row, name, shop))]
+        except Failed as failure:
+            found[name] = failure
+    return found
 
 
 def measure_local(row: LocalRow, loop: str, shop: Workshop) -> float:
@@ -112,30 +127,70 @@ def measure_local(row: LocalRow, loop: str, shop: Workshop) -> float:
         return float(output)
 
 
-def measure_server(row: ServerRow, loop: str, shop: Workshop) -> dict[str, float | None]:
-    with running_server(row, loop, shop) as (process, address):
-        _, core = shop.cores
-        command = [
-            *(str(shop.tools / "load"), *row.load, "--server", address, "--pid", str(process.pid)),
-            *options("--core", core),
-            *options("--warm-up", round(1000 * shop.warm_up)),
-            *options("--window", round(1000 * shop.window)),
-        ]
-        try:
-            load = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False
-            )
-        except subprocess.TimeoutExpired:
-            raise Failed(f"the load generator was not done after {PATIENCE:g} s") from None
-        if load.returncode:
-            raise Failed(load.stderr.strip() or f"the load generator ended with {describe(load.returncode)}")
-        return json.loads(load.stdout)
+def measure_servers(row: ServerRow, names: Sequence[str], shop: Workshop) -> dict[str, list[Sample] | Failed]:
+    """All loops' servers at once, each loaded for a moment in turn while the others idle.
+
+    Machines change their pace from second to second; windows that lie close to each other can be compared.
+    """
+    found: dict[str, list[Sample] | Failed] = {name: [] for name in names}
+    with contextlib.ExitStack() as stack:
+        servers: dict[str, RunningServer] = {}
+        for name in names:
+            try:
+                servers[name] = stack.enter_context(running_server(row, name, shop))
+            except Failed as failure:
+                found[name] = failure
+        for _ in range(1 if row.fresh else shop.windows):
+            for name, server in list(servers.items()):
+                try:
+                    fields = load(row, server, shop)
+                except Failed as failure:
+                    found[name] = server.blame(failure)
+                    del servers[name]
+                else:
+                    found[name].append(Sample(fields["cost"], rate=fields.get("rate"), p99=fields.get("p99")))
+    return found
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server's process, its address as the load generator takes it, and what it writes to standard error."""
+
+    process: subprocess.Popen[str]
+    address: str
+    errors: IO[str]
+
+    def blame(self, failure: Failed) -> Failed:
+        """The failure, with what the server has to do with it."""
+        status = self.process.poll()
+        how = f"; the server ended with {describe(status)}" if status is not None else ""
+        return Failed(f"{failure}{how}{last_words(self.errors)}")
+
+
+def load(row: ServerRow, server: RunningServer, shop: Workshop) -> dict[str, float | None]:
+    """Load a server for a warm-up and a window. Raises Failed."""
+    _, core = shop.cores
+    command = [
+        *(str(shop.tools / "load"), *row.load, "--server", server.address, "--pid", str(server.process.pid)),
+        *options("--core", core),
+        *options("--warm-up", round(1000 * shop.warm_up)),
+        *options("--window", round(1000 * shop.window)),
+    ]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise Failed(f"the load generator was not done after {PATIENCE:g} s") from None
+    if done.returncode:
+        raise Failed(done.stderr.strip() or f"the load generator ended with {describe(done.returncode)}")
+    return json.loads(done.stdout)
 
 
 @contextlib.contextmanager
-def running_server(row: ServerRow, loop: str, shop: Workshop) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The server's process while the block runs, and its address as the load generator takes it."""
-    path = shop.scratch / "server.sock"
+def running_server(row: ServerRow, loop: str, shop: Workshop) -> Iterator[RunningServer]:
+    """A server that listens, until the block ends. Raises Failed."""
+    path = shop.scratch / f"{loop}.sock"
     path.unlink(missing_ok=True)
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
@@ -147,12 +202,12 @@ def running_server(row: ServerRow, loop: str, shop: Workshop) -> Iterator[tuple[
             start_new_session=True,
         )
         try:
-            port = read_port(process)
-            yield process, f"unix:{path}" if row.family == "unix" else f"{row.family}:{port}"
-        except Failed as failure:
-            status = process.poll()
-            how = f"; the server ended with {describe(status)}" if status is not None else ""
-            raise Failed(f"{failure}{how}{last_words(errors)}") from None
+            server = RunningServer(process, f"unix:{path}", errors)
+            try:
+                port = read_port(process)
+            except Failed as failure:
+                raise server.blame(failure) from None
+            yield server if row.family == "unix" else replace(server, address=f"{row.family}:{port}")
         finally:
             end(process)
 

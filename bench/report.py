@@ -9,7 +9,7 @@ import rich.box
 from loops import LIMIT, OURS
 from rich.console import Console
 from rich.table import Table
-from stats import FEWEST_SAMPLES, FOREIGN_BOUND, SPREAD_BOUND, Comparison, Results, RowFacts
+from stats import DOUBT_BOUND, FEWEST_SAMPLES, FOREIGN_BOUND, Comparison, Results, RowFacts
 
 ABSENT = "–"
 NOISE = "noise"
@@ -41,9 +41,11 @@ def describe(results: Results) -> str:
         reading = f"A first look: nothing follows from fewer than {FEWEST_SAMPLES} rounds."
     else:
         reading = (
-            f"The median of {results.rounds} interleaved rounds, or for operations/s the best; {NOISE} stands where "
-            f"the middle half of them lies more than {SPREAD_BOUND:.0%} apart, or where others used more than "
-            f"{FOREIGN_BOUND:.0%} of a core in so many rounds that fewer than {FEWEST_SAMPLES} are left."
+            f"Costs are the median of all windows of {results.rounds} interleaved rounds, and ratios that of what they "
+            f"are in each window; of operations/s the best round counts. {NOISE} stands where a median is not known to "
+            f"{DOUBT_BOUND:.0%} (at 95 % confidence), where no other round came within that of the best, or where "
+            f"others used more than {FOREIGN_BOUND:.0%} of a core in so many rounds that fewer than {FEWEST_SAMPLES} "
+            "samples are left."
         )
     reading += f" {ABSENT} stands for no number; the reasons are below and in the JSON file."
     return "\n".join([*lines, "", reading])
@@ -76,7 +78,7 @@ def value_text(results: Results, row: RowFacts, loop: str) -> str:
         return ABSENT
     if results.is_first_look:
         return f"≈{number_text(value)}"
-    return NOISE if results.cell(row, loop).is_noise else number_text(value)
+    return NOISE if results.cell(row, loop).is_noise(not row.lower_is_better) else number_text(value)
 
 
 def ratio_text(results: Results, comparison: Comparison) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 
 from loops import LIMIT, OURS
 
-SPREAD_BOUND = 0.05
-"""How far apart the middle half of a cell's samples may be, as a share of its value: above it, the cell is noise."""
+DOUBT_BOUND = 0.05
+"""How far off a value or a ratio may be, as a share of it: above it, it is noise."""
 
 FOREIGN_BOUND = 0.10
 """The share of one core that others may use while a sample is taken: above it, the sample does not count."""
@@ -57,23 +57,34 @@ class Cell:
         values = [value for sample in self.counting or self.samples if (value := getattr(sample, name)) is not None]
         return None if self.failure or not values else statistics.median(values)
 
-    @property
-    def spread(self) -> float:
-        """The distance between the quartiles, as a share of the median."""
-        return spread([sample.value for sample in self.counting or self.samples])
+    def doubt(self, best_of: bool) -> float:
+        """How far off value() may be, as a share of it."""
+        values = [sample.value for sample in self.counting or self.samples]
+        return doubt_of_best(values) if best_of else doubt_of_median(values)
 
-    @property
-    def is_noise(self) -> bool:
-        return len(self.counting) < FEWEST_SAMPLES or self.spread > SPREAD_BOUND
+    def is_noise(self, best_of: bool) -> bool:
+        return len(self.counting) < FEWEST_SAMPLES or self.doubt(best_of) > DOUBT_BOUND
 
 
-def spread(values: Sequence[float]) -> float:
-    """The distance between the quartiles, as a share of the median; 0 for a single value."""
+def doubt_of_median(values: Sequence[float]) -> float:
+    """Half of the interval in which the median would lie in 19 runs of 20, as a share of it; 0 for a single value.
+
+    McGill, Tukey and Larsen, Variations of Box Plots, 1978: 1.57 times the distance between the quartiles, divided by
+    the root of the number of values.
+    """
     if len(values) < 2:
         return 0.0
     lower, _, upper = statistics.quantiles(values, n=4, method="inclusive")
     middle = statistics.median(values)
-    return (upper - lower) / middle if middle else 0.0
+    return 1.57 * (upper - lower) / math.sqrt(len(values)) / middle if middle else 0.0
+
+
+def doubt_of_best(values: Sequence[float]) -> float:
+    """How far behind the second best is, as a share of the best: one that no other came near may be luck."""
+    if len(values) < 2:
+        return 0.0
+    second, best = sorted(values)[-2:]
+    return (best - second) / best if best else 0.0
 
 
 @dataclass(frozen=True)
@@ -125,13 +136,23 @@ class Results:
         return cell.value(best_of=not row.lower_is_better) if cell else None
 
     def compare(self, row: RowFacts, loop: str, other: str) -> Comparison | None:
-        """How many times better `loop` is than `other` on a row; None where either has no value."""
+        """How many times better `loop` is than `other` on a row; None where either has no value.
+
+        Costs are divided in pairs, each taken at nearly the same time: the pace of the machine drops out.
+        """
         value, against = self.value(row, loop), self.value(row, other)
         if not value or not against:
             return None
-        times = against / value if row.lower_is_better else value / against
         cells = self.cells[row.name]
-        return Comparison(times, cells[loop].is_noise or cells[other].is_noise, other)
+        if not row.lower_is_better:
+            noise = cells[loop].is_noise(best_of=True) or cells[other].is_noise(best_of=True)
+            return Comparison(value / against, noise, other)
+        mine, theirs = (cells[name].counting or cells[name].samples for name in (loop, other))
+        ratios = [
+            their.value / my.value for my, their in zip(mine, theirs, strict=False)
+        ]  # an interrupted round is odd
+        few = min(len(cells[loop].counting), len(cells[other].counting)) < FEWEST_SAMPLES
+        return Comparison(statistics.median(ratios), few or doubt_of_median(ratios) > DOUBT_BOUND, other)
 
     def compare_to_best_peer(self, row: RowFacts) -> Comparison | None:
         """Compare zloop with whichever peer is best."""
@@ -155,7 +176,9 @@ class Results:
             cells = {}
             for loop, cell in self.cells.get(row.name, {}).items():
                 value = self.value(row, loop)
-                judged = {"value": value, "spread": cell.spread, "noise": cell.is_noise} if value is not None else {}
+                best_of = not row.lower_is_better
+                judged = {"value": value, "doubt": cell.doubt(best_of), "noise": cell.is_noise(best_of)}
+                judged = judged if value is not None else {}
                 cells[loop] = judged | asdict(cell)
             rows.append(asdict(row) | {"cells": cells})
         return {
@@ -163,7 +186,7 @@ class Results:
             "loops": self.loops,
             "missing": self.missing,
             "rounds": self.rounds,
-            "bounds": {"spread": SPREAD_BOUND, "foreign": FOREIGN_BOUND, "samples": FEWEST_SAMPLES},
+            "bounds": {"doubt": DOUBT_BOUND, "foreign": FOREIGN_BOUND, "samples": FEWEST_SAMPLES},
             "rows": rows,
         }
 

@@ -48,10 +48,20 @@ def results_of(stats, cells, *, lower_is_better=True, rounds=3):
 
 @pytest.mark.parametrize(
     ("values", "expected"),
-    [([], 0.0), ([7.0], 0.0), ([5.0, 5.0, 5.0], 0.0), ([9.0, 10.0, 11.0], 0.1), ([1.0, 10.0, 10.0, 10.0, 99.0], 0.0)],
+    [([], 0.0), ([7.0], 0.0), ([5.0, 5.0, 5.0], 0.0), ([8.0, 9.0, 10.0, 11.0], 0.5 * 1.57 * 1.5 / 9.5)],
 )
-def test_spread_is_that_of_the_middle_half(stats, values, expected):
-    assert stats.spread(values) == pytest.approx(expected)
+def test_the_doubt_of_a_median_follows_from_the_middle_half(stats, values, expected):
+    assert stats.doubt_of_median(values) == pytest.approx(expected)
+
+
+def test_the_doubt_of_a_median_falls_with_the_number_of_values(stats):
+    once = [8.0, 9.0, 10.0, 11.0, 12.0]
+    assert stats.doubt_of_median(once * 4) == pytest.approx(stats.doubt_of_median(once) / 2)
+
+
+@pytest.mark.parametrize(("values", "expected"), [([], 0.0), ([7.0], 0.0), ([1.0, 10.0, 9.0], 0.1)])
+def test_the_doubt_of_a_best_is_how_far_the_second_best_is_behind(stats, values, expected):
+    assert stats.doubt_of_best(values) == pytest.approx(expected)
 
 
 def test_costs_have_a_median_and_operations_a_best(stats):
@@ -66,17 +76,33 @@ def test_disturbed_samples_do_not_count(stats):
     cell = stats.Cell([stats.Sample(10.0), stats.Sample(10.1), stats.Sample(10.0), stats.Sample(20.0, foreign=busy)])
     assert cell.value(best_of=False) == 10.0
     assert cell.value(best_of=True) == 10.1
-    assert not cell.is_noise
+    assert not cell.is_noise(best_of=False)
     cell.samples.pop(0)
     assert len(cell.counting) == stats.FEWEST_SAMPLES - 1
-    assert cell.is_noise
+    assert cell.is_noise(best_of=False)
 
 
 def test_samples_far_apart_are_noise(stats):
     near = stats.Cell([stats.Sample(value) for value in (100.0, 101.0, 102.0)])
     far = stats.Cell([stats.Sample(value) for value in (100.0, 110.0, 120.0)])
-    assert not near.is_noise
-    assert far.is_noise
+    for best_of in (False, True):
+        assert not near.is_noise(best_of)
+        assert far.is_noise(best_of)
+
+
+def test_costs_are_compared_in_pairs(stats):
+    pace = [1.0, 1.5, 0.7, 2.0]
+    results, row = results_of(stats, {"zloop": [4.0 * p for p in pace], "uvloop": [5.0 * p for p in pace]})
+    found = results.compare(row, "zloop", "uvloop")
+    assert found.times == pytest.approx(1.25)
+    assert not found.is_noise
+    assert results.cell(row, "zloop").is_noise(best_of=False)
+
+
+def test_what_is_best_only_once_is_noise(stats):
+    cells = {"zloop": [4.0, 4.0, 4.0], "uvloop": [3.0, 1.0, 1.0]}
+    results, row = results_of(stats, cells, lower_is_better=False)
+    assert results.compare(row, "zloop", "uvloop").is_noise
 
 
 @pytest.mark.parametrize(("lower_is_better", "best"), [(True, "uvloop"), (False, "asyncio")])
@@ -138,8 +164,8 @@ def test_every_loop_comes_first_in_turn(bench, stats, monkeypatch):
     main.loader.exec_module(module)
     results, _ = results_of(stats, {"a": [], "b": [], "c": []}, rounds=3)
     [row] = module.choose_rows(["call-soon"])
-    turns = [(number, loop) for number, _, loop in module.plan(results, [row])]
-    assert turns == [(1, "a"), (1, "b"), (1, "c"), (2, "b"), (2, "c"), (2, "a"), (3, "c"), (3, "a"), (3, "b")]
+    turns = [(number, "".join(names)) for number, _, names in module.plan(results, [row])]
+    assert turns == [(1, "abc"), (2, "bca"), (3, "cab")]
 
 
 def test_rows_are_chosen_by_name_topic_and_pattern(bench):

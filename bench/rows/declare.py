@@ -45,6 +45,8 @@ class ServerRow(Row):
     family: str = "tcp"
     """tcp, unix or udp"""
     tls: bool = False
+    fresh: bool = False
+    """Whether a server can be measured only once: whatever it did before would show."""
 
 
 @dataclass(frozen=True)
@@ -168,10 +170,11 @@ def server(
     unit: str = "µs",
     family: str = "tcp",
     tls: bool = False,
+    fresh: bool = False,
 ) -> None:
     """Declare a row by what serves, and by the command lines of the load generator and the limit server."""
     load_words, limit_words = tuple(load.split()), tuple(limit.split())
-    add(ServerRow(name, topic, title, unit, True, True, serve, load_words, limit_words, family, tls))
+    add(ServerRow(name, topic, title, unit, True, True, serve, load_words, limit_words, family, tls, fresh))
 
 
 def run_behind(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

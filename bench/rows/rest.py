@@ -77,6 +77,7 @@ server(
     load="idle --connections 1000 --size 1024",
     limit="echo",
     unit="bytes",
+    fresh=True,
 )
 
 
