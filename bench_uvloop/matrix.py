@@ -26,6 +26,7 @@ import select
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -45,6 +46,7 @@ MODES = {
     "protocol": ["--proto"],
     "buffered": ["--proto", "--buffered"],
 }
+MODES_WITHOUT_TLS = {"sockets"}  # the loop's sock_* methods know none
 LOOPS = {"asyncio": [], "uvloop": ["--uvloop"], "zloop": ["--zloop"]}
 READY = "serving on: "
 PATIENCE = 30.0  # seconds that a server may take to start, to answer one message, or to end
@@ -100,12 +102,12 @@ class Measurement:
 def measure(cell: Cell, options: argparse.Namespace, pinning: Pinning) -> Measurement:
     """Run a server and the client against it. Raises RunFailed."""
     messages = options.num or min(MOST_MESSAGES, math.ceil(MOST_BYTES / cell.size))
-    with echo_server(cell, options.unix, pinning) as (server, address):
-        check_echo(address, cell.size)
+    with echo_server(cell, options, pinning) as (server, address):
+        check_echo(address, cell.size, options.ssl)
         before = processor_time(server)
         rate = run_client(cell.size, messages, address, options, pinning)
         spent = processor_time(server) - before
-        check_echo(address, cell.size)
+        check_echo(address, cell.size, options.ssl)
     return Measurement(rate, 1e6 * spent / (messages * options.workers))
 
 
@@ -119,13 +121,15 @@ def processor_time(process: subprocess.Popen[str]) -> float:
 
 
 @contextlib.contextmanager
-def echo_server(cell: Cell, unix: bool, pinning: Pinning) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def echo_server(
+    cell: Cell, options: argparse.Namespace, pinning: Pinning
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server process while the block runs; gives it and the address to reach it, as the client takes it.
 
     Whatever the server writes to standard error, and any exit status but 0, makes the block end in RunFailed.
     """
     with tempfile.TemporaryDirectory(prefix="zloop-bench-") as scratch, tempfile.TemporaryFile("w+") as errors:
-        address = f"file:{scratch}/echo.sock" if unix else "127.0.0.1:0"
+        address = f"file:{scratch}/echo.sock" if options.unix else "127.0.0.1:0"
         command = [
             *pinning.server,
             sys.executable,
@@ -134,6 +138,7 @@ def echo_server(cell: Cell, unix: bool, pinning: Pinning) -> Iterator[tuple[subp
             address,
             *LOOPS[cell.loop],
             *MODES[cell.mode],
+            *(["--ssl"] if options.ssl else []),
         ]
         server = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
@@ -185,20 +190,12 @@ def last_line(stream: IO[str]) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def check_echo(address: str, size: int) -> None:
+def check_echo(address: str, size: int, tls: bool) -> None:
     """Send one message and demand the very same bytes back: uvloop's client only counts them."""
     message = os.urandom(size)
     answer = bytearray()
-    target: str | tuple[str, int]
-    if address.startswith("file:"):
-        family, target = socket.AF_UNIX, address.removeprefix("file:")
-    else:
-        host, _, port = address.rpartition(":")
-        family, target = socket.AF_INET, (host, int(port))
     try:
-        with socket.socket(family) as connection:
-            connection.settimeout(PATIENCE)
-            connection.connect(target)
+        with connect(address, tls) as connection:
             connection.sendall(message)
             while len(answer) < size and (data := connection.recv(size)):
                 answer += data
@@ -206,6 +203,32 @@ def check_echo(address: str, size: int) -> None:
         raise RunFailed(f"no echo came back ({error})") from None
     if answer != message:
         raise RunFailed(f"{size} bytes were echoed wrongly")
+
+
+def connect(address: str, tls: bool) -> socket.socket:
+    """A socket that is connected, through TLS to whoever it may be if so wished. Raises OSError."""
+    target: str | tuple[str, int]
+    if address.startswith("file:"):
+        family, target = socket.AF_UNIX, address.removeprefix("file:")
+    else:
+        host, _, port = address.rpartition(":")
+        family, target = socket.AF_INET, (host, int(port))
+    connection = socket.socket(family)
+    try:
+        connection.settimeout(PATIENCE)
+        connection.connect(target)
+        return trusting_context().wrap_socket(connection) if tls else connection
+    except OSError:
+        connection.close()
+        raise
+
+
+def trusting_context() -> ssl.SSLContext:
+    """A client's context for a certificate that was made for this run."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def run_client(size: int, messages: int, address: str, options: argparse.Namespace, pinning: Pinning) -> float:
@@ -223,6 +246,7 @@ def run_client(size: int, messages: int, address: str, options: argparse.Namespa
         str(messages),
         "--workers",
         str(options.workers),
+        *(["--ssl"] if options.ssl else []),
     ]
     with subprocess.Popen(
         command,
@@ -358,6 +382,7 @@ def describe_run(options: argparse.Namespace, pinning: Pinning) -> str:
             f"{platform.system()} {platform.release()}",
             f"{len(os.sched_getaffinity(0))} cores ({pinning.description})",
             "unix socket" if options.unix else "TCP on loopback",
+            *(["TLS"] if options.ssl else []),
             f"{options.workers} workers",
             f"best of {options.repeat}",
         ]
@@ -377,9 +402,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--modes",
         type=lambda text: choices(text, MODES),
-        default=",".join(MODES),
         metavar="MODE,...",
-        help="ways to serve (default: %(default)s)",
+        help=f"ways to serve (default: {','.join(MODES)})",
     )
     parser.add_argument(
         "--loops",
@@ -403,7 +427,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--unix", action="store_true", help="serve on a unix socket instead of TCP")
     parser.add_argument("--no-pin", dest="pin", action="store_false", help="leave the choice of cores to the system")
-    return parser.parse_args()
+    parser.add_argument("--ssl", action="store_true", help="through TLS, in those modes that have it")
+    options = parser.parse_args()
+    options.modes = options.modes or [mode for mode in MODES if not options.ssl or mode not in MODES_WITHOUT_TLS]
+    if options.ssl and (impossible := MODES_WITHOUT_TLS.intersection(options.modes)):
+        parser.error(f"--ssl: there is no TLS in the mode {', '.join(impossible)}")
+    return options
 
 
 def positive(text: str) -> int:

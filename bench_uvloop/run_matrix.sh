@@ -3,6 +3,7 @@
 # and the server's processor time per request.
 #
 #   bash bench_uvloop/run_matrix.sh          the whole matrix, 3 workers, best of 3 (five to ten minutes)
+#   bash bench_uvloop/run_matrix.sh --ssl    the same through TLS, without the mode that has none
 #   bash bench_uvloop/run_matrix.sh --help   the options that shorten or change it
 #
 # It makes a virtual environment with zloop, uvloop and what matrix.py needs, and takes uvloop's own client, byte for byte,
@@ -51,7 +52,7 @@ fetch_client() {
 python=$(require_python)
 loops=,$(asked_loops "$@"),
 case $loops in *,zloop,*) require_compiler ;; esac
-python=$(make_venv bench "$python" --only-binary=uvloop psutil rich "uvloop==$uvloop_version")
+python=$(make_venv bench "$python" --only-binary=uvloop psutil rich trustme "uvloop==$uvloop_version")
 case $loops in *,zloop,*) install_zloop "$python" ;; esac
 [ "$loops" = ,, ] || fetch_client "$python"
 exec "$python" "$root/bench_uvloop/matrix.py" --client "$client" "$@"
