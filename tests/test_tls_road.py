@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import ssl
+import sys
 import weakref
 
 import pytest
@@ -237,6 +238,31 @@ def test_client_certificates(loop, run, tls):
             assert accepted.transport.get_extra_info("peercert")["subjectAltName"] == (("DNS", "client.example"),)
 
     run(scenario())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="CPython 3.13 brought keys that are shared beforehand")
+def test_keys_that_are_shared_beforehand(loop, run):
+    """No certificate on either side: RFC 4279."""
+
+    class Own:
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    asked = []
+
+    def key_of(identity):
+        asked.append(identity)
+        return b"a secret"
+
+    for context in (Own.server, Own.client):
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("PSK")
+    Own.client.check_hostname = False
+    Own.client.verify_mode = ssl.CERT_NONE
+    Own.server.set_psk_server_callback(key_of)
+    Own.client.set_psk_client_callback(lambda _hint: ("somebody", b"a secret"))
+    run(talk(loop, Own))
+    assert asked == ["somebody"]
 
 
 def test_certificate_asked_for_after_the_handshake(loop, run, tls):
