@@ -235,7 +235,8 @@ def failing_calls(tmp_path_factory):
 @pytest.fixture
 def tell_alike(request, failing_calls, monkeypatch):
     """Run a coroutine function's body on both kinds of loop where calls can be made to fail; the lines it printed."""
-    monkeypatch.setenv("LD_PRELOAD", str(failing_calls))
+    # A sanitizer, if there is one, has to stay the first.
+    monkeypatch.setenv("LD_PRELOAD", " ".join(filter(None, [os.environ.get("LD_PRELOAD"), str(failing_calls)])))
 
     def compare(body):
         other = request.config.getoption("--loop-kind") or "zloop"
