@@ -584,6 +584,29 @@ def test_accepted_connection_is_a_transport_like_any(loop, run):
     run(scenario())
 
 
+def test_sockets_of_a_replaced_class_on_both_ends(loop, run, monkeypatch):
+    """As proxies do it: everybody's socket.socket is theirs, and knows plain types only."""
+
+    class Replaced(socket.socket):
+        def __init__(self, family=socket.AF_INET, type=socket.SOCK_STREAM, proto=0, fileno=None):
+            assert type == socket.SOCK_STREAM
+            super().__init__(family, type, proto, fileno)
+
+    async def scenario():
+        protocols = ServerProtocols()
+        server = await loop.create_server(protocols, LOCALHOST, 0)
+        client, _protocol = await loop.create_connection(Recorder, *server.sockets[0].getsockname())
+        await protocols.until_connected(1)
+        ends = [client, protocols[0].transport]
+        for transport in ends:
+            assert type(transport.get_extra_info("socket")._sock) is Replaced
+            assert transport.get_extra_info("socket").gettimeout() == 0
+        await close_and_wait(server, *ends)
+
+    monkeypatch.setattr(socket, "socket", Replaced)
+    run(scenario())
+
+
 @needs_ipv6
 def test_server_on_every_interface(loop, run):
     async def scenario(host):

@@ -16,6 +16,5 @@ cdef class Acceptor:
     cdef object context            # each connection gets a copy
     cdef object accept_tls         # a coroutine function for (socket, extra); None: a server without TLS
 
-    cdef object wrap_connection(self, int fd)
     cdef int accepted(self, int fd, object peername) except -1
     cdef int failed(self, int error) except -1

@@ -3,7 +3,6 @@
 
 The engine's Listener accepts; an Acceptor makes a socket, a protocol and a transport out of each connection.
 """
-import socket
 from asyncio import constants, trsock
 from asyncio.log import logger
 
@@ -11,11 +10,10 @@ from zloop._handles cimport PyContext_Enter, PyContext_Exit
 from zloop._loop cimport Loop, check
 from zloop._transport cimport new_socket_transport
 from zloop.binding.address cimport address_tuple
-from zloop.engine cimport sys as sys_calls
 from zloop.engine.listener cimport ListenerOps, out_of_resources, sockaddr_storage, socklen_t
 
 from zloop import diagnostics
-from zloop.sockets import hold_socket, let_go_socket, unhold_socket
+from zloop.sockets import hold_socket, let_go_socket, unhold_socket, wrap_accepted
 
 
 cdef class Acceptor:
@@ -62,18 +60,8 @@ cdef class Acceptor:
         if self.sock is not None:
             check(self.listener.start())
 
-    # The descriptor's owner is the socket object once there is one, and nobody when there is none.
-    cdef object wrap_connection(self, int fd):
-        try:
-            conn = socket.socket(self.sock.family, self.sock.type, self.sock.proto, fileno=fd)
-        except BaseException:
-            sys_calls.close(fd)
-            raise
-        conn.setblocking(False)  # the descriptor is so already; the object has to know
-        return conn
-
     cdef int accepted(self, int fd, object peername) except -1:
-        conn = self.wrap_connection(fd)
+        conn = wrap_accepted(self.sock, fd)
         context = self.context.copy()
         protocol = None
         try:

@@ -32,6 +32,10 @@ cdef object dont_nag_before = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 cdef size_t write_high_water_default = constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE * 1024
 cdef size_t read_high_water_default = constants.FLOW_CONTROL_HIGH_WATER_SSL_READ * 1024
 
+# The low and the high one.
+cdef (size_t, size_t) write_marks = water_marks(write_high_water_default, None)
+cdef (size_t, size_t) read_marks = water_marks(read_high_water_default, None)
+
 # Encrypted at once, bytes: whole records, and no more than the kernel may take of them.
 cdef Py_ssize_t piece_size_max = 16 * 16384
 
@@ -214,8 +218,8 @@ cdef class TlsProtocol(NativeProtocol):
         self.extra = {}
         self.codec = no_codec
         self.backlog = collections.deque()
-        self.write_low_water, self.write_high_water = water_marks(write_high_water_default, None)
-        self.read_low_water, self.read_high_water = water_marks(read_high_water_default, None)
+        self.write_low_water, self.write_high_water = write_marks
+        self.read_low_water, self.read_high_water = read_marks
 
     def __init__(
         self,
@@ -390,12 +394,10 @@ cdef class TlsProtocol(NativeProtocol):
 
     cdef int do_handshake(self) except -1:
         try:
-            self.codec.sslobj.do_handshake()
-        except again_errors:
-            return self.process_outgoing()
+            is_over = self.codec.shake_hands()
         except ssl.SSLError as exc:
             return self.handshake_done(exc)
-        return self.handshake_done(None)
+        return self.handshake_done(None) if is_over else self.process_outgoing()
 
     cdef int handshake_done(self, object exception) except -1:
         if self.handshake_timer is not None:

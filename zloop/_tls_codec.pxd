@@ -7,6 +7,7 @@ cdef class TlsCodec:
     cdef object sslobj         # an ssl.SSLObject, or what the context makes in its place
     cdef size_t sealed_size    # how much of what collect() returned last is to be sent, bytes
 
+    cdef bint shake_hands(self) except -1
     cdef int feed(self, const char* data, size_t size) except -1
     cdef int retain(self) except -1
     cdef Py_ssize_t unread(self) except -1
@@ -20,6 +21,7 @@ cdef class TlsCodec:
 cdef class DirectCodec(TlsCodec):
     cdef object connection     # the SSLObject's _ssl._SSLSocket, which owns the session's SSL
     cdef TlsSession session
+    cdef bint shakes_directly  # the handshake goes past the ssl module, until it is over or has failed
     cdef object sealed         # what write() made and nobody has collected, or None
 
     cdef bint open(self, ssl_st* pointer) except -1

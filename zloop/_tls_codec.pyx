@@ -28,7 +28,7 @@ from cython cimport no_gc_clear
 from zloop.engine.openssl cimport (
     OpenSsl, bio_st, find_memory_bio, find_pointer, find_ssl, has_tls_method, pointer_at, ssl_ctx_st, ssl_st
 )
-from zloop.engine.tls_session cimport TlsSession, session_failed
+from zloop.engine.tls_session cimport TlsSession, session_failed, session_starved
 
 import _ssl
 
@@ -45,6 +45,14 @@ cdef class TlsCodec:
     read() and write() return -1 when they cannot go on before more is received; read() returns 0 when the peer has said
     that nothing follows. This class itself is for where no connection is any more: nothing comes out of it.
     """
+
+    # Goes on with the handshake. True: it is over; False: more has to be received. Raises what the ssl module raises.
+    cdef bint shake_hands(self) except -1:
+        try:
+            self.sslobj.do_handshake()
+        except again_errors:
+            return False
+        return True
 
     # Received bytes. They are left where they are until retain(), which copies what is unread then.
     cdef int feed(self, const char* data, size_t size) except -1:
@@ -83,6 +91,17 @@ cdef class DirectCodec(TlsCodec):
 
     cdef bint open(self, ssl_st* pointer) except -1:
         return self.session.open(openssl[0], pointer)
+
+    # OpenSSL says by a number what the module says by an exception: that it waits. Others may run meanwhile, as with
+    # the module. What is final is asked of the module in any case, whose words and exceptions these are.
+    cdef bint shake_hands(self) except -1:
+        cdef Py_ssize_t result
+        if self.shakes_directly:
+            with nogil:
+                result = self.session.shake_hands()
+            if result == session_starved:
+                return False
+        return TlsCodec.shake_hands(self)
 
     cdef int feed(self, const char* data, size_t size) except -1:
         self.session.feed(data, size)
@@ -225,6 +244,9 @@ cdef object layout_problem = None    # None: not looked for yet; else why the di
 # openssl/ssl.h: peer verification, and failing without a certificate.
 cdef dict verify_flags = {ssl.CERT_NONE: 0, ssl.CERT_OPTIONAL: 1, ssl.CERT_REQUIRED: 1 | 2}
 
+# The module's own, under the one that ssl.SSLContext has in Python.
+cdef object get_msg_callback = _ssl._SSLContext._msg_callback.__get__
+
 # Context -> why its connections cannot go the direct way, "" if they can.
 cdef object verdicts = weakref.WeakKeyDictionary()
 
@@ -235,17 +257,22 @@ cdef DirectCodec make_direct_codec(object sslobj, object incoming, object outgoi
     cdef ssl_st* connection
     if not is_plain(sslobj):
         return None
-    context = sslobj.context
+    owner = sslobj._sslobj
+    context = owner.context
     verdict = verdicts.get(context)
     if verdict is None:
         verdict = judge(context, sslobj, incoming, outgoing)
         verdicts[context] = verdict
         logger.debug("TLS of %r: %s", context, verdict or f"straight to {ssl.OPENSSL_VERSION}")
-    if verdict or not is_consistent(sslobj._sslobj, incoming, outgoing):
+    if verdict or not is_consistent(owner, incoming, outgoing):
         return None
     codec = DirectCodec.__new__(DirectCodec)
     codec.sslobj = sslobj
-    codec.connection = sslobj._sslobj
+    codec.connection = owner
+    # Writing the log of keys may fail at any step, which only the module tells of.
+    codec.shakes_directly = (
+        type(sslobj).do_handshake is ssl.SSLObject.do_handshake and context.keylog_filename is None
+    )
     connection = <ssl_st*>pointer_at(<PyObject*>codec.connection, ssl_offset)
     return codec if codec.open(connection) else None
 
@@ -258,8 +285,7 @@ cdef bint is_plain(object sslobj) except -1:
         and kind.read is ssl.SSLObject.read
         and kind.write is ssl.SSLObject.write
         and type(sslobj._sslobj) is _ssl._SSLSocket
-        and isinstance(sslobj.context, _ssl._SSLContext)
-        and sslobj.context._msg_callback is None  # which may raise in the middle of a record
+        and get_msg_callback(sslobj._sslobj.context) is None  # which may raise in the middle of a record
     )
 
 

@@ -63,7 +63,8 @@ class ConnectMixin(MixinBase):
         if host is not None or port is not None:
             if sock is not None:
                 raise ValueError("host/port and sock can not be specified at the same time")
-            infos, local_infos = await self._resolve_both_ends((host, port), local_addr, family, proto, flags)
+            infos = await self._resolve_end((host, port), family, proto, flags)
+            local_infos = None if local_addr is None else await self._resolve_end(local_addr, family, proto, flags)
             if interleave is None and happy_eyeballs_delay is not None:
                 interleave = 1
             if interleave:
@@ -162,18 +163,13 @@ class ConnectMixin(MixinBase):
             del waiter  # its exception's traceback holds this frame
         return transport, protocol
 
-    async def _resolve_both_ends(
-        self, remote: Any, local: Any, family: int, proto: int, flags: int
-    ) -> tuple[list[AddressInfo], list[AddressInfo] | None]:
-        async def resolve(address: Any) -> list[AddressInfo]:
-            infos = await self._ensure_resolved(
-                address, family=family, type=socket.SOCK_STREAM, proto=proto, flags=flags, loop=self
-            )
-            if not infos:
-                raise OSError("getaddrinfo() returned empty list")
-            return infos
-
-        return await resolve(remote), None if local is None else await resolve(local)
+    async def _resolve_end(self, address: Any, family: int, proto: int, flags: int) -> list[AddressInfo]:
+        infos = await self._ensure_resolved(
+            address, family=family, type=socket.SOCK_STREAM, proto=proto, flags=flags, loop=self
+        )
+        if not infos:
+            raise OSError("getaddrinfo() returned empty list")
+        return infos
 
     async def _connect_first(
         self,

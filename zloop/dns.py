@@ -11,7 +11,7 @@ from zloop.mixin import MixinBase
 # (family, type, protocol, canonical name, address), as socket.getaddrinfo() has them
 AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 
-PROTOCOL_OF_TYPE = {socket.SOCK_STREAM: socket.IPPROTO_TCP, socket.SOCK_DGRAM: socket.IPPROTO_UDP}
+PROTOCOL_OF_TYPE: dict[int, int] = {socket.SOCK_STREAM: socket.IPPROTO_TCP, socket.SOCK_DGRAM: socket.IPPROTO_UDP}
 
 
 class DnsMixin(MixinBase):
@@ -91,5 +91,5 @@ def literal_info(
         except OSError:
             continue
         tail = (flow, scope) if candidate == socket.AF_INET6 else ()
-        return candidate, type, PROTOCOL_OF_TYPE[socket.SocketKind(type)], "", (host, number, *tail)
+        return candidate, type, PROTOCOL_OF_TYPE[type], "", (host, number, *tail)
     return None

@@ -9,6 +9,7 @@ Also here: what transports and servers need of a socket object.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -24,6 +25,10 @@ except ImportError:  # an interpreter built without OpenSSL
 
 WOULD_BLOCK = (BlockingIOError, InterruptedError)
 
+# Past socket.socket's properties, which make members of enumerations of them: that takes longer than the system calls.
+_family_of = socket.SocketType.family.__get__
+_type_of = socket.SocketType.type.__get__
+
 T = TypeVar("T")
 
 
@@ -35,7 +40,7 @@ def refuse_ssl_socket(sock: object) -> None:
 
 def set_nodelay(sock: socket.socket) -> None:
     """Switch Nagle's algorithm off for TCP: small writes leave at once. Does nothing for other sockets."""
-    if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
+    if _family_of(sock) in (socket.AF_INET, socket.AF_INET6) and _type_of(sock) == socket.SOCK_STREAM:
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:
@@ -56,9 +61,25 @@ def unhold_socket(sock: socket.socket) -> None:
 
 
 def let_go_socket(sock: socket.socket) -> None:
-    """End hold_socket() and close the socket."""
+    """End hold_socket() and close the socket: the descriptor goes now, unless a makefile() still uses it."""
+    sock._io_refs -= 1  # type: ignore[attr-defined]
     sock.close()
-    unhold_socket(sock)
+
+
+def wrap_accepted(listener: socket.socket, fd: int) -> socket.socket:
+    """The socket object for a connection that the listener has accepted, and that does not block.
+
+    It owns the descriptor, which is closed if there is no object to be had.
+    """
+    try:
+        connection = socket.socket(_family_of(listener), _type_of(listener), listener.proto, fileno=fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    # The object has to know. SOCK_NONBLOCK in its type would spare the system call; but whoever replaces socket.socket,
+    # as proxies do, may know plain types only.
+    connection.setblocking(False)
+    return connection
 
 
 class SocketMixin(MixinBase):

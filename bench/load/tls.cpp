@@ -85,9 +85,21 @@ Owned<SSL_CTX> make_context(const SSL_METHOD* method) {
   return context;
 }
 
+// One version, one group and one cipher: the rows compare loops, and what two ends agree on if they may differs with
+// the TLS library and its version; a loop may bring its own. These are the cheapest that every library has, so that
+// least of a handshake is the library's.
+void offer_one_choice(SSL_CTX* context) {
+  if (SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) != 1 ||
+      SSL_CTX_set_ciphersuites(context, "TLS_AES_128_GCM_SHA256") != 1 ||
+      SSL_CTX_set1_groups_list(context, "X25519") != 1) {
+    throw_openssl("what the client offers");
+  }
+}
+
 class TlsClient final : public Transport {
  public:
   explicit TlsClient(bool resume) : resume_(resume), context_(make_context(TLS_client_method())) {
+    offer_one_choice(context_.get());
     if (!resume) return;
     SSL_CTX_set_session_cache_mode(context_.get(), SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_set_app_data(context_.get(), this);

@@ -47,7 +47,8 @@ bool find_ssl_functions(void* module, OpenSsl& table) noexcept {
          find(module, "SSL_CTX_get_security_level", table.SSL_CTX_get_security_level) &&
          find(module, "SSL_get_SSL_CTX", table.SSL_get_SSL_CTX) && find(module, "SSL_get_rbio", table.SSL_get_rbio) &&
          find(module, "SSL_get_wbio", table.SSL_get_wbio) && find(module, "SSL_set_bio", table.SSL_set_bio) &&
-         find(module, "SSL_is_server", table.SSL_is_server) && find(module, "SSL_read_ex", table.SSL_read_ex) &&
+         find(module, "SSL_is_server", table.SSL_is_server) &&
+         find(module, "SSL_do_handshake", table.SSL_do_handshake) && find(module, "SSL_read_ex", table.SSL_read_ex) &&
          find(module, "SSL_write_ex", table.SSL_write_ex) && find(module, "SSL_get_error", table.SSL_get_error) &&
          find(module, "SSL_pending", table.SSL_pending) && find(module, "SSL_has_pending", table.SSL_has_pending);
 }

@@ -130,6 +130,13 @@ std::size_t TlsSession::take_input(char* data, std::size_t size) noexcept {
   return count;
 }
 
+ssize_t TlsSession::shake_hands() noexcept {
+  forget_old_errors();
+  if (openssl_->SSL_do_handshake(ssl_) == 1) return 1;
+  const ssize_t reason = explain_failure();
+  return reason == ended ? failed : reason;
+}
+
 // A record gives fewer bytes than it has itself; but OpenSSL may hold decrypted ones, or most of the next record.
 std::size_t TlsSession::readable_max() const noexcept {
   if (openssl_->SSL_has_pending(ssl_) == 0) return input_size_;

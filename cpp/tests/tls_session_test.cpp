@@ -18,6 +18,7 @@ using zloop::TlsSession;
 using zloop::test::Library;
 using zloop::test::pattern;
 using zloop::test::TlsContext;
+using zloop::test::TlsEnd;
 using zloop::test::TlsPair;
 
 constexpr std::size_t record = 16384;
@@ -38,6 +39,40 @@ TEST_CASE("messages of every size pass in both directions") {
   }
   CHECK(pair.client.last == TlsSession::starved);
   CHECK(pair.client.session.readable_max() == 0);
+}
+
+TEST_CASE("a handshake says that it waits, and that it is over") {
+  if (missing()) return;
+  TlsContext context;
+  TlsEnd client(context, false);
+  TlsEnd server(context, true);
+  CHECK(server.session.shake_hands() == TlsSession::starved);
+  CHECK(server.session.output_size() == 0);
+  CHECK(client.session.shake_hands() == TlsSession::starved);
+  server.take_from(client);
+  CHECK(server.session.shake_hands() == TlsSession::starved);
+  client.take_from(server);
+  CHECK(client.session.shake_hands() == TlsSession::starved);
+  server.take_from(client);
+  CHECK(server.session.shake_hands() == 1);
+  client.take_from(server);
+  CHECK(client.session.shake_hands() == 1);
+  CHECK(client.session.shake_hands() == 1);
+}
+
+TEST_CASE("a handshake that fails leaves the reason where OpenSSL has put it") {
+  if (missing()) return;
+  const zloop::OpenSsl& openssl = *Library::get()->openssl;
+  TlsContext context;
+  TlsEnd server(context, true);
+  const std::string nonsense = pattern(64);
+  server.session.feed(nonsense.data(), nonsense.size());
+  CHECK(server.session.shake_hands() == TlsSession::failed);
+  const unsigned long reason = openssl.ERR_peek_last_error();
+  CHECK(reason != 0);
+  CHECK(openssl.SSL_do_handshake(server.ssl) == -1);
+  CHECK(openssl.ERR_peek_last_error() == reason);
+  openssl.ERR_clear_error();
 }
 
 TEST_CASE("a record that comes in pieces is read when its last is there") {
@@ -138,7 +173,7 @@ TEST_CASE("an SSL outlives its session: it reads nothing, and what it writes is 
   REQUIRE(session->open(*library.openssl, ssl));
   session.reset();
   library.SSL_set_connect_state(ssl);
-  CHECK(library.SSL_do_handshake(ssl) == -1);
+  CHECK(library.openssl->SSL_do_handshake(ssl) == -1);
   constexpr int want_read = 2;
   CHECK(library.openssl->SSL_get_error(ssl, -1) == want_read);
   library.SSL_free(ssl);

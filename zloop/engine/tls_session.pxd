@@ -4,6 +4,7 @@ from zloop.engine.openssl cimport OpenSsl, ssl_st
 
 cdef extern from "zloop/tls_session.hpp" namespace "zloop":
     const ssize_t session_failed "zloop::TlsSession::failed"
+    const ssize_t session_starved "zloop::TlsSession::starved"
 
     cdef cppclass TlsSession:
         TlsSession() noexcept
@@ -12,6 +13,7 @@ cdef extern from "zloop/tls_session.hpp" namespace "zloop":
         void retain() except +
         size_t unread() noexcept
         size_t readable_max() noexcept
+        ssize_t shake_hands() nogil
         ssize_t read(char* data, size_t size) noexcept
         ssize_t write(const char* data, size_t size) noexcept
 

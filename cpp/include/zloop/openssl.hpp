@@ -58,6 +58,7 @@ struct OpenSsl {
   bio_st* (*SSL_get_wbio)(const ssl_st*);
   void (*SSL_set_bio)(ssl_st*, bio_st*, bio_st*);
   int (*SSL_is_server)(const ssl_st*);
+  int (*SSL_do_handshake)(ssl_st*);
   int (*SSL_read_ex)(ssl_st*, void*, std::size_t, std::size_t*);
   int (*SSL_write_ex)(ssl_st*, const void*, std::size_t, std::size_t*);
   int (*SSL_get_error)(const ssl_st*, int);

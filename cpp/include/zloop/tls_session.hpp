@@ -17,7 +17,7 @@ namespace zloop {
 
 class TlsSession {
  public:
-  // What read() and write() return in place of a number of bytes.
+  // What read(), write() and, but for `ended`, shake_hands() return in place of a number of bytes.
   static constexpr ssize_t ended = 0;     // read(): the peer has said that nothing follows
   static constexpr ssize_t starved = -1;  // nothing goes on before more is fed
   static constexpr ssize_t failed = -2;   // OpenSSL's error queue says why
@@ -36,6 +36,10 @@ class TlsSession {
   void retain();
   // Bytes fed that OpenSSL has not taken.
   [[nodiscard]] std::size_t unread() const noexcept { return input_size_; }
+
+  // Goes on with the handshake. 1: it is over. In place of `failed` OpenSSL's error stays as it is in its queue, and so
+  // does what SSL_do_handshake() would answer next.
+  ssize_t shake_hands() noexcept;
 
   // At most about this many bytes can be read before more is fed. 0: read() would be starved.
   [[nodiscard]] std::size_t readable_max() const noexcept;

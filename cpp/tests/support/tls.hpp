@@ -31,7 +31,6 @@ struct Library {
   void (*SSL_free)(ssl_st*) = nullptr;
   void (*SSL_set_accept_state)(ssl_st*) = nullptr;
   void (*SSL_set_connect_state)(ssl_st*) = nullptr;
-  int (*SSL_do_handshake)(ssl_st*) = nullptr;
   int (*SSL_shutdown)(ssl_st*) = nullptr;
   // NOLINTEND(readability-identifier-naming)
 
@@ -47,7 +46,6 @@ struct Library {
     find(handle, "SSL_free", SSL_free);
     find(handle, "SSL_set_accept_state", SSL_set_accept_state);
     find(handle, "SSL_set_connect_state", SSL_set_connect_state);
-    find(handle, "SSL_do_handshake", SSL_do_handshake);
     find(handle, "SSL_shutdown", SSL_shutdown);
     openssl = OpenSsl::load(name);
   }
@@ -95,6 +93,13 @@ struct TlsEnd {
     return bytes;
   }
 
+  // Receives what another end has to send, and reads nothing of it yet.
+  void take_from(TlsEnd& other) {
+    const std::string flight = other.output();
+    session.feed(flight.data(), flight.size());
+    session.retain();
+  }
+
   std::string write(const std::string& plain) {
     REQUIRE(session.write(plain.data(), plain.size()) == static_cast<ssize_t>(plain.size()));
     return output();
@@ -133,10 +138,8 @@ struct TlsPair {
   }
 
   static void shake(TlsEnd& from, TlsEnd& to) {
-    from.library.SSL_do_handshake(from.ssl);
-    const std::string flight = from.output();
-    to.session.feed(flight.data(), flight.size());
-    to.session.retain();
+    from.session.shake_hands();
+    to.take_from(from);
   }
 
   TlsContext context;
