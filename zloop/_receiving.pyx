@@ -24,6 +24,14 @@ cdef class NativeProtocol:
     cdef int receive(self, const char* data, size_t size) except -1:
         raise NotImplementedError
 
+    # For much at a time: memory of that size for the next read, or False. After a True exactly one filled() follows,
+    # before any foreign code: in place of receive(), with how much was read; 0: nothing, and nothing is to be told.
+    cdef bint lend(self, char** data, size_t size) except -1:
+        return False
+
+    cdef int filled(self, size_t size) except -1:
+        raise NotImplementedError
+
 
 cdef class StreamFeeder(NativeProtocol):
     """Puts what is received straight into the buffer of asyncio's own StreamReader.
@@ -41,12 +49,33 @@ cdef class StreamFeeder(NativeProtocol):
         filled = PyByteArray_GET_SIZE(buffer)
         PyByteArray_Resize(buffer, filled + <Py_ssize_t>size)
         memcpy(PyByteArray_AS_STRING(buffer) + filled, data, size)
+        return self.announce(reader, filled + <Py_ssize_t>size)
+
+    cdef bint lend(self, char** data, size_t size) except -1:
+        reader = self.plain_reader()
+        if reader is None:
+            return False
+        buffer = reader._buffer
+        self.kept = PyByteArray_GET_SIZE(buffer)
+        PyByteArray_Resize(buffer, self.kept + <Py_ssize_t>size)
+        self.reader, self.buffer = reader, buffer
+        data[0] = PyByteArray_AS_STRING(buffer) + self.kept
+        return True
+
+    cdef int filled(self, size_t size) except -1:
+        reader, buffer = self.reader, self.buffer
+        self.reader = self.buffer = None
+        PyByteArray_Resize(buffer, self.kept + <Py_ssize_t>size)
+        return self.announce(reader, self.kept + <Py_ssize_t>size) if size > 0 else 0
+
+    # `size`: bytes that the reader's buffer has now.
+    cdef int announce(self, object reader, Py_ssize_t size) except -1:
         waiter = reader._waiter
         if waiter is not None:
             reader._waiter = None
             if not waiter.cancelled():
                 waiter.set_result(None)
-        if filled + <Py_ssize_t>size > 2 * reader._limit and reader._transport is not None and not reader._paused:
+        if size > 2 * reader._limit and reader._transport is not None and not reader._paused:
             try:
                 reader._transport.pause_reading()
             except NotImplementedError:
@@ -79,4 +108,5 @@ cdef NativeProtocol native_protocol(object protocol):
         return None
     feeder = StreamFeeder.__new__(StreamFeeder)
     feeder.protocol = protocol
+    feeder.lends = True
     return feeder
