@@ -260,6 +260,24 @@ def test_much_at_a_time_then_little(loop, run, way):
     assert run(scenario())
 
 
+@pytest.mark.parametrize("limit", [1, 1000, 1001, 1001.5, 4000, 1 << 70])
+def test_a_reader_pauses_beyond_twice_its_limit(same_as_asyncio, limit):
+    async def scenario(loop):
+        with tcp_pair() as (left, right):
+            reader, writer = await asyncio.open_connection(sock=left, limit=limit)
+            states = []
+            for size in (2000, 1, 1):
+                seen = len(reader._buffer)
+                right.sendall(b"x" * size)
+                if not reader._paused:
+                    await until(lambda: len(reader._buffer) == seen + size)
+                states.append((writer.transport.is_reading(), reader._paused, len(reader._buffer)))
+            await close(writer)
+            return states
+
+    same_as_asyncio(scenario)
+
+
 @pytest.mark.parametrize("replaced", ["feed_data", "data_received", "class"])
 def test_feed_data_replaced_while_much_comes(loop, run, replaced):
     """Whoever counts bytes in a method of their own counts all that come from then on."""
@@ -302,7 +320,7 @@ def test_a_lent_buffer_that_cannot_grow(loop, run, unhandled):
             writer.write(b"x" * 200_000)
 
         async with Server(send_twice) as server:
-            reader, writer = await server.connect(limit=1 << 20)
+            reader, _writer = await server.connect(limit=1 << 20)
             await until(lambda: len(reader._buffer) == 200_000)
             with memoryview(reader._buffer):
                 viewed.set()

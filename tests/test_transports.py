@@ -649,61 +649,69 @@ def test_much_received_at_a_time_and_little_in_turn(loop, run, size):
     assert run(scenario()) == (True, {bytes})
 
 
-@pytest.mark.parametrize("action", ["abort", "close", "pause", "set_protocol", "set_buffered", "raise"])
-def test_what_a_protocol_does_while_much_comes(loop, run, unhandled, action):
-    class Buffered(asyncio.BufferedProtocol):
-        def __init__(self):
-            self.got = bytearray()
+class HeavyBuffered(asyncio.BufferedProtocol):
+    """The same, into memory of its own."""
 
-        def get_buffer(self, sizehint):
-            self.room = bytearray(70_000)
-            return self.room
+    def __init__(self):
+        self.pieces = []
+        self.lost = None
 
-        def buffer_updated(self, nbytes):
-            self.got += self.room[:nbytes]
+    def get_buffer(self, sizehint):
+        self.room = bytearray(70_000)
+        return self.room
 
-        def eof_received(self):
-            self.got += b"end"
+    def buffer_updated(self, nbytes):
+        self.pieces.append(bytes(self.room[:nbytes]))
 
+    def connection_lost(self, exc):
+        self.lost = exc or "closed"
+
+
+def at_third_piece(action):
+    """A Heavy protocol that calls action(transport) when it gets its third piece."""
+    protocol = Heavy(lambda data: action(protocol.transport) if len(protocol.pieces) == 3 else None)
+    return protocol
+
+
+@pytest.mark.parametrize("successor", [None, Heavy, HeavyBuffered])
+def test_a_pause_or_another_protocol_while_much_comes(loop, run, successor):
     async def scenario():
-        content = pattern(BIG)
-        successors = {"set_protocol": Heavy(), "set_buffered": Buffered()}
+        follower = successor() if successor else None
 
-        def react(data):
-            if len(protocol.pieces) != 3:
-                return
-            if action in successors:
-                transport.set_protocol(successors[action])
-            elif action == "pause":
+        def act(transport):
+            if follower is not None:
+                transport.set_protocol(follower)
+            else:
                 transport.pause_reading()
                 loop.call_soon(transport.resume_reading)
-            elif action == "raise":
-                raise ZeroDivisionError
-            else:
-                getattr(transport, action)()
 
-        async with connection(loop, lambda: Heavy(react)) as (transport, protocol, peer):
-            sending = loop.create_task(loop.sock_sendall(peer, content))
-            if action in ("pause", *successors):
-                await sending
-                peer.shutdown(socket.SHUT_WR)
-            successor = successors.get(action)
-            if action == "pause":
-                await until(lambda: protocol.lost)
-                return b"".join(protocol.pieces) == content
-            if action == "set_protocol":
-                await until(lambda: successor.lost)
-                return b"".join(protocol.pieces + successor.pieces) == content
-            if action == "set_buffered":
-                await until(lambda: successor.got.endswith(b"end"))
-                return b"".join(protocol.pieces) + successor.got == content + b"end"
+        async with connection(loop, lambda: at_third_piece(act)) as (_transport, protocol, peer):
+            await loop.sock_sendall(peer, pattern(BIG))
+            peer.shutdown(socket.SHUT_WR)
+            last = follower or protocol
+            await until(lambda: last.lost)
+            return b"".join(protocol.pieces + (follower.pieces if follower else [])) == pattern(BIG)
+
+    assert run(scenario())
+
+
+@pytest.mark.parametrize("way", ["abort", "close", "raise"])
+def test_the_end_while_much_comes(loop, run, unhandled, way):
+    def act(transport):
+        if way == "raise":
+            raise ZeroDivisionError
+        getattr(transport, way)()
+
+    async def scenario():
+        async with connection(loop, lambda: at_third_piece(act)) as (_transport, protocol, peer):
+            sending = loop.create_task(loop.sock_sendall(peer, pattern(BIG)))
             await until(lambda: protocol.lost)
             await asyncio.gather(sending, return_exceptions=True)
             await several_turns()
-            return len(protocol.pieces) == 3
+            return len(protocol.pieces)
 
-    assert run(scenario())
-    assert [type(context["exception"]) for context in unhandled] == [ZeroDivisionError] * (action == "raise")
+    assert run(scenario()) == 3
+    assert [type(context["exception"]) for context in unhandled] == [ZeroDivisionError] * (way == "raise")
     unhandled.clear()
 
 

@@ -8,6 +8,7 @@ from asyncio import StreamReader, StreamReaderProtocol
 
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.method cimport PyMethod_Check, PyMethod_GET_FUNCTION
 from cpython.object cimport PyObject
 from libc.string cimport memcpy
@@ -75,7 +76,7 @@ cdef class StreamFeeder(NativeProtocol):
             reader._waiter = None
             if not waiter.cancelled():
                 waiter.set_result(None)
-        if size > 2 * reader._limit and reader._transport is not None and not reader._paused:
+        if exceeds_twice(size, reader._limit) and reader._transport is not None and not reader._paused:
             try:
                 reader._transport.pause_reading()
             except NotImplementedError:
@@ -93,6 +94,17 @@ cdef class StreamFeeder(NativeProtocol):
         if type(reader) is not StreamReader or not is_method(reader.feed_data, plain_feed_data):
             return None
         return reader if type(reader._buffer) is bytearray and not reader._eof else None
+
+
+# size > 2 * limit, without an object more if the limit is an int that fits. `size` is not 0.
+cdef bint exceeds_twice(Py_ssize_t size, object limit) except -1:
+    cdef int too_large = 0
+    cdef long long number
+    if PyLong_CheckExact(limit):
+        number = PyLong_AsLongLongAndOverflow(limit, &too_large)
+        if not too_large:
+            return (size - 1) >> 1 >= number
+    return size > 2 * limit
 
 
 cdef bint is_method(object attribute, object function) noexcept:

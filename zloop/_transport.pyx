@@ -20,6 +20,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN
+from libc.string cimport memcpy
 from libcpp cimport bool as cpp_bool
 
 from zloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
@@ -33,6 +34,8 @@ from zloop.sockets import hold_socket, let_go_socket, set_nodelay
 from zloop.waiters import set_result_unless_cancelled
 
 cdef extern from "Python.h":
+    PyObject** PySequence_Fast_ITEMS(object sequence)
+    Py_ssize_t PySequence_Fast_GET_SIZE(object sequence)
     int resize_bytes "_PyBytes_Resize"(PyObject** bytes, Py_ssize_t size) except -1
 
 cdef object dont_nag_before = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
@@ -296,8 +299,9 @@ cdef class SocketTransport(WritingTransport):
             raise RuntimeError("unable to writelines; sendfile is in progress")
         if not list_of_data or self._dropped():
             return
-        if are_small_bytes(list_of_data):
-            list_of_data = (b"".join(list_of_data),)
+        joined = joined_if_small(list_of_data)
+        if joined is not None:
+            list_of_data = (joined,)
         # A wrong type among them is refused before the first is sent.
         chunks = [data if PyBytes_CheckExact(data) else memoryview(data) for data in list_of_data if data]
         for data in chunks:
@@ -521,18 +525,28 @@ cdef class SocketTransport(WritingTransport):
             server._detach()
 
 
-cdef bint are_small_bytes(object chunks) except -1:
-    """True for a list or tuple of bytes objects that are copied together sooner than the kernel is told of each."""
+cdef bytes joined_if_small(object chunks):
+    """A list or tuple of bytes objects as one, where copying costs less than telling the kernel of each; or None."""
     cdef Py_ssize_t size = 0
+    cdef Py_ssize_t count
+    cdef PyObject** items
+    cdef char* place
     if type(chunks) is not list and type(chunks) is not tuple:
-        return False
-    for chunk in chunks:
-        if not PyBytes_CheckExact(chunk):
-            return False
-        size += PyBytes_GET_SIZE(chunk)
+        return None
+    items, count = PySequence_Fast_ITEMS(chunks), PySequence_Fast_GET_SIZE(chunks)
+    for i in range(count):
+        if not PyBytes_CheckExact(<object>items[i]):
+            return None
+        size += PyBytes_GET_SIZE(<object>items[i])
         if size > send_at_once_size:
-            return False
-    return True
+            return None
+    joined = PyBytes_FromStringAndSize(NULL, size)
+    place = PyBytes_AS_STRING(joined)
+    for i in range(count):
+        size = PyBytes_GET_SIZE(<object>items[i])
+        memcpy(place, PyBytes_AS_STRING(<object>items[i]), <size_t>size)
+        place += size
+    return joined
 
 
 cdef SocketTransport new_socket_transport(
