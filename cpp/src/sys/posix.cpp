@@ -24,12 +24,12 @@ void on_fork_in_child() noexcept { generation.fetch_add(1, std::memory_order_rel
 
 }  // namespace
 
-// glibc maps each block beyond a threshold by itself, and gives back what is free at the end of its heap beyond twice that
-// threshold. It learns the threshold from the blocks that it sees freed. Others have nothing to learn.
+// glibc maps each block beyond a threshold by itself, and gives back what is free at the end of its heap beyond twice
+// that threshold. It learns the threshold from the blocks that it sees freed. Others have nothing to learn.
 void expect_large_blocks() noexcept {
   constexpr std::size_t large = std::size_t{1024} * 1024;
-  void* volatile block = std::malloc(large);  // volatile: or the compiler would see through it
-  std::free(block);
+  void* volatile block = std::malloc(large);  // NOLINT(*-no-malloc): nor may the compiler leave it out
+  std::free(block);                           // NOLINT(*-no-malloc)
 }
 
 ssize_t recv(int fd, void* data, std::size_t size) noexcept {
