@@ -49,7 +49,7 @@ cdef str writable_types = (
 cdef Py_ssize_t send_at_once_size = 16 * 1024
 
 # From so much in one read on, copying it out of the shared buffer costs more than making room for as much as may come.
-cdef Py_ssize_t in_place_size = 32 * 1024
+cdef Py_ssize_t in_place_size = 8 * 1024
 cdef size_t in_place_read_size = 256 * 1024
 
 
