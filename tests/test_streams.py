@@ -238,6 +238,100 @@ def test_writelines_and_extra_info(loop, run):
     assert run(scenario()) == b"one two three"
 
 
+@pytest.mark.parametrize("way", ["read", "readexactly", "readuntil"])
+def test_much_at_a_time_then_little(loop, run, way):
+    content = b"\n".join([b"x" * 300_000, b"y" * 100_000, b"small", b"z" * 100_000, b"end", b""])
+
+    async def scenario():
+        async with Server(saying(content), limit=1 << 20) as server:
+            reader, writer = await server.connect(limit=1 << 20)
+            received = b""
+            try:
+                while not reader.at_eof():
+                    if way == "readexactly":
+                        received += await reader.readexactly(100_001)
+                    else:
+                        received += await (reader.read(1 << 20) if way == "read" else reader.readuntil(b"\n"))
+            except asyncio.IncompleteReadError as exc:
+                received += exc.partial
+            await close(writer)
+            return received == content
+
+    assert run(scenario())
+
+
+@pytest.mark.parametrize("limit", [1, 1000, 1001, 1001.5, 4000, 1 << 70])
+def test_a_reader_pauses_beyond_twice_its_limit(same_as_asyncio, limit):
+    async def scenario(loop):
+        with tcp_pair() as (left, right):
+            reader, writer = await asyncio.open_connection(sock=left, limit=limit)
+            states = []
+            for size in (2000, 1, 1):
+                seen = len(reader._buffer)
+                right.sendall(b"x" * size)
+                if not reader._paused:
+                    await until(lambda: len(reader._buffer) == seen + size)
+                states.append((writer.transport.is_reading(), reader._paused, len(reader._buffer)))
+            await close(writer)
+            return states
+
+    same_as_asyncio(scenario)
+
+
+@pytest.mark.parametrize("replaced", ["feed_data", "data_received", "class"])
+def test_feed_data_replaced_while_much_comes(loop, run, replaced):
+    """Whoever counts bytes in a method of their own counts all that come from then on."""
+    counted = []
+
+    async def scenario():
+        async with Server(saying(pattern(BIG))) as server:
+            reader, writer = await server.connect()
+            received = await reader.readexactly(BIG // 4)
+            before = len(reader._buffer)
+            protocol = writer.transport.get_protocol()
+            owner = protocol if replaced == "data_received" else reader
+            name = "data_received" if replaced == "data_received" else "feed_data"
+            original = getattr(owner, name)
+
+            def count(*arguments):
+                counted.append(len(arguments[-1]))
+                original(arguments[-1])
+
+            if replaced == "class":
+                reader.__class__ = type("Counting", (asyncio.StreamReader,), {"feed_data": count})
+            else:
+                setattr(owner, name, count)
+            received += await reader.read()
+            await close(writer)
+            return received == pattern(BIG), sum(counted) == BIG - BIG // 4 - before
+
+    assert run(scenario()) == (True, True)
+
+
+def test_a_lent_buffer_that_cannot_grow(loop, run, unhandled):
+    """Somebody holds a view of the reader's buffer: receiving is as fatal as with feed_data()."""
+
+    async def scenario():
+        viewed = asyncio.Event()
+
+        async def send_twice(_reader, writer):
+            writer.write(b"x" * 200_000)
+            await viewed.wait()
+            writer.write(b"x" * 200_000)
+
+        async with Server(send_twice) as server:
+            reader, _writer = await server.connect(limit=1 << 20)
+            await until(lambda: len(reader._buffer) == 200_000)
+            with memoryview(reader._buffer):
+                viewed.set()
+                await until(lambda: reader.exception() is not None)
+            return type(reader.exception())
+
+    assert run(scenario()) is BufferError
+    assert [type(context["exception"]) for context in unhandled] == [BufferError]
+    unhandled.clear()
+
+
 def test_wait_closed_waits_for_the_flush(loop, run):
     async def scenario():
         received = []

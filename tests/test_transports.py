@@ -585,6 +585,136 @@ def test_writing_nothing(loop, run, case):
     assert run(scenario()) == b"x"
 
 
+LINES = {
+    "small": [b"line %d\n" % number for number in range(500)],
+    "small, in a tuple": (b"one", b"", b"two"),
+    "large among small": [b"head", bytes(BIG), b"tail"],
+    "another type after many": [*[b"line"] * 100, bytearray(b"end")],
+}
+
+
+@pytest.mark.parametrize("case", LINES)
+def test_writelines_sends_all_in_order(loop, run, case):
+    async def scenario():
+        async with connection(loop) as (transport, _protocol, peer):
+            transport.write(b"first ")
+            transport.writelines(LINES[case])
+            transport.write(b" last")
+            transport.close()
+            return await receive_all(loop, peer)
+
+    assert run(scenario()) == b"first " + b"".join(LINES[case]) + b" last"
+
+
+class Heavy(asyncio.Protocol):
+    """Gets much at a time; `react` is called with each piece."""
+
+    def __init__(self, react=lambda data: None):
+        self.react = react
+        self.pieces = []
+        self.ended = self.lost = None
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.pieces.append(data)
+        self.react(data)
+
+    def eof_received(self):
+        self.ended = True
+
+    def connection_lost(self, exc):
+        self.lost = exc or "closed"
+
+
+async def send_in_pieces(loop, peer, content, size):
+    """Hand content to the kernel, then wait until the loop has seen it."""
+    for at in range(0, len(content), size):
+        await loop.sock_sendall(peer, content[at : at + size])
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("size", [1, 1000, 40_000, 100_000, BIG])
+def test_much_received_at_a_time_and_little_in_turn(loop, run, size):
+    async def scenario():
+        async with connection(loop, Heavy) as (_transport, protocol, peer):
+            content = pattern(BIG)
+            await send_in_pieces(loop, peer, content, BIG)
+            await send_in_pieces(loop, peer, content[: 20 * size], size)
+            peer.shutdown(socket.SHUT_WR)
+            await until(lambda: protocol.lost)
+            return b"".join(protocol.pieces) == content + content[: 20 * size], {type(p) for p in protocol.pieces}
+
+    assert run(scenario()) == (True, {bytes})
+
+
+class HeavyBuffered(asyncio.BufferedProtocol):
+    """The same, into memory of its own."""
+
+    def __init__(self):
+        self.pieces = []
+        self.lost = None
+
+    def get_buffer(self, sizehint):
+        self.room = bytearray(70_000)
+        return self.room
+
+    def buffer_updated(self, nbytes):
+        self.pieces.append(bytes(self.room[:nbytes]))
+
+    def connection_lost(self, exc):
+        self.lost = exc or "closed"
+
+
+def at_third_piece(action):
+    """A Heavy protocol that calls action(transport) when it gets its third piece."""
+    protocol = Heavy(lambda data: action(protocol.transport) if len(protocol.pieces) == 3 else None)
+    return protocol
+
+
+@pytest.mark.parametrize("successor", [None, Heavy, HeavyBuffered])
+def test_a_pause_or_another_protocol_while_much_comes(loop, run, successor):
+    async def scenario():
+        follower = successor() if successor else None
+
+        def act(transport):
+            if follower is not None:
+                transport.set_protocol(follower)
+            else:
+                transport.pause_reading()
+                loop.call_soon(transport.resume_reading)
+
+        async with connection(loop, lambda: at_third_piece(act)) as (_transport, protocol, peer):
+            await loop.sock_sendall(peer, pattern(BIG))
+            peer.shutdown(socket.SHUT_WR)
+            last = follower or protocol
+            await until(lambda: last.lost)
+            return b"".join(protocol.pieces + (follower.pieces if follower else [])) == pattern(BIG)
+
+    assert run(scenario())
+
+
+@pytest.mark.parametrize("way", ["abort", "close", "raise"])
+def test_the_end_while_much_comes(loop, run, unhandled, way):
+    def act(transport):
+        if way == "raise":
+            raise ZeroDivisionError
+        getattr(transport, way)()
+
+    async def scenario():
+        async with connection(loop, lambda: at_third_piece(act)) as (_transport, protocol, peer):
+            sending = loop.create_task(loop.sock_sendall(peer, pattern(BIG)))
+            await until(lambda: protocol.lost)
+            await asyncio.gather(sending, return_exceptions=True)
+            await several_turns()
+            return len(protocol.pieces)
+
+    assert run(scenario()) == 3
+    assert [type(context["exception"]) for context in unhandled] == [ZeroDivisionError] * (way == "raise")
+    unhandled.clear()
+
+
 @pytest.mark.zloop_only  # some versions of asyncio never get past an empty line
 @pytest.mark.parametrize("case", EMPTY)
 def test_empty_lines(loop, run, case):

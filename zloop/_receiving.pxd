@@ -1,13 +1,21 @@
 # Protocols that take received bytes where they are.
 
 cdef class NativeProtocol:
+    cdef bint lends              # lend() may give something
+
     cdef int receive(self, const char* data, size_t size) except -1
+    cdef bint lend(self, char** data, size_t size) except -1
+    cdef int filled(self, size_t size) except -1
 
 
 cdef class StreamFeeder(NativeProtocol):
     cdef object protocol         # the asyncio.StreamReaderProtocol
+    cdef object reader           # whose `buffer` is lent, during one read; else None
+    cdef object buffer
+    cdef Py_ssize_t kept         # bytes that it had before
 
     cdef object plain_reader(self)
+    cdef int announce(self, object reader, Py_ssize_t size) except -1
 
 
 cdef NativeProtocol native_protocol(object protocol)

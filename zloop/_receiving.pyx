@@ -8,6 +8,7 @@ from asyncio import StreamReader, StreamReaderProtocol
 
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.method cimport PyMethod_Check, PyMethod_GET_FUNCTION
 from cpython.object cimport PyObject
 from libc.string cimport memcpy
@@ -22,6 +23,14 @@ cdef class NativeProtocol:
 
     # In place of data_received(). The memory is gone after the call.
     cdef int receive(self, const char* data, size_t size) except -1:
+        raise NotImplementedError
+
+    # For much at a time: memory of that size for the next read, or False. After a True exactly one filled() follows,
+    # before any foreign code: in place of receive(), with how much was read; 0: nothing, and nothing is to be told.
+    cdef bint lend(self, char** data, size_t size) except -1:
+        return False
+
+    cdef int filled(self, size_t size) except -1:
         raise NotImplementedError
 
 
@@ -41,12 +50,33 @@ cdef class StreamFeeder(NativeProtocol):
         filled = PyByteArray_GET_SIZE(buffer)
         PyByteArray_Resize(buffer, filled + <Py_ssize_t>size)
         memcpy(PyByteArray_AS_STRING(buffer) + filled, data, size)
+        return self.announce(reader, filled + <Py_ssize_t>size)
+
+    cdef bint lend(self, char** data, size_t size) except -1:
+        reader = self.plain_reader()
+        if reader is None:
+            return False
+        buffer = reader._buffer
+        self.kept = PyByteArray_GET_SIZE(buffer)
+        PyByteArray_Resize(buffer, self.kept + <Py_ssize_t>size)
+        self.reader, self.buffer = reader, buffer
+        data[0] = PyByteArray_AS_STRING(buffer) + self.kept
+        return True
+
+    cdef int filled(self, size_t size) except -1:
+        reader, buffer = self.reader, self.buffer
+        self.reader = self.buffer = None
+        PyByteArray_Resize(buffer, self.kept + <Py_ssize_t>size)
+        return self.announce(reader, self.kept + <Py_ssize_t>size) if size > 0 else 0
+
+    # `size`: bytes that the reader's buffer has now.
+    cdef int announce(self, object reader, Py_ssize_t size) except -1:
         waiter = reader._waiter
         if waiter is not None:
             reader._waiter = None
             if not waiter.cancelled():
                 waiter.set_result(None)
-        if filled + <Py_ssize_t>size > 2 * reader._limit and reader._transport is not None and not reader._paused:
+        if exceeds_twice(size, reader._limit) and reader._transport is not None and not reader._paused:
             try:
                 reader._transport.pause_reading()
             except NotImplementedError:
@@ -66,6 +96,17 @@ cdef class StreamFeeder(NativeProtocol):
         return reader if type(reader._buffer) is bytearray and not reader._eof else None
 
 
+# size > 2 * limit, without an object more if the limit is an int that fits. `size` is not 0.
+cdef bint exceeds_twice(Py_ssize_t size, object limit) except -1:
+    cdef int too_large = 0
+    cdef long long number
+    if PyLong_CheckExact(limit):
+        number = PyLong_AsLongLongAndOverflow(limit, &too_large)
+        if not too_large:
+            return (size - 1) >> 1 >= number
+    return size > 2 * limit
+
+
 cdef bint is_method(object attribute, object function) noexcept:
     return PyMethod_Check(attribute) and PyMethod_GET_FUNCTION(attribute) == <PyObject*>function
 
@@ -79,4 +120,5 @@ cdef NativeProtocol native_protocol(object protocol):
         return None
     feeder = StreamFeeder.__new__(StreamFeeder)
     feeder.protocol = protocol
+    feeder.lends = True
     return feeder

@@ -11,11 +11,19 @@ cdef class SocketTransport(WritingTransport):
     cdef object server           # the asyncio Server that counts this transport, or None
     cdef int fd                  # kept for repr() and for the loop's table when the socket is gone
     cdef Py_buffer read_view     # the protocol's buffer, during one read
+    cdef bint reads_in_place     # much comes at a time: the next read goes straight to where its bytes are to be
+    cdef object place            # that is, during one read: a bytes object, or the native protocol that has lent it
     cdef bint eof_written        # write_eof() was called
     cdef readonly bint _paused    # pause_reading() was called last
     cdef object empty_waiter     # a future that waits for an empty write queue: sendfile is in progress
 
     cdef int receive(self, const char* data, size_t size) except -1
+    cdef int deliver(self, object payload) except -1
+    cdef int deliver_natively(self, NativeProtocol native, const char* data, size_t size) except -1
+    cdef int read_in_place(self, bint on) except -1
+    cdef bint lend_place(self, char** data, size_t* size) except -1
+    cdef int place_filled(self, ssize_t result) except -1
+    cdef int nothing_received(self, ssize_t result) except -1
     cdef int receive_end(self) except -1
     cdef bint lend_buffer(self, char** data, size_t* size) except -1
     cdef int buffer_filled(self, ssize_t result) except -1

@@ -16,8 +16,11 @@ from asyncio import BufferedProtocol, constants, trsock
 from asyncio.log import logger
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_CheckExact, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN
+from libc.string cimport memcpy
 from libcpp cimport bool as cpp_bool
 
 from zloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
@@ -30,6 +33,11 @@ from zloop import diagnostics
 from zloop.sockets import hold_socket, let_go_socket, set_nodelay
 from zloop.waiters import set_result_unless_cancelled
 
+cdef extern from "Python.h":
+    PyObject** PySequence_Fast_ITEMS(object sequence)
+    Py_ssize_t PySequence_Fast_GET_SIZE(object sequence)
+    int resize_bytes "_PyBytes_Resize"(PyObject** bytes, Py_ssize_t size) except -1
+
 cdef object dont_nag_before = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 cdef bint server_counts_transports = sys.version_info >= (3, 13)  # Server._attach() takes the transport
 cdef bint writelines_joins = sys.version_info < (3, 12)
@@ -39,6 +47,10 @@ cdef str writable_types = (
 
 # Below it, copying an exporter's bytes costs less than the system call that would spare it.
 cdef Py_ssize_t send_at_once_size = 16 * 1024
+
+# From so much in one read on, copying it out of the shared buffer costs more than making room for as much as may come.
+cdef Py_ssize_t in_place_size = 8 * 1024
+cdef size_t in_place_read_size = 256 * 1024
 
 
 cdef class SocketTransport(WritingTransport):
@@ -68,6 +80,7 @@ cdef class SocketTransport(WritingTransport):
         """Let another protocol have the connection; a BufferedProtocol gets its own kind of reads."""
         self.protocol = protocol
         self.native = native_protocol(protocol)
+        self.reads_in_place = False
         self.stream.set_buffered(isinstance(protocol, BufferedProtocol))
 
     # ---- reading
@@ -105,15 +118,17 @@ cdef class SocketTransport(WritingTransport):
     cdef int receive(self, const char* data, size_t size) except -1:
         if self.conn_lost:
             return 0
-        native = self.native
-        payload = PyBytes_FromStringAndSize(data, <Py_ssize_t>size) if native is None else None
+        if <Py_ssize_t>size >= in_place_size and (self.native is None or self.native.lends):
+            self.read_in_place(True)
+        if self.native is None:
+            return self.deliver(PyBytes_FromStringAndSize(data, <Py_ssize_t>size))
+        return self.deliver_natively(self.native, data, size)
+
+    cdef int deliver(self, object payload) except -1:
         try:
             PyContext_Enter(self._context)
             try:
-                if native is None:
-                    self.protocol.data_received(payload)
-                else:
-                    native.receive(data, size)
+                self.protocol.data_received(payload)
             finally:
                 PyContext_Exit(self._context)
         except (SystemExit, KeyboardInterrupt):
@@ -121,6 +136,72 @@ cdef class SocketTransport(WritingTransport):
         except BaseException as exc:
             self.fail(exc, "Fatal error: protocol.data_received() call failed.")
         return 0
+
+    # NULL: the bytes are in memory that it has lent.
+    cdef int deliver_natively(self, NativeProtocol native, const char* data, size_t size) except -1:
+        try:
+            PyContext_Enter(self._context)
+            try:
+                if data != NULL:
+                    native.receive(data, size)
+                else:
+                    native.filled(size)
+            finally:
+                PyContext_Exit(self._context)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.fail(exc, "Fatal error: protocol.data_received() call failed.")
+        return 0
+
+    cdef int read_in_place(self, bint on) except -1:
+        self.reads_in_place = on
+        self.stream.set_buffered(on)
+        return 0
+
+    # As lend_buffer(): the memory that the bytes are to be in for good, so that none is copied.
+    cdef bint lend_place(self, char** data, size_t* size) except -1:
+        if self.conn_lost:
+            return False
+        native = self.native
+        size[0] = in_place_read_size
+        try:
+            if native is not None and native.lend(data, size[0]):
+                self.place = native
+                return True
+        except BaseException as exc:
+            self.fail(exc, "Fatal error: protocol.data_received() call failed.")
+            return False
+        self.place = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size[0])
+        data[0] = PyBytes_AS_STRING(self.place)
+        return True
+
+    cdef int place_filled(self, ssize_t result) except -1:
+        cdef PyObject* payload
+        place, self.place = self.place, None
+        if result < in_place_size and self.reads_in_place:
+            self.read_in_place(False)
+        if not PyBytes_CheckExact(place):
+            self.deliver_natively(place, NULL, <size_t>max(result, 0))
+        elif result > 0 and self.native is not None:
+            self.deliver_natively(self.native, PyBytes_AS_STRING(place), <size_t>result)
+        elif result > 0:
+            payload = <PyObject*>place
+            Py_INCREF(place)
+            place = None
+            resize_bytes(&payload, result)
+            place = <object>payload
+            Py_DECREF(place)
+            self.deliver(place)
+        return 0 if result > 0 else self.nothing_received(result)
+
+    # What else a read can tell: the end, or -errno.
+    cdef int nothing_received(self, ssize_t result) except -1:
+        if result == 0:
+            return self.receive_end()
+        if result == -EAGAIN:
+            return 0
+        return self.fail(diagnostics.os_error(-result), "Fatal read error on socket transport")
 
     # Fills in where the next read goes, and keeps that memory in place until buffer_filled(). False: no read.
     cdef bint lend_buffer(self, char** data, size_t* size) except -1:
@@ -154,12 +235,8 @@ cdef class SocketTransport(WritingTransport):
         # First of all, so that the protocol may resize what it lent.
         PyBuffer_Release(&self.read_view)
         # As with asyncio, what get_buffer() has done to the transport, be it abort(), makes no difference any more.
-        if result == -EAGAIN:
-            return 0
-        if result < 0:
-            return self.fail(diagnostics.os_error(-result), "Fatal read error on socket transport")
-        if result == 0:
-            return self.receive_end()
+        if result <= 0:
+            return self.nothing_received(result)
         try:
             PyContext_Enter(self._context)
             try:
@@ -222,6 +299,9 @@ cdef class SocketTransport(WritingTransport):
             raise RuntimeError("unable to writelines; sendfile is in progress")
         if not list_of_data or self._dropped():
             return
+        joined = joined_if_small(list_of_data)
+        if joined is not None:
+            list_of_data = (joined,)
         # A wrong type among them is refused before the first is sent.
         chunks = [data if PyBytes_CheckExact(data) else memoryview(data) for data in list_of_data if data]
         for data in chunks:
@@ -445,6 +525,30 @@ cdef class SocketTransport(WritingTransport):
             server._detach()
 
 
+cdef bytes joined_if_small(object chunks):
+    """A list or tuple of bytes objects as one, where copying costs less than telling the kernel of each; or None."""
+    cdef Py_ssize_t size = 0
+    cdef Py_ssize_t count
+    cdef PyObject** items
+    cdef char* place
+    if type(chunks) is not list and type(chunks) is not tuple:
+        return None
+    items, count = PySequence_Fast_ITEMS(chunks), PySequence_Fast_GET_SIZE(chunks)
+    for i in range(count):
+        if not PyBytes_CheckExact(<object>items[i]):
+            return None
+        size += PyBytes_GET_SIZE(<object>items[i])
+        if size > send_at_once_size:
+            return None
+    joined = PyBytes_FromStringAndSize(NULL, size)
+    place = PyBytes_AS_STRING(joined)
+    for i in range(count):
+        size = PyBytes_GET_SIZE(<object>items[i])
+        memcpy(place, PyBytes_AS_STRING(<object>items[i]), <size_t>size)
+        place += size
+    return joined
+
+
 cdef SocketTransport new_socket_transport(
     Loop loop, object sock, object protocol, object waiter, dict extra, object server, object context
 ):
@@ -537,7 +641,7 @@ cdef cpp_bool get_buffer(void* owner, char** data, size_t* size) noexcept:
     cdef SocketTransport transport = <SocketTransport>owner
     cdef Loop loop = transport.loop
     try:
-        return transport.lend_buffer(data, size)
+        return transport.lend_place(data, size) if transport.reads_in_place else transport.lend_buffer(data, size)
     except BaseException as exc:
         loop.escaped(exc, "Exception in transport callback")
     return False
@@ -547,7 +651,10 @@ cdef void on_buffer_filled(void* owner, ssize_t result) noexcept:
     cdef SocketTransport transport = <SocketTransport>owner
     cdef Loop loop = transport.loop
     try:
-        transport.buffer_filled(result)
+        if transport.place is not None:
+            transport.place_filled(result)
+        else:
+            transport.buffer_filled(result)
     except BaseException as exc:
         loop.escaped(exc, "Exception in transport callback")
 

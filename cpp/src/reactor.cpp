@@ -22,6 +22,7 @@ constexpr std::uint32_t generation_of(std::uint64_t token) noexcept {
 
 // Not zeroed: pages that no read has reached yet cost nothing. Null when memory is out.
 std::unique_ptr<char[]> make_buffer(std::size_t size) noexcept {
+  sys::expect_large_blocks();
   return std::unique_ptr<char[]>(new (std::nothrow) char[size]);
 }
 
@@ -192,6 +193,7 @@ const Watcher* Reactor::watcher_of(std::uint64_t token) const noexcept {
 int Reactor::wait(std::int64_t timeout_ns) noexcept {
   assert(is_open());
   if (const int status = own_kernel_objects(); status < 0) return status;
+  ++waits_;
   if (timeout_ns != 0 && (!deferred_.empty() || !wakeup_.try_sleep())) timeout_ns = 0;
   const int count = poller_->wait(events_.data(), events_capacity, timeout_ns);
   wakeup_.awake();

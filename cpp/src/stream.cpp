@@ -34,19 +34,28 @@ int Stream::open(Reactor& reactor, int fd, const StreamIo& io) noexcept {
 }
 
 void Stream::close() noexcept {
+  reading_ = false;
   deferred_.cancel();
   watcher_.detach();
   queue_.clear();
 }
 
-int Stream::start_reading() noexcept { return watcher_.set_interest(watcher_.interest() | interest_read); }
-
-void Stream::stop_reading() noexcept { watcher_.set_interest(watcher_.interest() & ~unsigned{interest_read}); }
+int Stream::start_reading() noexcept {
+  if (reading()) return 0;
+  if (const int status = watcher_.set_interest(watcher_.interest() | interest_read); status < 0) return status;
+  reading_ = true;
+  started_reading_in_ = watcher_.reactor().waits();
+  return 0;
+}
 
 void Stream::on_ready(void* self, unsigned ready) noexcept {
   auto& stream = *static_cast<Stream*>(self);
   if (ready == interest_write) {
     stream.queue_.empty() ? stream.report_room() : stream.send_and_report();
+  } else if (!stream.reading_) {
+    stream.watcher_.set_interest(stream.watcher_.interest() & ~unsigned{interest_read});
+  } else if (stream.started_reading_in_ == stream.watcher_.reactor().waits()) {
+    // The event is older than the wish to read. The next wait tells it again.
   } else if (stream.buffered_) {
     stream.read_buffered();
   } else {

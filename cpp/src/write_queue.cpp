@@ -5,43 +5,57 @@
 
 namespace zloop {
 
+namespace {
+
+iovec vector_of(const Segment& segment) noexcept {
+  // iovec serves readers too; nobody writes here.
+  return {.iov_base = const_cast<char*>(segment.data), .iov_len = segment.size};
+}
+
+}  // namespace
+
 void WriteQueue::push(Segment segment) {
   if (segment.size == 0) {
     release_(segment.reference);
     return;
   }
-  segments_.push_back(segment);
+  if (empty()) {
+    front_ = segment;
+  } else {
+    rest_.push_back(segment);
+  }
   bytes_ += segment.size;
 }
 
 int WriteQueue::peek(iovec* vectors, int capacity) const noexcept {
-  const int count = static_cast<int>(std::min(static_cast<std::size_t>(capacity), segments_.size()));
-  std::size_t offset = front_offset_;
-  for (int i = 0; i < count; ++i) {
-    const Segment& segment = segments_[static_cast<std::size_t>(i)];
-    vectors[i].iov_base = const_cast<char*>(segment.data + offset);  // iovec serves readers too; nobody writes here
-    vectors[i].iov_len = segment.size - offset;
-    offset = 0;
-  }
-  return count;
+  if (empty() || capacity <= 0) return 0;
+  vectors[0] = vector_of(front_);
+  const int others = static_cast<int>(std::min(static_cast<std::size_t>(capacity - 1), rest_.size()));
+  for (int i = 0; i < others; ++i) vectors[i + 1] = vector_of(rest_[static_cast<std::size_t>(i)]);
+  return 1 + others;
 }
 
 void WriteQueue::consume(std::size_t count) noexcept {
   assert(count <= bytes_);
-  bytes_ -= count;
-  count += front_offset_;
-  while (!segments_.empty() && count >= segments_[0].size) {
-    const Segment segment = segments_.pop_front();
-    count -= segment.size;
-    release_(segment.reference);
+  while (count > 0 && count >= front_.size) {
+    count -= front_.size;
+    drop_front();
   }
-  front_offset_ = count;
+  if (count == 0) return;
+  bytes_ -= count;
+  front_.data += count;
+  front_.size -= count;
 }
 
 void WriteQueue::clear() noexcept {
-  bytes_ = 0;
-  front_offset_ = 0;
-  while (!segments_.empty()) release_(segments_.pop_front().reference);
+  while (!empty()) drop_front();
+}
+
+void WriteQueue::drop_front() noexcept {
+  void* reference = front_.reference;
+  bytes_ -= front_.size;
+  if (!rest_.empty()) front_ = rest_.pop_front();
+  release_(reference);
 }
 
 }  // namespace zloop

@@ -55,6 +55,43 @@ TEST_CASE("reading can stop and start again") {
   CHECK(connection.received == "hello");
 }
 
+TEST_CASE("the poller is not told of reading that stops and starts with nothing to read between") {
+  ReadingConnection connection("");
+  const Interposer kernel;
+  connection.stream->stop_reading();
+  connection.turn();
+  REQUIRE(connection.stream->start_reading() == 0);
+  CHECK(kernel.poller_control.count == 0);
+  put(connection.pair.theirs.get(), "hello");
+  connection.turn();
+  CHECK(connection.received == "hello");
+}
+
+TEST_CASE("a stream that does not read wakes the loop once at most") {
+  ReadingConnection connection;
+  connection.stream->stop_reading();
+  connection.turn();
+  put(connection.pair.theirs.get(), " and more");
+  CHECK(connection.reactor.wait(0) == 0);
+  CHECK(connection.reactor.watched() == 0);
+  connection.reactor.dispatch();
+  CHECK(connection.log.empty());
+  REQUIRE(connection.stream->start_reading() == 0);
+  connection.turn();
+  CHECK(connection.received == "hello and more");
+}
+
+TEST_CASE("an event that is older than the wish to read waits for the next turn") {
+  ReadingConnection connection;
+  REQUIRE(connection.reactor.wait(0) == 1);
+  connection.stream->stop_reading();
+  REQUIRE(connection.stream->start_reading() == 0);
+  connection.reactor.dispatch();
+  CHECK(connection.log.empty());
+  connection.turn();
+  CHECK(connection.received == "hello");
+}
+
 TEST_CASE("a turn reads once, and the next turn what was left") {
   // More than the shared buffer holds; a socket that takes it all at once is not to be had, so it is sent in parts.
   ReadingConnection connection("");

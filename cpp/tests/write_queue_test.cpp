@@ -1,6 +1,7 @@
 #include "zloop/write_queue.hpp"
 
 #include <array>
+#include <deque>
 #include <new>
 #include <string>
 #include <string_view>
@@ -117,12 +118,32 @@ TEST_CASE("a queue that goes releases what it holds") {
   CHECK(piece.releases == 1);
 }
 
-TEST_CASE("a queue that finds no memory takes nothing") {
-  Piece piece{"piece"};
+TEST_CASE("one segment needs no memory, and a further one that finds none is not taken") {
+  Piece first{"first"};
+  Piece second{"second"};
   WriteQueue queue(&Piece::release);
-  REQUIRE_THROWS_AS(with_allocations(0, [&] { queue.push(piece.segment()); }), std::bad_alloc);
+  with_allocations(0, [&] { queue.push(first.segment()); });
+  REQUIRE_THROWS_AS(with_allocations(0, [&] { queue.push(second.segment()); }), std::bad_alloc);
+  CHECK(queued(queue) == "first");
+  CHECK(queue.bytes() == 5);
+  CHECK(second.releases == 0);
+  queue.consume(5);
   CHECK(queue.empty());
-  CHECK(piece.releases == 0);
+  CHECK(first.releases == 1);
+}
+
+TEST_CASE("a segment behind many others comes when they are gone") {
+  std::deque<Piece> pieces;
+  WriteQueue queue(&Piece::release);
+  for (int number = 0; number < 100; ++number) {
+    pieces.emplace_back(std::to_string(number) + " ");
+    queue.push(pieces.back().segment());
+    if (number % 3 == 2) queue.consume(2);
+  }
+  while (queue.bytes() > 3) queue.consume(1);
+  CHECK(queued(queue) == "99 ");
+  CHECK(pieces[98].releases == 1);
+  CHECK(pieces[99].releases == 0);
 }
 
 }  // namespace

@@ -97,6 +97,9 @@ class Reactor {
   // after a signal.
   int wait(std::int64_t timeout_ns) noexcept;
 
+  // How many wait()s there have been; it may wrap around.
+  [[nodiscard]] std::uint32_t waits() const noexcept { return waits_; }
+
   // Calls the watchers of the events that the last wait() stored, in order.
   void dispatch() noexcept;
 
@@ -137,6 +140,7 @@ class Reactor {
   std::unique_ptr<char[]> datagram_buffer_;
   std::array<PollEvent, events_capacity> events_{};
   int events_count_ = 0;
+  std::uint32_t waits_ = 0;
   unsigned fork_generation_ = 0;  // of the process that made the poller and the wake-up
 };
 

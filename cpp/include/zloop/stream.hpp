@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 
 #include <cstddef>
+#include <cstdint>
 
 #include "zloop/reactor.hpp"
 #include "zloop/watcher.hpp"
@@ -71,8 +72,10 @@ class Stream {
 
   // 0 or -errno.
   int start_reading() noexcept;
-  void stop_reading() noexcept;
-  [[nodiscard]] bool reading() const noexcept { return (watcher_.interest() & interest_read) != 0; }
+  // The poller is told only if it has something to read meanwhile: most who stop go on before that.
+  void stop_reading() noexcept { reading_ = false; }
+  // False too when the reactor was closed.
+  [[nodiscard]] bool reading() const noexcept { return reading_ && is_open(); }
   // True: ask the owner for memory before each read. False: use the shared buffer.
   void set_buffered(bool buffered) noexcept { buffered_ = buffered; }
 
@@ -119,6 +122,8 @@ class Stream {
   Watcher watcher_;
   Deferred deferred_;
   WriteQueue queue_;
+  std::uint32_t started_reading_in_ = 0;  // Reactor::waits() when it last did
+  bool reading_ = false;
   bool buffered_ = false;
 };
 

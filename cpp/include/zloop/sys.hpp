@@ -73,4 +73,8 @@ int close(int fd) noexcept;
 // Whether a unix socket's name may begin with a zero, and is none of the file system's then.
 extern const bool has_abstract_names;
 
+// Prepares the C library's allocator for large blocks that come and go, such as the bytes of full reads: without it
+// their pages may be given back to the kernel, and fetched anew, with each of them.
+void expect_large_blocks() noexcept;
+
 }  // namespace zloop::sys

@@ -43,8 +43,11 @@ class WriteQueue {
   void clear() noexcept;
 
  private:
-  RingBuffer<Segment> segments_;
-  std::size_t front_offset_ = 0;  // bytes of the first segment that are gone
+  void drop_front() noexcept;
+
+  // What is left of the first segment; nothing when bytes_ is 0. Most queues never have another, and so no ring.
+  Segment front_{};
+  RingBuffer<Segment> rest_;
   std::size_t bytes_ = 0;
   ReleaseFn release_;
 };

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 
 #include "zloop/sys.hpp"
 
@@ -22,6 +23,14 @@ void on_fork_in_child() noexcept { generation.fetch_add(1, std::memory_order_rel
 [[maybe_unused]] const int fork_handler_status = pthread_atfork(nullptr, nullptr, &on_fork_in_child);
 
 }  // namespace
+
+// glibc maps each block beyond a threshold by itself, and gives back what is free at the end of its heap beyond twice
+// that threshold. It learns the threshold from the blocks that it sees freed. Others have nothing to learn.
+void expect_large_blocks() noexcept {
+  constexpr std::size_t large = std::size_t{1024} * 1024;
+  void* volatile block = std::malloc(large);  // NOLINT(*-no-malloc): nor may the compiler leave it out
+  std::free(block);                           // NOLINT(*-no-malloc)
+}
 
 ssize_t recv(int fd, void* data, std::size_t size) noexcept {
   return retrying([&] { return ::recv(fd, data, size, 0); });
