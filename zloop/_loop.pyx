@@ -35,7 +35,7 @@ cdef bint has_thread_safe_handles = hasattr(events, "_ThreadSafeHandle")
 # Signals of all loops' handlers so far, counted by leave_it_to_the_loop().
 cdef unsigned long signals_seen = 0
 # In case a signal's handler was replaced behind the loop's back: its number waits in the pipe no longer than that.
-cdef int most_turns_unpolled = 16
+cdef int most_turns_unpolled = 64
 
 cdef double s_per_ns = 1e9  # divided by, as time.monotonic() does: the same nanosecond gives the same float
 
