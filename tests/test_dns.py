@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -54,7 +56,8 @@ def test_address_that_is_none(same_as_asyncio):
     assert {outcome[0] for outcome in same_as_asyncio(scenario).returned} == {"raised"}
 
 
-def test_resolver_that_a_program_replaced_is_used(loop, run, monkeypatch):
+@pytest.mark.parametrize("host", ["example.org", LOCALHOST])
+def test_resolver_that_a_program_replaced_is_used(loop, run, monkeypatch, host):
     """Programs replace socket.getaddrinfo, and rely on being asked, in a thread."""
     answer = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (LOCALHOST, 4711))]
     questions = []
@@ -64,9 +67,9 @@ def test_resolver_that_a_program_replaced_is_used(loop, run, monkeypatch):
         return answer
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    assert run(loop.getaddrinfo("example.org", 80)) == answer
+    assert run(loop.getaddrinfo(host, 80)) == answer
     ((arguments, thread),) = questions
-    assert arguments[:2] == ("example.org", 80)
+    assert arguments[:2] == (host, 80)
     assert thread != threading.get_ident()
 
 
@@ -126,6 +129,73 @@ PORTS = [0, 80, "80", b"80", 65535, None, "", "http", 65536, -1]
 FAMILIES = [socket.AF_UNSPEC, socket.AF_INET, socket.AF_INET6]
 TYPES = [socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW, 0]
 PROTOCOLS = [0, socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_ICMP]
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=repr)
+@pytest.mark.parametrize(
+    "host", [*LITERALS, "0:0::0:1", "FE80::1", "127.1", "127.0.0.1 ", "::1\0", "fe80::1%lo"], ids=repr
+)
+def test_literals_are_answered_as_by_socket(loop, run, host, family):
+    """To the types, and with the errors: by repr()."""
+
+    async def ask_socket(*arguments):
+        return socket.getaddrinfo(*arguments)
+
+    async def scenario():
+        combinations = [(port, kind, 0, 0) for port in (0, 80, True, 65535, 65536, -1, "80", None) for kind in TYPES]
+        combinations += [(80, kind, protocol, 0) for kind in TYPES for protocol in PROTOCOLS]
+        combinations += [(80, socket.SOCK_STREAM, 0, flag) for flag in (socket.AI_CANONNAME, socket.AI_NUMERICHOST)]
+        for port, kind, protocol, flags in combinations:
+            options = {"family": family, "type": kind, "proto": protocol, "flags": flags}
+            expected = await awaited_outcome(ask_socket(host, port, *options.values()))
+            assert repr(await awaited_outcome(loop.getaddrinfo(host, port, **options))) == repr(expected)
+
+    run(scenario())
+
+
+def test_answers_are_their_callers_own(loop, run):
+    async def scenario():
+        first, second = [await loop.getaddrinfo(LOCALHOST, 80, type=socket.SOCK_STREAM) for _ in range(2)]
+        first.clear()
+        return second, await loop.getaddrinfo(LOCALHOST, 80, type=socket.SOCK_STREAM)
+
+    second, third = run(scenario())
+    assert second == third == socket.getaddrinfo(LOCALHOST, 80, type=socket.SOCK_STREAM)
+
+
+@pytest.mark.zloop_only
+def test_literal_takes_no_thread(loop, run):
+    run(loop.getaddrinfo(LOCALHOST, 80, type=socket.SOCK_STREAM))
+    assert loop._default_executor is None
+
+
+def test_literals_are_refused_like_names_at_the_end(same_as_asyncio):
+    async def scenario(loop):
+        await loop.shutdown_default_executor()
+        return await awaited_outcome(loop.getaddrinfo(LOCALHOST, 80, type=socket.SOCK_STREAM))
+
+    assert same_as_asyncio(scenario).returned[1] is RuntimeError
+
+
+def test_audit_hooks_see_literals():
+    """In a process of its own: a hook stays."""
+    program = f"""
+import asyncio, socket, sys, {{}} as module
+events = []
+sys.addaudithook(lambda event, arguments: events.append(arguments) if event == "socket.getaddrinfo" else None)
+loop = module.new_event_loop()
+loop.run_until_complete(loop.getaddrinfo({LOCALHOST!r}, 80, type=socket.SOCK_STREAM))
+loop.run_until_complete(loop.shutdown_default_executor())
+loop.close()
+print(events)
+"""
+    seen = {
+        subprocess.run(
+            [sys.executable, "-P", "-c", program.format(module)], capture_output=True, text=True, check=True
+        ).stdout
+        for module in ("zloop", "asyncio")
+    }
+    assert seen == {"[('127.0.0.1', 80, 0, 1, 0)]\n"}
 
 
 @pytest.mark.parametrize("host", LITERALS + NO_LITERALS, ids=repr)

@@ -20,13 +20,19 @@ cdef class ContextCache:
     cdef int clear(self) except -1
 
 
+cdef class LoopCore:
+    cdef ContextCache contexts   # what its callbacks run in
+    cdef TimerHeap timers        # each entry owns one reference to a TimerHandle
+    cdef bint debug
+
+
 cdef class Handle:
     cdef object __weakref__
     # The names are asyncio's: tools read them.
     cdef readonly object _callback          # None once cancelled
     cdef readonly object _args              # tuple; None once cancelled
     cdef object context                     # what the callback runs in; while shares_context, a snapshot of it
-    cdef readonly object _loop
+    cdef readonly LoopCore _loop
     cdef readonly object _source_traceback  # where it was made, in debug mode; else None
     cdef readonly bint _cancelled
     cdef bint shares_context                # `context` is a ContextCache's: to be copied before anything enters it
@@ -46,16 +52,14 @@ cdef class ThreadSafeHandle(Handle):
 
 
 cdef class TimerHandle(Handle):
-    cdef readonly object _when   # seconds, on the loop's clock: the number that was given
+    cdef double seconds          # on the loop's clock
+    cdef object other_number     # what was given in place of a float; else None
     cdef TimerNode node
-    cdef TimerHeap* heap         # the loop's; _loop keeps it alive
 
-    cdef int schedule(self, TimerHeap* heap) except -1
+    cdef int schedule(self) except -1
 
 
-cdef Handle new_handle(object loop, ContextCache contexts, object callback, object args, object context, bint debug)
-cdef ThreadSafeHandle new_thread_safe_handle(
-    object loop, ContextCache contexts, object callback, object args, object context, bint debug)
-cdef TimerHandle new_timer_handle(
-    object loop, ContextCache contexts, object when, object callback, object args, object context, bint debug)
-cdef int64_t deadline_of(double when) noexcept
+# A handle that `runs_once` may share its context's copy with others until then.
+cdef Handle new_handle(LoopCore loop, object callback, object args, object context, bint runs_once)
+cdef ThreadSafeHandle new_thread_safe_handle(LoopCore loop, object callback, object args, object context)
+cdef TimerHandle new_timer_handle(LoopCore loop, object when, object callback, object args, object context)

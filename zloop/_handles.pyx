@@ -9,13 +9,15 @@ import asyncio
 import threading
 
 cimport cython
+from cpython.float cimport PyFloat_CheckExact
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.math cimport ceil, isnan
 
 from zloop.binding.context cimport (
     are_alike, call_in_context, contexts_are_as_described, current_context, is_unshared,
 )
-from zloop.engine.timer_heap cimport TimerHeap, never
+from zloop.engine.timer_heap cimport never
 
 from zloop.diagnostics import creation_stack, describe_callback
 
@@ -70,6 +72,13 @@ cdef class ContextCache:
         return 0
 
 
+cdef class LoopCore:
+    """What handles need to know of their loop: the native half of the loop derives from this."""
+
+    def __cinit__(self):
+        self.contexts = ContextCache.__new__(ContextCache)
+
+
 @cython.freelist(128)
 cdef class Handle:
     """A callback scheduled with call_soon(), or a reader, writer or signal callback."""
@@ -122,7 +131,8 @@ cdef class Handle:
         if self._cancelled:
             return 0
         self._cancelled = True
-        if self._loop.get_debug():
+        # The garbage collector may have taken the loop away: whoever cancels then ends together with the handle.
+        if self._loop is not None and self._loop.debug:
             self.kept_repr = repr(self)  # for "Executing <Handle ...> took ... seconds"
         self._callback = None
         self._args = None
@@ -233,7 +243,11 @@ cdef class TimerHandle(Handle):
 
     @property
     def _scheduled(self):
-        return self.node.queued
+        return self._loop is not None and self._loop.timers.holds(self.node)
+
+    @property
+    def _when(self):
+        return self.seconds if self.other_number is None else self.other_number
 
     def when(self):
         """The time at which the callback is due: seconds on the loop's clock."""
@@ -241,9 +255,8 @@ cdef class TimerHandle(Handle):
 
     def cancel(self):
         """Keep the callback from running, if it has not begun. Cancelling twice does nothing."""
-        # Releasing the heap's reference must not end this object while it is at work: the caller holds another.
-        if self.detach_callback():
-            self.heap.cancel(self.node)
+        if self.detach_callback() and self._loop is not None and self._loop.timers.remove(self.node):
+            Py_DECREF(self)  # the heap's reference; the caller holds another
 
     def _repr_info(self):
         info = Handle._repr_info(self)
@@ -280,53 +293,48 @@ cdef class TimerHandle(Handle):
             and self._cancelled == timer._cancelled
         )
 
-    cdef int schedule(self, TimerHeap* heap) except -1:
-        cdef int64_t deadline = deadline_of(self._when)
-        self.heap = heap
-        self.node.owner = <void*>self
-        heap.push(self.node, deadline)
+    cdef int schedule(self) except -1:
+        self._loop.timers.push(self.node, <void*>self, deadline_of(self.seconds))
+        Py_INCREF(self)
         return 0
 
 
 cdef inline int fill(
-    Handle handle, object loop, ContextCache contexts, object callback, object args, object context, bint debug
+    Handle handle, LoopCore loop, object callback, object args, object context, bint runs_once
 ) except -1:
     handle._loop = loop
     handle._callback = callback
     handle._args = args
     if context is not None:
         handle.context = context
-    elif contexts_can_be_shared and contexts is not None:
-        handle.context = contexts.share()
+    elif contexts_can_be_shared and runs_once:
+        handle.context = loop.contexts.share()
         handle.shares_context = True
-    else:
+    else:  # what it runs in may be changed each time
         handle.context = PyContext_CopyCurrent()
-    if debug:
+    if loop.debug:
         handle._source_traceback = creation_stack()
     return 0
 
 
-# `contexts` is the loop's; None for a handle that runs more than once, and whose context may be changed each time.
-cdef Handle new_handle(object loop, ContextCache contexts, object callback, object args, object context, bint debug):
+cdef Handle new_handle(LoopCore loop, object callback, object args, object context, bint runs_once):
     cdef Handle handle = Handle.__new__(Handle)
-    fill(handle, loop, contexts, callback, args, context, debug)
+    fill(handle, loop, callback, args, context, runs_once)
     return handle
 
 
-cdef ThreadSafeHandle new_thread_safe_handle(
-    object loop, ContextCache contexts, object callback, object args, object context, bint debug
-):
+cdef ThreadSafeHandle new_thread_safe_handle(LoopCore loop, object callback, object args, object context):
     cdef ThreadSafeHandle handle = ThreadSafeHandle.__new__(ThreadSafeHandle)
-    fill(handle, loop, contexts, callback, args, context, debug)
+    fill(handle, loop, callback, args, context, True)
     return handle
 
 
-cdef TimerHandle new_timer_handle(
-    object loop, ContextCache contexts, object when, object callback, object args, object context, bint debug
-):
+cdef TimerHandle new_timer_handle(LoopCore loop, object when, object callback, object args, object context):
     cdef TimerHandle handle = TimerHandle.__new__(TimerHandle)
-    handle._when = when
-    fill(handle, loop, contexts, callback, args, context, debug)
+    handle.seconds = when
+    if not PyFloat_CheckExact(when):
+        handle.other_number = when
+    fill(handle, loop, callback, args, context, True)
     return handle
 
 

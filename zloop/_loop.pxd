@@ -1,12 +1,10 @@
 # The native half of the loop: turns, scheduling, readers and writers. It knows no transport.
 from libc.stdint cimport int64_t
-from libcpp.optional cimport optional
 
-from zloop._handles cimport ContextCache, Handle, TimerHandle
+from zloop._handles cimport Handle, LoopCore, TimerHandle
 from zloop.engine.inbox cimport Inbox
 from zloop.engine.reactor cimport Reactor
 from zloop.engine.ring_buffer cimport ReadyQueue
-from zloop.engine.timer_heap cimport TimerHeap
 from zloop.engine.watcher cimport Watcher
 
 
@@ -21,16 +19,14 @@ cdef class FdWatcher:
     cdef int run_ready(self, unsigned ready) except -1
 
 
-cdef class Loop:
+cdef class Loop(LoopCore):
     cdef Reactor reactor
-    # Each slot of these four owns one reference to a Handle; the garbage collector sees them through binding/gc_slots.
+    # Each slot of these, and of the timers, owns a reference to a Handle; the garbage collector sees them through
+    # binding/gc_slots.
     cdef ReadyQueue ready
     cdef ReadyQueue due        # timers whose time came with this turn
     cdef Inbox inbox
-    cdef optional[TimerHeap] timers_storage
-    cdef TimerHeap* timers     # in timers_storage
 
-    cdef ContextCache contexts  # what its callbacks run in
     cdef dict watchers         # descriptor -> FdWatcher: add_reader() and add_writer()
     cdef dict transports       # descriptor -> weak reference to the transport that uses it
     cdef set anchored          # transports that wait for the kernel: nobody else may hold them
@@ -44,7 +40,6 @@ cdef class Loop:
 
     cdef bint closed
     cdef bint stopping
-    cdef bint debug
     cdef bint running
     cdef unsigned long thread_id   # of run_forever(), while running
     cdef object interruption       # SystemExit or KeyboardInterrupt out of an I/O callback, on its way to run_forever()

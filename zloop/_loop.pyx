@@ -10,12 +10,11 @@ from asyncio import coroutines, events, futures, tasks
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from cython.operator cimport dereference
 from libc.errno cimport EEXIST, EINTR
 from libc.stdint cimport int64_t
 
 from zloop._handles cimport (
-    ContextCache, Handle, TimerHandle, new_handle, new_thread_safe_handle, new_timer_handle,
+    Handle, LoopCore, TimerHandle, new_handle, new_thread_safe_handle, new_timer_handle,
 )
 from zloop.binding.gc_slots cimport install_gc_slots, visit_inbox, visit_queue, visit_timers, visitproc
 from zloop.engine.clock cimport monotonic_ns
@@ -36,7 +35,7 @@ cdef bint has_thread_safe_handles = hasattr(events, "_ThreadSafeHandle")
 # Signals of all loops' handlers so far, counted by leave_it_to_the_loop().
 cdef unsigned long signals_seen = 0
 # In case a signal's handler was replaced behind the loop's back: its number waits in the pipe no longer than that.
-cdef int most_turns_unpolled = 16
+cdef int most_turns_unpolled = 64
 
 cdef double s_per_ns = 1e9  # divided by, as time.monotonic() does: the same nanosecond gives the same float
 
@@ -111,13 +110,11 @@ cdef WatcherOps fd_watcher_ops
 fd_watcher_ops.on_ready = on_fd_ready
 
 
-cdef class Loop:
+cdef class Loop(LoopCore):
     """Runs callbacks, one batch a turn, and waits for readiness and timers in between."""
 
     def __cinit__(self, *args, **kwargs):
         self.closed = True  # until there is something to close
-        self.timers = &self.timers_storage.emplace(release_handle)
-        self.contexts = ContextCache.__new__(ContextCache)
         self.watchers = {}
         self.transports = {}
         self.anchored = set()
@@ -205,7 +202,7 @@ cdef class Loop:
         return 0
 
     cdef Handle schedule(self, object callback, object args, object context):
-        cdef Handle handle = new_handle(self, self.contexts, callback, args, context, self.debug)
+        cdef Handle handle = new_handle(self, callback, args, context, True)
         self.push_ready(handle)
         return handle
 
@@ -227,9 +224,9 @@ cdef class Loop:
         if self.debug:
             self.check_call(callback, "call_soon_threadsafe")
         if has_thread_safe_handles:
-            handle = new_thread_safe_handle(self, self.contexts, callback, args, context, self.debug)
+            handle = new_thread_safe_handle(self, callback, args, context)
         else:
-            handle = new_handle(self, self.contexts, callback, args, context, self.debug)
+            handle = new_handle(self, callback, args, context, True)
         if self.running and self.thread_id == PyThread_get_thread_ident():
             self.push_ready(handle)  # the loop is awake: it is what called this
             return handle
@@ -255,9 +252,8 @@ cdef class Loop:
         self.check_closed()
         if self.debug:
             self.check_call(callback, "call_at")
-        timer = new_timer_handle(self, self.contexts, when, callback, args, context, self.debug)
-        timer.schedule(self.timers)
-        Py_INCREF(timer)
+        timer = new_timer_handle(self, when, callback, args, context)
+        timer.schedule()
         return timer
 
     def _add_callback(self, Handle handle not None):
@@ -267,7 +263,7 @@ cdef class Loop:
 
     def _make_handle(self, callback, args):
         """A handle that something other than the queues will hold: a signal's, for example."""
-        return new_handle(self, None, callback, args, None, self.debug)
+        return new_handle(self, callback, args, None, False)
 
     # ---- futures and tasks: CPython's own
 
@@ -301,10 +297,9 @@ cdef class Loop:
             return 0
         deadline = self.timers.next_deadline()
         if deadline == never:
-            # Releasing dead timers ran foreign code, which may have scheduled something.
-            return -1 if self.ready.empty() else 0
+            return -1
         now = monotonic_ns()
-        return deadline - now if deadline > now and self.ready.empty() else 0
+        return deadline - now if deadline > now else 0
 
     cdef bint nothing_to_poll(self) noexcept:
         """True if the poller has nothing to tell to a turn that would not block: the system call can be spared."""
@@ -377,20 +372,8 @@ cdef class Loop:
         self.run_turn()
 
     cdef int take_due_timers(self) except -1:
-        cdef void* timer
-        cdef int64_t now
-        if self.timers.size() == 0:
-            return 0
-        now = monotonic_ns()
-        timer = self.timers.pop_due(now)
-        while timer != NULL:
-            # The heap's reference goes to the queue, but for a failed push.
-            try:
-                self.due.push_back(timer)
-            except MemoryError:
-                release_handle(timer)
-                raise
-            timer = self.timers.pop_due(now)
+        if self.timers.size() != 0:
+            self.timers.take_due(monotonic_ns(), self.due)
         return 0
 
     # An exception ended the turn before the timers' time had come.
@@ -607,7 +590,7 @@ cdef class Loop:
         cdef Handle handle, previous
         cdef FdWatcher watcher
         self.check_closed()
-        handle = new_handle(self, None, callback, args, context, self.debug)
+        handle = new_handle(self, callback, args, context, False)
         watcher = self.watcher_for(fileobj)
         previous = watcher.reader if for_reading else watcher.writer
         if previous is not None:
@@ -672,8 +655,8 @@ cdef int walk_containers(PyObject* self, visitproc visit, void* arg) noexcept:
         stop = visit_queue((<Loop>self).due, visit, arg)
     if stop == 0:
         stop = visit_inbox((<Loop>self).inbox, visit, arg)
-    if stop == 0 and (<Loop>self).timers != NULL:
-        stop = visit_timers(dereference((<Loop>self).timers), visit, arg)
+    if stop == 0:
+        stop = visit_timers((<Loop>self).timers, visit, arg)
     return stop
 
 
@@ -690,8 +673,7 @@ cdef void clear_containers(PyObject* self) noexcept:
     detached.swap((<Loop>self).due)
     while not detached.empty():
         release_handle(detached.pop_front())
-    if (<Loop>self).timers != NULL:
-        (<Loop>self).timers.clear()
+    (<Loop>self).timers.clear(release_handle)
 
 
 install_gc_slots(<PyTypeObject*>Loop, walk_containers, clear_containers)

@@ -1,8 +1,10 @@
-"""Names to addresses and back: on the default executor, but for literals where asyncio needs no thread either."""
+"""Names to addresses and back: on the default executor, but for literals, which need nobody's answer."""
 
 from __future__ import annotations
 
+import functools
 import socket
+import sys
 from asyncio.log import logger
 from typing import Any
 
@@ -12,6 +14,9 @@ from zloop.mixin import MixinBase
 AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 
 PROTOCOL_OF_TYPE: dict[int, int] = {socket.SOCK_STREAM: socket.IPPROTO_TCP, socket.SOCK_DGRAM: socket.IPPROTO_UDP}
+LAST_PORT = 0xFFFF
+
+stock_getaddrinfo = socket.getaddrinfo  # programs put their own in its place
 
 
 class DnsMixin(MixinBase):
@@ -30,6 +35,20 @@ class DnsMixin(MixinBase):
         """socket.getaddrinfo() without blocking the loop; a list of AddressInfo. Raises socket.gaierror."""
         # Looked up in the module each time: programs replace it.
         resolve = self._getaddrinfo_debug if self.get_debug() else socket.getaddrinfo
+        if (
+            resolve is stock_getaddrinfo
+            and host.__class__ is str
+            and port.__class__ is int
+            and not self._executor_shutdown_called
+        ):
+            try:
+                info = numeric_info(host, port, family, type, proto, flags)
+            except TypeError:  # something that has no hash, in place of a number: the resolver says what is wrong
+                info = None
+            if info is not None:
+                # As it does itself; its ints are plain ones.
+                sys.audit("socket.getaddrinfo", host, port, +family, +type, +proto)
+                return [info]
         return await self.run_in_executor(None, resolve, host, port, family, type, proto, flags)
 
     async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
@@ -68,6 +87,30 @@ class DnsMixin(MixinBase):
             host, port, family=family, type=type, proto=proto, flags=flags
         )
         return infos
+
+
+@functools.lru_cache(maxsize=256, typed=True)
+def numeric_info(host: str, port: int, family: int, type: int, proto: int, flags: int) -> AddressInfo | None:
+    """The only thing that socket.getaddrinfo() says of a numeric host and port: it asks nobody.
+
+    None for names, and for all that is not in the plainest form, be it wrong or not. It may be remembered: what a
+    literal means never changes.
+    """
+    if flags or not all(isinstance(number, int) for number in (family, type, proto, flags)):
+        return None
+    if type not in PROTOCOL_OF_TYPE or proto not in {0, PROTOCOL_OF_TYPE[type]} or not 0 <= port <= LAST_PORT:
+        return None
+    for candidate in (socket.AF_INET, socket.AF_INET6):
+        try:
+            packed = socket.inet_pton(candidate, host)
+        except (OSError, ValueError):
+            continue
+        if family not in {socket.AF_UNSPEC, candidate}:
+            return None
+        tail = (0, 0) if candidate == socket.AF_INET6 else ()
+        address = (socket.inet_ntop(candidate, packed), port, *tail)
+        return candidate, socket.SocketKind(type), int(PROTOCOL_OF_TYPE[type]), "", address
+    return None
 
 
 def literal_info(

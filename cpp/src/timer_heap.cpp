@@ -2,108 +2,81 @@
 
 #include <algorithm>
 #include <cassert>
+#include <ranges>
 
 namespace zloop {
 
-void TimerHeap::push(TimerNode& node, std::int64_t deadline_ns) {
-  assert(!node.queued && !node.cancelled);
-  entries_.push_back(Entry{.deadline_ns = deadline_ns, .sequence = next_sequence_, .node = &node});
+void TimerHeap::push(TimerNode& node, void* owner, std::int64_t deadline_ns) {
+  assert(!holds(node));
+  const Entry entry{.deadline_ns = deadline_ns, .sequence = next_sequence_, .node = &node, .owner = owner};
+  entries_.push_back(entry);
   ++next_sequence_;
-  node.queued = true;
-  sift_up(entries_.size() - 1);
+  sift_up(entries_.size() - 1, entry);
 }
 
-bool TimerHeap::cancel(TimerNode& node) noexcept {
-  if (node.cancelled) return false;
-  node.cancelled = true;
-  if (!node.queued) return true;
-  if (entries_.back().node == &node) {  // a time-out that was set last and is no longer needed: the common case
+bool TimerHeap::remove(TimerNode& node) noexcept {
+  if (!holds(node)) return false;
+  const std::size_t index = node.index;
+  const Entry& last = entries_.back();
+  if (index > 0 && last.before(entries_[(index - 1) / arity])) {
+    const Entry moved = last;
     entries_.pop_back();
-    release(node);
-    return true;
+    sift_up(index, moved);
+  } else {
+    fill_from_below(index);
   }
-  ++dead_;
-  if (dead_ > compact_minimum && dead_ > entries_.size() / 2) compact();
   return true;
 }
 
-std::int64_t TimerHeap::next_deadline() noexcept {
-  while (!entries_.empty()) {
-    TimerNode& node = *entries_.front().node;
-    if (!node.cancelled) return entries_.front().deadline_ns;
-    remove_top();
-    --dead_;
-    release(node);
-  }
-  return never;
-}
-
-void* TimerHeap::pop_due(std::int64_t now_ns) noexcept {
-  if (next_deadline() > now_ns || entries_.empty()) return nullptr;
-  TimerNode& node = *entries_.front().node;
-  remove_top();
-  node.queued = false;
-  return node.owner;
-}
-
-void TimerHeap::clear() noexcept {
-  std::vector<Entry> entries;
-  entries.swap(entries_);
-  dead_ = 0;
-  for (const Entry& entry : entries) entry.node->queued = false;
-  for (const Entry& entry : entries) {
-    if (release_owner_ != nullptr) release_owner_(entry.node->owner);
-  }
-}
-
-void TimerHeap::release(TimerNode& node) noexcept {
-  node.queued = false;
-  if (release_owner_ != nullptr) release_owner_(node.owner);
-}
-
-void TimerHeap::remove_top() noexcept {
-  entries_.front() = entries_.back();
-  entries_.pop_back();
-  if (!entries_.empty()) sift_down(0);
-}
-
-// Dead nodes are chained and released last: a release may push and cancel timers.
-void TimerHeap::compact() noexcept {
-  TimerNode* first_dead = nullptr;
-  std::size_t live = 0;
-  for (const Entry& entry : entries_) {
-    if (entry.node->cancelled) {
-      entry.node->next_dead = first_dead;
-      first_dead = entry.node;
-    } else {
-      entries_[live++] = entry;
+void TimerHeap::take_due(std::int64_t now_ns, ReadyQueue& queue) {
+  if (!is_due(0, now_ns)) return;
+  // No entry is due before the one above it, so all that are due hang together, from the top on.
+  std::vector<std::size_t> places{0};  // ascending
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    const std::size_t first_child = (places[i] * arity) + 1;
+    for (std::size_t child = first_child; child < first_child + arity; ++child) {
+      if (is_due(child, now_ns)) places.push_back(child);
     }
   }
-  entries_.erase(entries_.begin() + static_cast<std::ptrdiff_t>(live), entries_.end());
-  dead_ = 0;
-  for (std::size_t index = (live / arity) + 1; index-- > 0;) {
-    if (index < live) sift_down(index);
-  }
-  while (first_dead != nullptr) {
-    TimerNode& node = *first_dead;
-    first_dead = node.next_dead;
-    release(node);
-  }
+  std::vector<Entry> due;
+  due.reserve(places.size());
+  for (const std::size_t place : places) due.push_back(entries_[place]);
+  std::ranges::sort(due, [](const Entry& left, const Entry& right) { return left.before(right); });
+  queue.make_room(due.size());
+  // The lowest first: what fills its place is due later than all that is left above, and never due itself.
+  for (const std::size_t place : std::views::reverse(places)) fill_from_below(place);
+  for (const Entry& entry : due) queue.push_back(entry.owner);
 }
 
-void TimerHeap::sift_up(std::size_t index) noexcept {
-  const Entry entry = entries_[index];
+void TimerHeap::clear(void (*release)(void* owner)) {
+  std::vector<Entry> entries;
+  entries.swap(entries_);
+  for (const Entry& entry : entries) release(entry.owner);
+}
+
+void TimerHeap::put(std::size_t index, const Entry& entry) noexcept {
+  entries_[index] = entry;
+  entry.node->index = index;
+}
+
+// Overwrites an entry with the last one, which is not before what stands above `index`. It may be that entry itself.
+void TimerHeap::fill_from_below(std::size_t index) noexcept {
+  const Entry last = entries_.back();
+  entries_.pop_back();
+  if (index < entries_.size()) sift_down(index, last);
+}
+
+void TimerHeap::sift_up(std::size_t index, const Entry& entry) noexcept {
   while (index > 0) {
     const std::size_t parent = (index - 1) / arity;
     if (!entry.before(entries_[parent])) break;
-    entries_[index] = entries_[parent];
+    put(index, entries_[parent]);
     index = parent;
   }
-  entries_[index] = entry;
+  put(index, entry);
 }
 
-void TimerHeap::sift_down(std::size_t index) noexcept {
-  const Entry entry = entries_[index];
+void TimerHeap::sift_down(std::size_t index, const Entry& entry) noexcept {
   for (;;) {
     const std::size_t first_child = (index * arity) + 1;
     if (first_child >= entries_.size()) break;
@@ -113,10 +86,10 @@ void TimerHeap::sift_down(std::size_t index) noexcept {
       if (entries_[child].before(entries_[least])) least = child;
     }
     if (!entries_[least].before(entry)) break;
-    entries_[index] = entries_[least];
+    put(index, entries_[least]);
     index = least;
   }
-  entries_[index] = entry;
+  put(index, entry);
 }
 
 }  // namespace zloop

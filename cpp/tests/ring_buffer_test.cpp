@@ -99,6 +99,25 @@ TEST_CASE("a ring that cannot grow stays as it was") {
   for (int i = 0; i <= capacity; ++i) CHECK(ring.pop_front() == i);
 }
 
+TEST_CASE("what room was made for goes in without memory") {
+  RingBuffer<int> ring;
+  ring.push_back(0);
+  ring.make_room(1000);
+  REQUIRE(ring.size() == 1);
+  with_allocations(0, [&] {
+    for (int i = 1; i <= 1000; ++i) ring.push_back(i);
+  });
+  for (int i = 0; i <= 1000; ++i) REQUIRE(ring.pop_front() == i);
+}
+
+TEST_CASE("a ring that cannot make room stays as it was") {
+  RingBuffer<int> ring;
+  ring.push_back(0);
+  REQUIRE_THROWS_AS(with_allocations(0, [&] { ring.make_room(1000); }), std::bad_alloc);
+  CHECK(ring.size() == 1);
+  CHECK(ring.pop_front() == 0);
+}
+
 TEST_CASE("it agrees with a deque over a random walk") {
   std::mt19937 random(20240229);
   RingBuffer<unsigned> ring;

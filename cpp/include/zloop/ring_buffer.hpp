@@ -35,6 +35,11 @@ class RingBuffer {
     ++tail_;
   }
 
+  // So many more go in without a throw. Throws std::bad_alloc as push_back() does.
+  void make_room(std::size_t count) {
+    while (capacity_ - size() < count) grow();
+  }
+
   // The ring must not be empty, for both.
   [[nodiscard]] const T& front() const noexcept { return (*this)[0]; }
   T pop_front() noexcept {

@@ -1,11 +1,7 @@
-// Timers by deadline: a four-ary min-heap with cancellation in constant time.
+// Timers by deadline: a four-ary min-heap in which every timer knows its place, so that a cancelled one leaves at once.
 //
-// A cancelled timer stays in the heap as a dead entry and leaves when it reaches the top, when it happens to be the
-// last entry, or when dead entries outnumber live ones and the heap is compacted; so a hundred thousand pending timers
-// make cancelling no slower.
-//
-// The heap does not own the nodes: each TimerNode is embedded in its owner, and a queued node stands for one reference
-// to that owner, which the heap hands back by pop_due() or gives up through the release function. Loop thread only.
+// The heap does not own the nodes: each TimerNode is embedded in its owner, and an entry stands for one reference to
+// that owner, which whoever takes the entry out gets. It runs no foreign code. Loop thread only.
 #pragma once
 
 #include <cstddef>
@@ -13,62 +9,64 @@
 #include <limits>
 #include <vector>
 
+#include "zloop/ring_buffer.hpp"
+
 namespace zloop {
 
+// What the owner of a timer embeds.
 struct TimerNode {
-  void* owner = nullptr;           // what the timer belongs to; the embedder sets it, the heap only passes it on
-  bool queued = false;             // the heap holds an entry, and with it a reference
-  bool cancelled = false;          // set by TimerHeap::cancel, never cleared
-  TimerNode* next_dead = nullptr;  // the heap's own, while it compacts
+  std::size_t index = 0;  // of its entry; stale once that has left the heap
 };
 
 class TimerHeap {
  public:
-  // Gives up one reference to a node's owner. It may run arbitrary code, and push or cancel timers from inside:
-  // the heap is consistent, and holds the node no longer, when it is called.
-  using ReleaseFn = void (*)(void* owner);
-
   static constexpr std::int64_t never = std::numeric_limits<std::int64_t>::max();
 
-  explicit TimerHeap(ReleaseFn release_owner = nullptr) noexcept : release_owner_(release_owner) {}
+  TimerHeap() = default;
   ~TimerHeap() = default;  // releases nothing: clear() it before
   TimerHeap(const TimerHeap&) = delete;
   TimerHeap& operator=(const TimerHeap&) = delete;
 
-  // Entries, dead ones included.
   [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
-  [[nodiscard]] std::size_t dead() const noexcept { return dead_; }
+  [[nodiscard]] bool holds(const TimerNode& node) const noexcept {
+    return node.index < entries_.size() && entries_[node.index].node == &node;
+  }
 
-  // Takes over one reference to node.owner. The node is neither queued nor cancelled. Equal deadlines come out in the
-  // order they were pushed. Throws std::bad_alloc, having taken nothing.
-  void push(TimerNode& node, std::int64_t deadline_ns);
+  // Takes over one reference to the owner, of which `node` is a part and is not in a heap. Equal deadlines come out in
+  // the order they were pushed. Throws std::bad_alloc, having taken nothing.
+  void push(TimerNode& node, void* owner, std::int64_t deadline_ns);
 
-  // Marks the node cancelled; false if it was cancelled before. Its reference is released now or later.
-  bool cancel(TimerNode& node) noexcept;
+  // Takes one timer out: its reference is the caller's then. False if the heap does not hold it.
+  bool remove(TimerNode& node) noexcept;
 
-  // The earliest live deadline, or `never`. Releases dead entries that stand in front of it.
-  std::int64_t next_deadline() noexcept;
+  // The earliest deadline, or `never`.
+  [[nodiscard]] std::int64_t next_deadline() const noexcept {
+    return entries_.empty() ? never : entries_.front().deadline_ns;
+  }
 
-  // The owner of the earliest live timer due at now_ns, with its reference; nullptr when none is due.
-  void* pop_due(std::int64_t now_ns) noexcept;
+  // Moves the owners of all timers that are due at now_ns, with their references, behind what `queue` holds, by
+  // (deadline, order of pushes). Throws std::bad_alloc, having moved nothing.
+  void take_due(std::int64_t now_ns, ReadyQueue& queue);
 
-  // Releases every entry.
-  void clear() noexcept;
+  // Forgets every entry, then calls release(owner) for each: that may push timers.
+  void clear(void (*release)(void* owner));
 
-  // Calls visit(owner) for each reference the heap holds, dead entries included, until one returns non-zero.
+  // Calls visit(owner) for each reference the heap holds, until one returns non-zero.
   template <typename Visit>
   int for_each_owner(Visit visit) const {
     for (const Entry& entry : entries_) {
-      if (const int stop = visit(entry.node->owner)) return stop;
+      if (const int stop = visit(entry.owner)) return stop;
     }
     return 0;
   }
 
  private:
+  // With the owner, although the node is a part of it: taking a timer out touches no memory but the heap's.
   struct Entry {
     std::int64_t deadline_ns;
     std::uint64_t sequence;  // breaks ties by insertion
     TimerNode* node;
+    void* owner;
 
     [[nodiscard]] bool before(const Entry& other) const noexcept {
       return deadline_ns != other.deadline_ns ? deadline_ns < other.deadline_ns : sequence < other.sequence;
@@ -76,18 +74,17 @@ class TimerHeap {
   };
 
   static constexpr std::size_t arity = 4;
-  static constexpr std::size_t compact_minimum = 64;  // below this a sweep costs more than the memory it frees
 
-  void sift_up(std::size_t index) noexcept;
-  void sift_down(std::size_t index) noexcept;
-  void remove_top() noexcept;
-  void compact() noexcept;
-  void release(TimerNode& node) noexcept;
+  [[nodiscard]] bool is_due(std::size_t index, std::int64_t now_ns) const noexcept {
+    return index < entries_.size() && entries_[index].deadline_ns <= now_ns;
+  }
+  void put(std::size_t index, const Entry& entry) noexcept;
+  void sift_up(std::size_t index, const Entry& entry) noexcept;
+  void sift_down(std::size_t index, const Entry& entry) noexcept;
+  void fill_from_below(std::size_t index) noexcept;
 
   std::vector<Entry> entries_;
-  std::size_t dead_ = 0;
   std::uint64_t next_sequence_ = 0;
-  ReleaseFn release_owner_;
 };
 
 }  // namespace zloop
