@@ -6,6 +6,7 @@ there is none.
 """
 from asyncio import StreamReader, StreamReaderProtocol
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.method cimport PyMethod_Check, PyMethod_GET_FUNCTION
@@ -22,6 +23,14 @@ cdef class NativeProtocol:
 
     # In place of data_received(). The memory is gone after the call.
     cdef int receive(self, const char* data, size_t size) except -1:
+        raise NotImplementedError
+
+    # Instead of receive(), for who makes the bytes: memory for at most `capacity` of them, whose first `size` commit()
+    # passes on. NULL, and no commit(): the protocol's data_received() is to be called.
+    cdef char* reserve(self, Py_ssize_t capacity) except? NULL:
+        return NULL
+
+    cdef int commit(self, Py_ssize_t size) except -1:
         raise NotImplementedError
 
 
@@ -41,19 +50,28 @@ cdef class StreamFeeder(NativeProtocol):
         filled = PyByteArray_GET_SIZE(buffer)
         PyByteArray_Resize(buffer, filled + <Py_ssize_t>size)
         memcpy(PyByteArray_AS_STRING(buffer) + filled, data, size)
-        waiter = reader._waiter
-        if waiter is not None:
-            reader._waiter = None
-            if not waiter.cancelled():
-                waiter.set_result(None)
-        if filled + <Py_ssize_t>size > 2 * reader._limit and reader._transport is not None and not reader._paused:
-            try:
-                reader._transport.pause_reading()
-            except NotImplementedError:
-                reader._transport = None
-            else:
-                reader._paused = True
-        return 0
+        return tell_reader(reader, filled + <Py_ssize_t>size)
+
+    cdef char* reserve(self, Py_ssize_t capacity) except? NULL:
+        cdef Py_ssize_t filled
+        reader = self.plain_reader()
+        if reader is None:
+            return NULL
+        buffer = reader._buffer
+        filled = PyByteArray_GET_SIZE(buffer)
+        PyByteArray_Resize(buffer, filled + capacity)
+        # Held, so that nothing can move it until commit().
+        PyObject_GetBuffer(buffer, &self.reserved, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        self.reader = reader
+        self.filled = filled
+        return <char*>self.reserved.buf + filled
+
+    cdef int commit(self, Py_ssize_t size) except -1:
+        reader, self.reader = self.reader, None
+        buffer = <object>self.reserved.obj
+        PyBuffer_Release(&self.reserved)
+        PyByteArray_Resize(buffer, self.filled + size)
+        return tell_reader(reader, self.filled + size) if size > 0 else 0
 
     # The protocol's StreamReader; None where the protocol has to be asked.
     cdef object plain_reader(self):
@@ -64,6 +82,23 @@ cdef class StreamFeeder(NativeProtocol):
         if type(reader) is not StreamReader or not is_method(reader.feed_data, plain_feed_data):
             return None
         return reader if type(reader._buffer) is bytearray and not reader._eof else None
+
+
+# What feed_data() does when the bytes are in the reader's buffer, which has `size` of them now.
+cdef int tell_reader(object reader, Py_ssize_t size) except -1:
+    waiter = reader._waiter
+    if waiter is not None:
+        reader._waiter = None
+        if not waiter.cancelled():
+            waiter.set_result(None)
+    if size > 2 * reader._limit and reader._transport is not None and not reader._paused:
+        try:
+            reader._transport.pause_reading()
+        except NotImplementedError:
+            reader._transport = None
+        else:
+            reader._paused = True
+    return 0
 
 
 cdef bint is_method(object attribute, object function) noexcept:

@@ -659,45 +659,52 @@ cdef class TlsProtocol(NativeProtocol):
 
     # One callback of the application. True if there may be more.
     cdef bint read_once(self) except -1:
-        return self.read_buffered() if self.app_is_buffered else self.read_copied()
-
-    cdef bint read_copied(self) except -1:
         cdef Py_ssize_t capacity = self.codec.readable_max()
+        if capacity == 0:
+            return False
+        if self.app_is_buffered:
+            return self.read_buffered()
+        if self.app_native is not None:
+            return self.read_native(capacity)
+        return self.read_copied(capacity)
+
+    cdef bint read_copied(self, Py_ssize_t capacity) except -1:
         cdef Py_ssize_t filled = 0
         cdef Py_ssize_t last = -1
         cdef PyObject* made = NULL  # owned
         cdef char* target = scratch
-        if capacity == 0:
-            return False
         if capacity > scratch_size:
             made = new_bytes(NULL, capacity)
             target = PyBytes_AS_STRING(<object>made)
         try:
             last = self.fill(target, capacity, &filled)
             error = None
-        except BaseException as exc:  # what came before it is passed on first
+        except BaseException as exc:
             error = exc
-        if filled > 0 and self.app_native is not None:
-            try:
-                self.app_native.receive(target, filled)
-            finally:
-                Py_XDECREF(made)
-        else:
-            payload = cut_bytes(made, filled)
-            if filled > 0:
-                self._app_protocol.data_received(payload)
-        if error is not None:
-            raise error
-        if last == 0:
-            self.receive_end()
-        return last > 0
+        payload = cut_bytes(made, filled)
+        if filled > 0:
+            self._app_protocol.data_received(payload)
+        return self.end_read(last, error)
+
+    cdef bint read_native(self, Py_ssize_t capacity) except -1:
+        cdef NativeProtocol native = self.app_native
+        cdef Py_ssize_t filled = 0
+        cdef Py_ssize_t last = -1
+        cdef char* target = native.reserve(capacity)
+        if target == NULL:
+            return self.read_copied(capacity)
+        try:
+            last = self.fill(target, capacity, &filled)
+            error = None
+        except BaseException as exc:
+            error = exc
+        native.commit(filled)
+        return self.end_read(last, error)
 
     cdef bint read_buffered(self) except -1:
         cdef Py_buffer view
         cdef Py_ssize_t filled = 0
         cdef Py_ssize_t last = -1
-        if self.codec.readable_max() == 0:
-            return False
         buffer = self._app_protocol.get_buffer(self.codec.unread())
         PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
         try:
@@ -711,6 +718,10 @@ cdef class TlsProtocol(NativeProtocol):
             PyBuffer_Release(&view)
         if filled > 0:
             self._app_protocol.buffer_updated(filled)
+        return self.end_read(last, error)
+
+    # What follows the callback: `last` is fill()'s answer, or it has raised `error`.
+    cdef bint end_read(self, Py_ssize_t last, object error) except -1:
         if error is not None:
             raise error
         if last == 0:
