@@ -78,6 +78,7 @@ cdef class TlsProtocol(NativeProtocol):
     cdef int accept(self, object data) except -1
     cdef bint refuses_writes(self) except -1
     cdef Py_ssize_t encrypt(self, const char* data, Py_ssize_t size, bint keep) except -1
+    cdef bint goes_at_once(self, Py_ssize_t size) except -1
     cdef int do_write(self, bint keep) except -1
     cdef int send_output(self) except -1
     cdef int process_outgoing(self) except -1

@@ -564,15 +564,25 @@ cdef class TlsProtocol(NativeProtocol):
 
     # Returns how many bytes are encrypted and passed on. `keep`: all are, even if the transport underneath is full.
     cdef Py_ssize_t encrypt(self, const char* data, Py_ssize_t size, bint keep) except -1:
-        cdef Py_ssize_t count
+        cdef const char* sealed
+        cdef Py_ssize_t count, piece
         cdef Py_ssize_t done = 0
         while done < size and (keep or not self.below_is_full):
-            count = self.codec.write(data + done, min(size - done, piece_size_max), self.below_is_full)
+            piece = min(size - done, piece_size_max)
+            if self.goes_at_once(piece):
+                count = self.codec.write_lent(data + done, piece, &sealed)
+                if sealed != NULL:
+                    self.socket_transport.send_lent(sealed, self.codec.sealed_size)
+            else:
+                count = self.codec.write(data + done, piece, self.below_is_full)
             if count < 0:
                 break
             done += count
             self.send_output()
         return done
+
+    cdef bint goes_at_once(self, Py_ssize_t size) except -1:
+        return not self.below_is_full and self.socket_transport is not None and self.socket_transport.sends_at_once(size)
 
     cdef int do_write(self, bint keep) except -1:
         cdef Py_ssize_t done, left

@@ -38,6 +38,11 @@ cdef tuple again_errors = (ssl.SSLWantReadError, ssl.SSLSyscallError)
 cdef enum:
     record_size_max = 16384
 
+# What write_lent() lends: room for as much as a connection encrypts at once. More would only be sent less directly.
+cdef enum:
+    sealing_size = 17 * (record_size_max + 128)
+cdef char[sealing_size] sealing
+
 
 cdef class TlsCodec:
     """One connection's TLS, between its transport and its protocol. Its `sslobj` is what the program sees of it.
@@ -75,6 +80,12 @@ cdef class TlsCodec:
     # All or nothing is encrypted. `keep`: it will not be collected at once.
     cdef Py_ssize_t write(self, const char* data, Py_ssize_t size, bint keep) except -2:
         return -1
+
+    # As write() for what is sent at once: `sealed_size` bytes from `sealed` on, there until the next call. NULL: all is
+    # left for collect(); and what did not fit there is, in any case.
+    cdef Py_ssize_t write_lent(self, const char* data, Py_ssize_t size, const char** sealed) except -2:
+        sealed[0] = NULL
+        return self.write(data, size, False)
 
     # What is to be sent next: an exact bytes object, of which the first `sealed_size` bytes count; or None.
     cdef object collect(self):
@@ -136,6 +147,18 @@ cdef class DirectCodec(TlsCodec):
             self.sealed_size = self.session.take_back()
             if self.sealed_size > 0:
                 self.sealed = sealed
+        if count == session_failed:
+            self.raise_failure()
+        return count
+
+    cdef Py_ssize_t write_lent(self, const char* data, Py_ssize_t size, const char** sealed) except -2:
+        cdef Py_ssize_t count
+        self.session.lend(sealing, sealing_size)
+        count = self.session.write(data, size)
+        self.sealed_size = self.session.take_back()
+        sealed[0] = NULL
+        if self.sealed_size > 0:
+            sealed[0] = sealing
         if count == session_failed:
             self.raise_failure()
         return count
