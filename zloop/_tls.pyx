@@ -17,7 +17,7 @@ from asyncio.log import logger
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_XDECREF
+from cpython.ref cimport Py_DECREF
 
 from zloop._receiving cimport native_protocol
 from zloop._tls_codec cimport make_codec
@@ -581,8 +581,10 @@ cdef class TlsProtocol(NativeProtocol):
             self.send_output()
         return done
 
+    # Whether the transport underneath would not let so many bytes wait for others: then they need no object.
     cdef bint goes_at_once(self, Py_ssize_t size) except -1:
-        return not self.below_is_full and self.socket_transport is not None and self.socket_transport.sends_at_once(size)
+        transport = self.socket_transport
+        return transport is not None and not self.below_is_full and transport.sends_at_once(size)
 
     cdef int do_write(self, bint keep) except -1:
         cdef Py_ssize_t done, left
@@ -669,14 +671,13 @@ cdef class TlsProtocol(NativeProtocol):
 
     # One callback of the application. True if there may be more.
     cdef bint read_once(self) except -1:
-        cdef Py_ssize_t capacity = self.codec.readable_max()
-        if capacity == 0:
+        if not self.codec.readable():
             return False
         if self.app_is_buffered:
             return self.read_buffered()
         if self.app_native is not None:
-            return self.read_native(capacity)
-        return self.read_copied(capacity)
+            return self.read_native(self.codec.readable_max())
+        return self.read_copied(self.codec.readable_max())
 
     cdef bint read_copied(self, Py_ssize_t capacity) except -1:
         cdef Py_ssize_t filled = 0
@@ -746,7 +747,7 @@ cdef class TlsProtocol(NativeProtocol):
             if count <= 0:
                 return count
             filled[0] += count
-            if self.codec.readable_max() == 0:
+            if not self.codec.readable():
                 return -1
         return 1
 

@@ -70,7 +70,11 @@ cdef class TlsCodec:
     cdef Py_ssize_t unread(self) except -1:
         return 0
 
-    # At most about so many bytes can be read. 0: nothing can.
+    # False: read() would return -1.
+    cdef bint readable(self) except -1:
+        return False
+
+    # At most about so many bytes can be read. Asked when something can.
     cdef Py_ssize_t readable_max(self) except -1:
         return 0
 
@@ -124,6 +128,9 @@ cdef class DirectCodec(TlsCodec):
 
     cdef Py_ssize_t unread(self) except -1:
         return self.session.unread()
+
+    cdef bint readable(self) except -1:
+        return self.session.readable()
 
     cdef Py_ssize_t readable_max(self) except -1:
         return self.session.readable_max()
@@ -201,11 +208,16 @@ cdef class PortableCodec(TlsCodec):
     cdef Py_ssize_t unread(self) except -1:
         return self.incoming.pending
 
-    # OpenSSL may hold most of a record; and decrypted bytes, if the last read() was too small for all.
+    cdef bint readable(self) except -1:
+        return self.incoming.pending > 0 or self.decrypted() > 0
+
+    # OpenSSL may hold most of a record; and decrypted bytes.
     cdef Py_ssize_t readable_max(self) except -1:
-        cdef Py_ssize_t unread = self.incoming.pending
-        cdef Py_ssize_t decrypted = self.sslobj.pending() if self.cut_short else 0
-        return unread + decrypted + record_size_max if unread > 0 or decrypted > 0 else 0
+        return self.incoming.pending + self.decrypted() + record_size_max
+
+    # There are some only if the last read() was too small for all.
+    cdef Py_ssize_t decrypted(self) except -1:
+        return self.sslobj.pending() if self.cut_short else 0
 
     cdef Py_ssize_t read(self, char* data, Py_ssize_t size) except -2:
         cdef Py_ssize_t count
