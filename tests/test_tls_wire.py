@@ -17,6 +17,7 @@ from support import (
     alike,
     awaited_outcome,
     pattern,
+    reset,
     several_turns,
     tcp_pair,
     until,
@@ -32,6 +33,12 @@ class ViewRecorder(BufferedRecorder):
 
     def get_buffer(self, sizehint):
         return memoryview(super().get_buffer(sizehint))
+
+
+def stream(loop):
+    """A StreamReader, and a factory of the protocol that feeds it and does not keep it alive."""
+    reader = asyncio.StreamReader(limit=1 << 20, loop=loop)
+    return reader, lambda: asyncio.StreamReaderProtocol(reader, loop=loop)
 
 
 def described(exc):
@@ -120,6 +127,89 @@ def test_record_in_two_pieces(loop, run, tls, cut):
                 await loop.sock_sendall(peer.sock, first[cut:] + second)
                 await protocol.until(lambda: len(protocol.received) == RECORD + 6)
                 assert protocol.received == message + b"second"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("cut", [1, 5, 6, 100, RECORD, 2 * RECORD])
+def test_stream_reader_gets_every_record(loop, run, tls, cut):
+    """Also of what comes in two pieces, and behind bytes that nobody has read yet."""
+    message = b"".join(map(pattern, SIZES))
+
+    async def scenario():
+        with tcp_pair() as sockets:
+            reader, factory = stream(loop)
+            async with connection_to_raw(loop, tls, sockets, factory) as (_transport, _protocol, peer):
+                sealed = b"".join(peer.sealed(*map(pattern, SIZES)))
+                await loop.sock_sendall(peer.sock, sealed[:cut])
+                await several_turns(4)
+                sending = loop.create_task(loop.sock_sendall(peer.sock, sealed[cut:]))
+                assert await reader.readexactly(len(message)) == message
+                await sending
+                assert bytes(reader._buffer) == b""
+
+    run(scenario())
+
+
+def test_methods_of_a_stream_reader_that_are_replaced_are_called(loop, run, tls):
+    async def scenario():
+        with tcp_pair() as sockets:
+            reader, factory = stream(loop)
+            async with connection_to_raw(loop, tls, sockets, factory) as (_transport, _protocol, peer):
+                await peer.do(peer.object.write, b"first")
+                assert await reader.readexactly(5) == b"first"
+                plain = reader.feed_data
+                reader.feed_data = lambda data: plain(data.upper())
+                await peer.do(peer.object.write, b"second" * 10_000)
+                assert await reader.readexactly(60_000) == b"SECOND" * 10_000
+
+    run(scenario())
+
+
+def test_stream_reader_whose_buffer_is_held_loses_the_connection(loop, run, tls):
+    """Its memory cannot grow while somebody has a view of it."""
+    reported = []
+
+    async def scenario():
+        loop.set_exception_handler(lambda _loop, context: reported.append(type(context["exception"])))
+        with tcp_pair() as sockets:
+            reader, factory = stream(loop)
+            async with connection_to_raw(loop, tls, sockets, factory) as (_transport, _protocol, peer):
+                with memoryview(reader._buffer):
+                    await peer.do(peer.object.write, b"hello")
+                    with pytest.raises(BufferError):
+                        await reader.read(5)
+
+    run(scenario())
+    assert reported == [BufferError]
+
+
+def test_large_write_among_small_ones_keeps_its_place(loop, run, tls):
+    messages = [b"small", pattern(200_000), b"smaller", pattern(70_000), pattern(600_000), b"smallest"]
+
+    async def scenario():
+        async with tls_connection(loop, tls) as (transport, _protocol, accepted):
+            for message in messages:
+                transport.write(message)
+            await accepted.until(lambda: len(accepted.received) == sum(map(len, messages)))
+            assert accepted.received == b"".join(messages)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("size", [100, 100_000])
+def test_writes_to_a_peer_that_is_gone(loop, run, tls, size):
+    """They are not refused; the connection ends by the kernel's answer to one of them."""
+
+    async def scenario():
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets) as (transport, protocol, peer):
+                transport._ssl_protocol._transport.pause_reading()  # so that writing is what finds out
+                reset(peer.sock)
+                while not transport.is_closing():
+                    transport.write(pattern(size))
+                    await several_turns(1)
+                assert isinstance(await protocol.until_called("connection_lost"), ConnectionError)
 
     run(scenario())
 

@@ -10,9 +10,11 @@ cdef class NativeProtocol:
 
 cdef class StreamFeeder(NativeProtocol):
     cdef object protocol         # the asyncio.StreamReaderProtocol
-    cdef object reader           # whose `buffer` is lent, during one read; else None
-    cdef object buffer
-    cdef Py_ssize_t kept         # bytes that it had before
+
+    # From lend() to filled():
+    cdef object reader           # the protocol's StreamReader; else None
+    cdef Py_buffer lent          # the whole of its buffer
+    cdef Py_ssize_t kept         # bytes that were in it before
 
     cdef object plain_reader(self)
     cdef int announce(self, object reader, Py_ssize_t size) except -1

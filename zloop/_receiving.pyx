@@ -6,6 +6,7 @@ there is none.
 """
 from asyncio import StreamReader, StreamReaderProtocol
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
@@ -25,8 +26,8 @@ cdef class NativeProtocol:
     cdef int receive(self, const char* data, size_t size) except -1:
         raise NotImplementedError
 
-    # For much at a time: memory of that size for the next read, or False. After a True exactly one filled() follows,
-    # before any foreign code: in place of receive(), with how much was read; 0: nothing, and nothing is to be told.
+    # For much at a time: memory of that size for the next read, which stays where it is, or False. After a True exactly
+    # one filled() follows, in place of receive(), with how much was read; 0: nothing, and nothing is to be told.
     cdef bint lend(self, char** data, size_t size) except -1:
         return False
 
@@ -59,13 +60,15 @@ cdef class StreamFeeder(NativeProtocol):
         buffer = reader._buffer
         self.kept = PyByteArray_GET_SIZE(buffer)
         PyByteArray_Resize(buffer, self.kept + <Py_ssize_t>size)
-        self.reader, self.buffer = reader, buffer
-        data[0] = PyByteArray_AS_STRING(buffer) + self.kept
+        PyObject_GetBuffer(buffer, &self.lent, PyBUF_SIMPLE | PyBUF_WRITABLE)  # nothing can move it until filled()
+        self.reader = reader
+        data[0] = <char*>self.lent.buf + self.kept
         return True
 
     cdef int filled(self, size_t size) except -1:
-        reader, buffer = self.reader, self.buffer
-        self.reader = self.buffer = None
+        reader, self.reader = self.reader, None
+        buffer = <object>self.lent.obj
+        PyBuffer_Release(&self.lent)
         PyByteArray_Resize(buffer, self.kept + <Py_ssize_t>size)
         return self.announce(reader, self.kept + <Py_ssize_t>size) if size > 0 else 0
 

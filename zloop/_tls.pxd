@@ -78,13 +78,16 @@ cdef class TlsProtocol(NativeProtocol):
     cdef int accept(self, object data) except -1
     cdef bint refuses_writes(self) except -1
     cdef Py_ssize_t encrypt(self, const char* data, Py_ssize_t size, bint keep) except -1
+    cdef bint goes_at_once(self, Py_ssize_t size) except -1
     cdef int do_write(self, bint keep) except -1
     cdef int send_output(self) except -1
     cdef int process_outgoing(self) except -1
     cdef int do_read(self) except -1
     cdef bint read_once(self) except -1
-    cdef bint read_copied(self) except -1
+    cdef bint read_copied(self, Py_ssize_t capacity) except -1
+    cdef bint read_native(self, Py_ssize_t capacity) except -1
     cdef bint read_buffered(self) except -1
+    cdef bint end_read(self, Py_ssize_t last, object error) except -1
     cdef Py_ssize_t fill(self, char* data, Py_ssize_t size, Py_ssize_t* filled) except -2
     cdef int receive_end(self) except -1
     cdef int call_eof_received(self) except -1

@@ -17,7 +17,7 @@ from asyncio.log import logger
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_XDECREF
+from cpython.ref cimport Py_DECREF
 
 from zloop._receiving cimport native_protocol
 from zloop._tls_codec cimport make_codec
@@ -564,15 +564,27 @@ cdef class TlsProtocol(NativeProtocol):
 
     # Returns how many bytes are encrypted and passed on. `keep`: all are, even if the transport underneath is full.
     cdef Py_ssize_t encrypt(self, const char* data, Py_ssize_t size, bint keep) except -1:
-        cdef Py_ssize_t count
+        cdef const char* sealed
+        cdef Py_ssize_t count, piece
         cdef Py_ssize_t done = 0
         while done < size and (keep or not self.below_is_full):
-            count = self.codec.write(data + done, min(size - done, piece_size_max), self.below_is_full)
+            piece = min(size - done, piece_size_max)
+            if self.goes_at_once(piece):
+                count = self.codec.write_lent(data + done, piece, &sealed)
+                if sealed != NULL:
+                    self.socket_transport.send_lent(sealed, self.codec.sealed_size)
+            else:
+                count = self.codec.write(data + done, piece, self.below_is_full)
             if count < 0:
                 break
             done += count
             self.send_output()
         return done
+
+    # Whether the transport underneath would not let so many bytes wait for others: then they need no object.
+    cdef bint goes_at_once(self, Py_ssize_t size) except -1:
+        transport = self.socket_transport
+        return transport is not None and not self.below_is_full and transport.sends_at_once(size)
 
     cdef int do_write(self, bint keep) except -1:
         cdef Py_ssize_t done, left
@@ -659,45 +671,51 @@ cdef class TlsProtocol(NativeProtocol):
 
     # One callback of the application. True if there may be more.
     cdef bint read_once(self) except -1:
-        return self.read_buffered() if self.app_is_buffered else self.read_copied()
+        if not self.codec.readable():
+            return False
+        if self.app_is_buffered:
+            return self.read_buffered()
+        if self.app_native is not None:
+            return self.read_native(self.codec.readable_max())
+        return self.read_copied(self.codec.readable_max())
 
-    cdef bint read_copied(self) except -1:
-        cdef Py_ssize_t capacity = self.codec.readable_max()
+    cdef bint read_copied(self, Py_ssize_t capacity) except -1:
         cdef Py_ssize_t filled = 0
         cdef Py_ssize_t last = -1
         cdef PyObject* made = NULL  # owned
         cdef char* target = scratch
-        if capacity == 0:
-            return False
         if capacity > scratch_size:
             made = new_bytes(NULL, capacity)
             target = PyBytes_AS_STRING(<object>made)
         try:
             last = self.fill(target, capacity, &filled)
             error = None
-        except BaseException as exc:  # what came before it is passed on first
+        except BaseException as exc:
             error = exc
-        if filled > 0 and self.app_native is not None:
-            try:
-                self.app_native.receive(target, filled)
-            finally:
-                Py_XDECREF(made)
-        else:
-            payload = cut_bytes(made, filled)
-            if filled > 0:
-                self._app_protocol.data_received(payload)
-        if error is not None:
-            raise error
-        if last == 0:
-            self.receive_end()
-        return last > 0
+        payload = cut_bytes(made, filled)
+        if filled > 0:
+            self._app_protocol.data_received(payload)
+        return self.end_read(last, error)
+
+    cdef bint read_native(self, Py_ssize_t capacity) except -1:
+        cdef NativeProtocol native = self.app_native
+        cdef Py_ssize_t filled = 0
+        cdef Py_ssize_t last = -1
+        cdef char* target
+        if not native.lend(&target, <size_t>capacity):
+            return self.read_copied(capacity)
+        try:
+            last = self.fill(target, capacity, &filled)
+            error = None
+        except BaseException as exc:
+            error = exc
+        native.filled(<size_t>filled)
+        return self.end_read(last, error)
 
     cdef bint read_buffered(self) except -1:
         cdef Py_buffer view
         cdef Py_ssize_t filled = 0
         cdef Py_ssize_t last = -1
-        if self.codec.readable_max() == 0:
-            return False
         buffer = self._app_protocol.get_buffer(self.codec.unread())
         PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
         try:
@@ -711,6 +729,10 @@ cdef class TlsProtocol(NativeProtocol):
             PyBuffer_Release(&view)
         if filled > 0:
             self._app_protocol.buffer_updated(filled)
+        return self.end_read(last, error)
+
+    # What follows the callback: `last` is fill()'s answer, or it has raised `error`.
+    cdef bint end_read(self, Py_ssize_t last, object error) except -1:
         if error is not None:
             raise error
         if last == 0:
@@ -725,7 +747,7 @@ cdef class TlsProtocol(NativeProtocol):
             if count <= 0:
                 return count
             filled[0] += count
-            if self.codec.readable_max() == 0:
+            if not self.codec.readable():
                 return -1
         return 1
 

@@ -5,15 +5,17 @@ from zloop.engine.tls_session cimport TlsSession
 
 cdef class TlsCodec:
     cdef object sslobj         # an ssl.SSLObject, or what the context makes in its place
-    cdef size_t sealed_size    # how much of what collect() returned last is to be sent, bytes
+    cdef size_t sealed_size    # how much of what collect() or write_lent() gave last is to be sent, bytes
 
     cdef bint shake_hands(self) except -1
     cdef int feed(self, const char* data, size_t size) except -1
     cdef int retain(self) except -1
     cdef Py_ssize_t unread(self) except -1
+    cdef bint readable(self) except -1
     cdef Py_ssize_t readable_max(self) except -1
     cdef Py_ssize_t read(self, char* data, Py_ssize_t size) except -2
     cdef Py_ssize_t write(self, const char* data, Py_ssize_t size, bint keep) except -2
+    cdef Py_ssize_t write_lent(self, const char* data, Py_ssize_t size, const char** sealed) except -2
     cdef object collect(self)
     cdef Py_ssize_t uncollected(self) except -1
 
@@ -32,6 +34,8 @@ cdef class PortableCodec(TlsCodec):
     cdef object incoming       # ssl.MemoryBIO: received
     cdef object outgoing       # ssl.MemoryBIO: to be sent
     cdef bint cut_short        # the last read() filled its memory
+
+    cdef Py_ssize_t decrypted(self) except -1
 
 
 cdef TlsCodec make_codec(object context, bint server_side, object server_hostname)

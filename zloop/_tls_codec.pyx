@@ -38,6 +38,11 @@ cdef tuple again_errors = (ssl.SSLWantReadError, ssl.SSLSyscallError)
 cdef enum:
     record_size_max = 16384
 
+# What write_lent() lends: room for as much as a connection encrypts at once. More would only be sent less directly.
+cdef enum:
+    sealing_size = 17 * (record_size_max + 128)
+cdef char[sealing_size] sealing
+
 
 cdef class TlsCodec:
     """One connection's TLS, between its transport and its protocol. Its `sslobj` is what the program sees of it.
@@ -65,7 +70,11 @@ cdef class TlsCodec:
     cdef Py_ssize_t unread(self) except -1:
         return 0
 
-    # At most about so many bytes can be read. 0: nothing can.
+    # False: read() would return -1.
+    cdef bint readable(self) except -1:
+        return False
+
+    # At most about so many bytes can be read. Asked when something can.
     cdef Py_ssize_t readable_max(self) except -1:
         return 0
 
@@ -75,6 +84,12 @@ cdef class TlsCodec:
     # All or nothing is encrypted. `keep`: it will not be collected at once.
     cdef Py_ssize_t write(self, const char* data, Py_ssize_t size, bint keep) except -2:
         return -1
+
+    # As write() for what is sent at once: `sealed_size` bytes from `sealed` on, there until the next call. NULL: all is
+    # left for collect(); and what did not fit there is, in any case.
+    cdef Py_ssize_t write_lent(self, const char* data, Py_ssize_t size, const char** sealed) except -2:
+        sealed[0] = NULL
+        return self.write(data, size, False)
 
     # What is to be sent next: an exact bytes object, of which the first `sealed_size` bytes count; or None.
     cdef object collect(self):
@@ -114,6 +129,9 @@ cdef class DirectCodec(TlsCodec):
     cdef Py_ssize_t unread(self) except -1:
         return self.session.unread()
 
+    cdef bint readable(self) except -1:
+        return self.session.readable()
+
     cdef Py_ssize_t readable_max(self) except -1:
         return self.session.readable_max()
 
@@ -136,6 +154,18 @@ cdef class DirectCodec(TlsCodec):
             self.sealed_size = self.session.take_back()
             if self.sealed_size > 0:
                 self.sealed = sealed
+        if count == session_failed:
+            self.raise_failure()
+        return count
+
+    cdef Py_ssize_t write_lent(self, const char* data, Py_ssize_t size, const char** sealed) except -2:
+        cdef Py_ssize_t count
+        self.session.lend(sealing, sealing_size)
+        count = self.session.write(data, size)
+        self.sealed_size = self.session.take_back()
+        sealed[0] = NULL
+        if self.sealed_size > 0:
+            sealed[0] = sealing
         if count == session_failed:
             self.raise_failure()
         return count
@@ -178,11 +208,16 @@ cdef class PortableCodec(TlsCodec):
     cdef Py_ssize_t unread(self) except -1:
         return self.incoming.pending
 
-    # OpenSSL may hold most of a record; and decrypted bytes, if the last read() was too small for all.
+    cdef bint readable(self) except -1:
+        return self.incoming.pending > 0 or self.decrypted() > 0
+
+    # OpenSSL may hold most of a record; and decrypted bytes.
     cdef Py_ssize_t readable_max(self) except -1:
-        cdef Py_ssize_t unread = self.incoming.pending
-        cdef Py_ssize_t decrypted = self.sslobj.pending() if self.cut_short else 0
-        return unread + decrypted + record_size_max if unread > 0 or decrypted > 0 else 0
+        return self.incoming.pending + self.decrypted() + record_size_max
+
+    # There are some only if the last read() was too small for all.
+    cdef Py_ssize_t decrypted(self) except -1:
+        return self.sslobj.pending() if self.cut_short else 0
 
     cdef Py_ssize_t read(self, char* data, Py_ssize_t size) except -2:
         cdef Py_ssize_t count

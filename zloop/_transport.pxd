@@ -31,6 +31,8 @@ cdef class SocketTransport(WritingTransport):
     cdef int room_made(self) except -1
     cdef int finish_writing(self) except -1
     cdef int write_part(self, object data, size_t size) except -1
+    cdef bint sends_at_once(self, size_t size) noexcept
+    cdef int send_lent(self, const char* data, size_t size) except -1
     cdef int enqueue(self, object data) except -1
     cdef int balance(self) except -1
     cdef int fail(self, object exception, str message) except -1

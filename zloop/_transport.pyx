@@ -340,6 +340,27 @@ cdef class SocketTransport(WritingTransport):
         push_part(self.stream, data, size)
         return self.balance()
 
+    # Whether so many bytes, written now, would be offered to the kernel at once and by themselves.
+    cdef bint sends_at_once(self, size_t size) noexcept:
+        return (
+            size > self.high_water
+            and self.stream.pending() == 0
+            and self.stream.is_open()
+            and not self.stream.blocked()
+            and not (self.eof_written or self.conn_lost or self.empty_waiter is not None)
+        )
+
+    # Sends bytes of which sends_at_once() is true; only what the kernel leaves of them is copied.
+    cdef int send_lent(self, const char* data, size_t size) except -1:
+        cdef int status = 0
+        cdef ssize_t sent = self.stream.send_now(data, size)
+        if 0 <= sent < <ssize_t>size:
+            status = self.stream.wait_for_room()
+            push_bytes(self.stream, PyBytes_FromStringAndSize(data + sent, <ssize_t>size - sent))
+        if sent < 0 or status < 0:
+            return self.write_failed(diagnostics.os_error(-min(sent, status)))
+        return self.balance()
+
     # Queues what is left of `data` after what the kernel takes at once. 0 if the connection ended meanwhile.
     cdef int enqueue(self, object data) except -1:
         cdef Py_buffer view

@@ -20,6 +20,12 @@ constexpr int ssl_error_want_read = 2;
 constexpr int ssl_error_want_write = 3;
 constexpr int ssl_error_zero_return = 6;
 
+// RFC 8446, 5.1 and 5.2: the type of content, the version, which is any of TLS, and a size.
+bool begins_record(const unsigned char* header) noexcept {
+  const unsigned size = (unsigned{header[3]} << 8U) + header[4];
+  return header[0] >= 20 && header[0] <= 24 && header[1] == 3 && header[2] <= 4 && size <= 16384 + 2048;
+}
+
 // Larger buffers are not kept once they have served.
 constexpr std::size_t idle_capacity_max = 4096;
 
@@ -137,10 +143,26 @@ ssize_t TlsSession::shake_hands() noexcept {
   return reason == ended ? failed : reason;
 }
 
-// A record gives fewer bytes than it has itself; but OpenSSL may hold decrypted ones, or most of the next record.
+bool TlsSession::readable() const noexcept { return input_size_ > 0 || openssl_->SSL_has_pending(ssl_) != 0; }
+
+// Close to the truth, so that memory of this size need not be larger than what will be in it. OpenSSL may hold
+// decrypted bytes, or most of a record; or a record's header and nothing else, which it does not say: then the input
+// begins with what is no header, and all of it counts.
 std::size_t TlsSession::readable_max() const noexcept {
-  if (openssl_->SSL_has_pending(ssl_) == 0) return input_size_;
-  return input_size_ + static_cast<std::size_t>(std::max(openssl_->SSL_pending(ssl_), 0)) + record_size;
+  if (openssl_->SSL_has_pending(ssl_) != 0) {
+    return input_size_ + static_cast<std::size_t>(std::max(openssl_->SSL_pending(ssl_), 0)) + record_size;
+  }
+  std::size_t sum = 0;
+  const auto* bytes = reinterpret_cast<const unsigned char*>(input_);
+  for (std::size_t left = input_size_; left >= record_header_size;) {
+    if (!begins_record(bytes)) return sum + left;
+    const std::size_t size = record_header_size + (std::size_t{bytes[3]} << 8U) + bytes[4];
+    if (size > left) break;
+    sum += size - std::min(size, record_overhead_min);
+    bytes += size;
+    left -= size;
+  }
+  return std::max(sum, std::size_t{1});
 }
 
 ssize_t TlsSession::read(char* data, std::size_t size) noexcept {

@@ -38,7 +38,7 @@ TEST_CASE("messages of every size pass in both directions") {
     CHECK(pair.client.receive(pair.server.write(pattern(size))) == pattern(size));
   }
   CHECK(pair.client.last == TlsSession::starved);
-  CHECK(pair.client.session.readable_max() == 0);
+  CHECK(!pair.client.session.readable());
 }
 
 TEST_CASE("a handshake says that it waits, and that it is over") {
@@ -84,6 +84,39 @@ TEST_CASE("a record that comes in pieces is read when its last is there") {
   CHECK(pair.server.receive(sealed.substr(0, cut)).empty());
   CHECK(pair.server.last == TlsSession::starved);
   CHECK(pair.server.receive(sealed.substr(cut)) == pattern(record) + "next");
+}
+
+TEST_CASE("what can be read is foretold closely, and never too low") {
+  if (missing()) return;
+  TlsPair pair;
+  TlsSession& session = pair.server.session;
+  const std::size_t count = GENERATE(as<std::size_t>{}, 1, 2, 7);
+  const std::string message = pattern(count * record);
+  const std::string sealed = pair.client.write(message);
+  CHECK(!session.readable());
+  session.feed(sealed.data(), sealed.size());
+  CHECK(session.readable());
+  CHECK(session.readable_max() >= message.size());
+  CHECK(session.readable_max() <= message.size() + (count * 64));
+  CHECK(pair.server.read() == message);
+  CHECK(!session.readable());
+}
+
+TEST_CASE("a record that is not complete counts for nothing, and OpenSSL is shown it") {
+  if (missing()) return;
+  TlsPair pair;
+  TlsSession& session = pair.server.session;
+  const std::string sealed = pair.client.write(pattern(2 * record));
+  const std::size_t first = sealed.size() / 2;  // the size of a record
+  const std::size_t cut = GENERATE_COPY(as<std::size_t>{}, 1, 4, 5, first - 1);
+  session.feed(sealed.data(), cut);
+  CHECK(session.readable());
+  CHECK(session.readable_max() == 1);
+  CHECK(pair.server.read().empty());
+  session.retain();
+  session.feed(sealed.data() + cut, sealed.size() - cut);
+  CHECK(session.readable_max() >= 2 * record);
+  CHECK(pair.server.read() == pattern(2 * record));
 }
 
 TEST_CASE("what is not read at once is kept, and more is appended to it") {

@@ -12,6 +12,7 @@ cdef extern from "zloop/tls_session.hpp" namespace "zloop":
         void feed(const char* data, size_t size) except +
         void retain() except +
         size_t unread() noexcept
+        cpp_bool readable() noexcept
         size_t readable_max() noexcept
         ssize_t shake_hands() nogil
         ssize_t read(char* data, size_t size) noexcept

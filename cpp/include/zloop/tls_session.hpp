@@ -41,7 +41,9 @@ class TlsSession {
   // does what SSL_do_handshake() would answer next.
   ssize_t shake_hands() noexcept;
 
-  // At most about this many bytes can be read before more is fed. 0: read() would be starved.
+  // False: read() would be starved.
+  [[nodiscard]] bool readable() const noexcept;
+  // At most about this many bytes can be read before more is fed; a positive number. Takes time for each record.
   [[nodiscard]] std::size_t readable_max() const noexcept;
   // Decrypts up to one record; size is not 0.
   ssize_t read(char* data, std::size_t size) noexcept;
@@ -66,6 +68,8 @@ class TlsSession {
   friend struct TlsSessionBio;
 
   static constexpr std::size_t record_size = 16384;        // RFC 8446, 5.1
+  static constexpr std::size_t record_header_size = 5;     // its last two bytes are the size of what follows
+  static constexpr std::size_t record_overhead_min = 21;   // TLS 1.2 with ChaCha20; only CCM_8 in TLS 1.3 needs less
   static constexpr std::size_t record_overhead_max = 128;  // TLS 1.2 with CBC and SHA-384 needs the most, 5+16+48+16
 
   std::size_t take_input(char* data, std::size_t size) noexcept;
