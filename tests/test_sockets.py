@@ -1,7 +1,10 @@
 """The sock_* coroutines: a program's own sockets, read, written, connected and accepted through the loop."""
 
 import asyncio
+import contextlib
+import contextvars
 import gc
+import inspect
 import io
 import os
 import socket
@@ -12,6 +15,7 @@ import weakref
 import pytest
 from support import (
     LOCALHOST,
+    Recorder,
     awaited_outcome,
     connection,
     enable_debug,
@@ -24,11 +28,14 @@ from support import (
     refusing_port,
     reset,
     run_bounded,
+    run_script,
     several_turns,
     socket_pair,
     tcp_pair,
     until,
 )
+
+MARK = contextvars.ContextVar("MARK", default="unset")
 
 BIG = 4 << 20
 """More bytes than the buffers of any socket here hold."""
@@ -379,6 +386,7 @@ def test_connecting_and_accepting(loop, run):
             assert address == sock.getsockname()
             assert accepted.gettimeout() == 0
             assert type(accepted) is socket.socket
+            assert (accepted.family, accepted.type, accepted.proto) == (listener.family, listener.type, listener.proto)
             assert sock.getpeername() == accepted.getsockname()
             await loop.sock_sendall(sock, b"hello")
             return await loop.sock_recv(accepted, 100)
@@ -548,6 +556,7 @@ def test_operations_are_coroutines(loop, name):
     with socket_pair() as (left, _right):
         coroutine = OPERATIONS[name](loop, left)
         assert asyncio.iscoroutine(coroutine)
+        assert inspect.iscoroutinefunction(getattr(loop, name))
         coroutine.close()
 
 
@@ -627,6 +636,282 @@ def test_socket_closed_by_its_owner_while_the_loop_waits(loop, name, pending_add
     finally:
         for other in others:
             other.close()
+
+
+# -- who watches a number ------------------------------------------------------------------------------------------
+
+
+async def receive_later(loop, sock, peer, data):
+    """Receive data that is sent once the loop waits for it."""
+    task = await started(loop, loop.sock_recv(sock, 100))
+    peer.send(data)
+    assert await task == data
+
+
+@pytest.mark.parametrize("first_is_kept", [False, True], ids=["closed", "closed, and a duplicate open"])
+def test_number_of_the_next_socket(loop, run, first_is_kept):
+    """It is watched for its own events, whatever the loop remembers of the number; and for no others'."""
+
+    async def scenario():
+        with socket_pair() as (first, firsts_peer), socket_pair() as (second, seconds_peer):
+            await receive_later(loop, first, firsts_peer, b"first")
+            number, duplicate = first.fileno(), first.dup()
+            with duplicate:
+                if not first_is_kept:
+                    duplicate.close()
+                first.close()
+                os.dup2(second.fileno(), number)
+                with socket.socket(fileno=number) as successor:
+                    successor.setblocking(False)
+                    task = await started(loop, loop.sock_recv(successor, 100))
+                    if first_is_kept:
+                        firsts_peer.send(b"for nobody")
+                        await several_turns()
+                        assert not task.done()
+                    seconds_peer.send(b"second")
+                    assert await task == b"second"
+
+    run(scenario())
+
+
+def test_file_that_is_put_under_a_sockets_number(loop, run):
+    """Without a word to the socket object."""
+
+    async def scenario():
+        with socket_pair() as (sock, before), socket_pair() as (other, after):
+            await receive_later(loop, sock, before, b"before")
+            os.dup2(other.fileno(), sock.fileno())
+            await receive_later(loop, sock, after, b"after")
+
+    run(scenario())
+
+
+def test_number_of_an_accepted_connection(loop, run):
+    """The loop knows the number from a socket that is closed, whose duplicate goes on."""
+
+    async def scenario():
+        with listening_socket() as listener:
+            waiting = await started(loop, loop.sock_accept(listener))
+            for content in (b"first", b"second", b"third"):
+                with socket.create_connection(listener.getsockname()) as client:
+                    accepted, _address = await waiting
+                    with accepted:
+                        await receive_later(loop, accepted, client, content)
+                        waiting = await started(loop, loop.sock_accept(listener))
+            waiting.cancel()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("heir", ["connection", "server", "reader", "pipe"])
+def test_socket_that_is_put_to_another_use(loop, run, heir):
+    async def scenario():
+        with contextlib.ExitStack() as stack:
+            if heir == "server":
+                sock = stack.enter_context(listening_socket())
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(loop.sock_accept(sock), 0.001)
+                async with await loop.create_server(Recorder, sock=sock):
+                    _reader, writer = await asyncio.open_connection(*sock.getsockname())
+                    writer.close()
+                return
+            sock, peer = stack.enter_context(socket_pair())
+            await receive_later(loop, sock, peer, b"before")
+            peer.send(b"after")
+            if heir == "reader":
+                received = loop.create_future()
+                loop.add_reader(sock, lambda: received.set_result(sock.recv(10)) if not received.done() else None)
+                assert await received == b"after"
+                assert loop.remove_reader(sock) is True
+                return
+            if heir == "connection":
+                transport, protocol = await loop.create_connection(Recorder, sock=sock)
+            else:
+                transport, protocol = await loop.connect_read_pipe(Recorder, sock)
+            await protocol.until(lambda: protocol.received == b"after")
+            transport.close()
+            await protocol.until_called("connection_lost")
+
+    run(scenario())
+
+
+def test_reader_beside_a_waiting_send(loop, run):
+    """The reader is called for as long as there is input; the send goes on by itself."""
+    content = pattern(BIG)
+
+    async def scenario(left, right):
+        sender = loop.create_task(loop.sock_sendall(left, content))
+        await several_turns()
+        calls = []
+        loop.add_reader(left, calls.append, True)
+        right.send(b"stays")
+        await until(lambda: len(calls) > 3)
+        assert await receive_exactly(loop, right, BIG) == content
+        await sender
+        calls.clear()
+        await until(lambda: len(calls) > 3)
+        assert loop.remove_reader(left) is True
+        assert loop.remove_writer(left) is False
+        return await loop.sock_recv(left, 10)
+
+    with socket_pair() as (left, right):
+        assert run(scenario(left, right)) == b"stays"
+
+
+def test_receive_is_displaced_by_a_reader(same_as_asyncio):
+    async def scenario(loop):
+        with socket_pair() as (left, right):
+            task = await started(loop, loop.sock_recv(left, 10))
+            received = loop.create_future()
+            loop.add_reader(left, lambda: received.done() or received.set_result(left.recv(10)))
+            right.send(b"for the reader")
+            outcome = await received, task.done()
+            task.cancel()
+            await asyncio.wait([task])
+            return *outcome, loop.remove_reader(left)
+
+    assert same_as_asyncio(scenario).returned == (b"for the re", False, True)
+
+
+def test_operations_survive_a_turn_that_ends_early(loop, forever):
+    """Events of that turn were fetched, and are told again."""
+    ended = []
+
+    async def receive(sock):
+        ended.append(await loop.sock_recv(sock, 10))
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with socket_pair() as (left, right), socket_pair() as (other, others_peer):
+        tasks = [loop.create_task(receive(sock)) for sock in (left, other)]
+        loop.call_soon(loop.stop)
+        forever()
+        right.send(b"one")
+        others_peer.send(b"two")
+        loop.call_soon(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            forever()
+        assert ended == []
+        loop.run_until_complete(asyncio.wait_for(asyncio.gather(*tasks), 10))
+    assert sorted(ended) == [b"one", b"two"]
+
+
+@pytest.mark.zloop_only  # asyncio goes on watching
+def test_coroutine_that_is_closed_while_it_waits(loop, run):
+    async def scenario(left, right):
+        coroutine = loop.sock_recv(left, 10)
+        coroutine.send(None)
+        coroutine.close()
+        assert loop.remove_reader(left) is False
+        right.send(b"for the next")
+        return await loop.sock_recv(left, 100)
+
+    with socket_pair() as (left, right):
+        assert run(scenario(left, right)) == b"for the next"
+
+
+def test_socket_is_let_go_with_its_operation(loop, run):
+    async def scenario():
+        with socket_pair() as (left, right):
+            await receive_later(loop, left, right, b"x")
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(loop.sock_recv(left, 10), 0.001)
+            return weakref.ref(left)
+
+    assert run(scenario())() is None
+
+
+# -- other objects than plain sockets ------------------------------------------------------------------------------
+
+
+class CountingSocket(socket.socket):
+    """Counts the calls of its methods, with the value of MARK that they see."""
+
+    def recv(self, *args):
+        self.calls.append(MARK.get())
+        return super().recv(*args)
+
+
+def test_methods_of_a_subclass_are_used_in_the_callers_context(same_as_asyncio):
+    async def scenario(loop):
+        with socket_pair() as (left, right):
+            sock = CountingSocket(fileno=left.detach())
+            sock.calls = []
+            sock.setblocking(False)
+            with sock:
+                MARK.set("caller")
+                task = await started(loop, loop.sock_recv(sock, 10))
+                right.send(b"x")
+                return await task, sock.calls
+
+    assert same_as_asyncio(scenario).returned == (b"x", ["caller", "caller"])
+
+
+def test_senders_are_told_apart(loop, run):
+    async def scenario(receiver, first, second):
+        for sender in (first, second, second, first):
+            sender.sendto(b"x", receiver.getsockname())
+            _data, address = await loop.sock_recvfrom(receiver, 10)
+            assert address == sender.getsockname()
+            for answered in (address, (*address,), second.getsockname()):
+                await loop.sock_sendto(receiver, b"answer", answered)
+            assert sender.recv(10) == b"answer"
+            assert sender.recv(10) == b"answer"
+            assert second.recv(10) == b"answer"
+
+    with udp_socket() as receiver, udp_socket() as first, udp_socket() as second:
+        run(scenario(receiver, first, second))
+
+
+def test_nameless_sender(same_as_asyncio, tmp_path):
+    path = os.fspath(tmp_path / "socket")
+
+    async def scenario(loop):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
+            udp_socket() as other,
+            socket_pair() as (left, right),
+        ):
+            receiver.bind(path)
+            receiver.setblocking(False)
+            other.sendto(b"named", other.getsockname())
+            await loop.sock_recvfrom(other, 10)
+            sender.sendto(b"nameless", path)
+            right.send(b"of a stream")
+            return [
+                await loop.sock_recvfrom(receiver, 10),
+                await loop.sock_recvfrom(left, 20),
+                (await awaited_outcome(loop.sock_sendto(other, b"x", None)))[:2],
+            ]
+
+    assert same_as_asyncio(scenario).returned[:2] == [(b"nameless", None), (b"of a stream", None)]
+
+
+def test_auditors_are_told(loop_kind):
+    script = """
+import asyncio, socket, sys
+async def main(loop):
+    sock = socket.socket(type=socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    sock.setblocking(False)
+    for _ in range(2):
+        await loop.sock_sendto(sock, b"x", sock.getsockname())
+        data, address = await loop.sock_recvfrom(sock, 10)
+        await loop.sock_sendto(sock, data, address)
+    sock.close()
+loop = new_event_loop()
+def tell(event, arguments):
+    if event == "socket.sendto":
+        print(event, arguments[0].type.name, arguments[1][0])
+sys.addaudithook(tell)
+loop.run_until_complete(main(loop))
+loop.close()
+"""
+    assert run_script(loop_kind, script) == ["socket.sendto SOCK_DGRAM 127.0.0.1"] * 4
 
 
 # -- sock_sendfile -------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ cdef class Handle:
     cdef readonly LoopCore _loop
     cdef readonly object _source_traceback  # where it was made, in debug mode; else None
     cdef readonly bint _cancelled
+    cdef bint once                          # a reader or writer that is told of one event, and asks for the next itself
     cdef bint shares_context                # `context` is a ContextCache's: to be copied before anything enters it
     cdef object kept_repr                   # debug mode: what it was before it was cancelled
 

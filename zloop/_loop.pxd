@@ -11,10 +11,11 @@ from zloop.engine.watcher cimport Watcher
 cdef class FdWatcher:
     cdef Watcher watcher
     cdef Loop loop             # whose `watchers` owns this object while it is attached
-    cdef object fileobj        # what was to be watched: tells it by when it is closed, and has no number any more
+    cdef object fileobj        # what is watched: tells it by when it is closed, and has no number any more
     cdef Handle reader         # None: not watched for reading
     cdef Handle writer
 
+    cdef bint idle(self) noexcept
     cdef int apply(self) except -1
     cdef int run_ready(self, unsigned ready) except -1
 
@@ -27,7 +28,7 @@ cdef class Loop(LoopCore):
     cdef ReadyQueue due        # timers whose time came with this turn
     cdef Inbox inbox
 
-    cdef dict watchers         # descriptor -> FdWatcher: add_reader() and add_writer()
+    cdef dict watchers         # descriptor -> FdWatcher: add_reader(), add_writer(), sock_* calls that wait
     cdef dict transports       # descriptor -> weak reference to the transport that uses it
     cdef set anchored          # transports that wait for the kernel: nobody else may hold them
     cdef dict acceptors        # descriptor -> Acceptor: keeps a listening one alive
@@ -67,12 +68,16 @@ cdef class Loop(LoopCore):
     cdef int interrupt(self, object exception) except -1
     cdef int raise_interruption(self) except -1
     cdef void escaped(self, object exception, str message) noexcept
+    cdef int check_no_transport(self, object fileobj) except -1
     cdef int watched_descriptor(self, object fileobj) except -1
     cdef FdWatcher watcher_for(self, object fileobj)
     cdef Handle set_fd_callback(self, object fileobj, object callback, object args, object context, bint for_reading)
+    cdef FdWatcher set_fd_handle(self, object fileobj, Handle handle, bint for_reading)
     cdef bint drop_fd_callback(self, int fd, bint for_reading) except -1
+    cdef int drop_fd_handle(self, FdWatcher watcher, Handle handle) except -1
     cdef int evict_watcher(self, int fd) except -1
-    cdef int forget_if_idle(self, FdWatcher watcher) except -1
+    cdef int renew_watcher(self, int fd) except -1
+    cdef int forget_if_idle(self, int fd) except -1
 
 
 cdef int check(int status) except -1

@@ -76,15 +76,31 @@ cdef void release_handle(void* handle) noexcept:
 
 
 cdef class FdWatcher:
-    """The reader and the writer of one descriptor, as add_reader() and add_writer() set them."""
+    """The reader and the writer of one descriptor: what add_reader() and add_writer() set, and sock_* calls that wait.
+
+    Without either it is idle. It stays attached all the same, until something else needs the number: a program that
+    waits for a descriptor once mostly does it again.
+    """
+
+    cdef bint idle(self) noexcept:
+        return self.reader is None and self.writer is None
 
     # What the poller watches for follows from the handles. Raises OSError, the interest unchanged.
     cdef int apply(self) except -1:
         cdef unsigned interest = interest_none
+        cdef bint once = True
         if self.reader is not None:
             interest |= interest_read
+            once = self.reader.once
         if self.writer is not None:
             interest |= interest_write
+            once = once and self.writer.once
+        if interest == interest_none:
+            self.fileobj = None
+            self.loop.reactor.disarm(self.watcher)
+            return 0
+        if once:
+            return check(self.loop.reactor.arm(self.watcher, interest))
         return check(self.loop.reactor.set_interest(self.watcher, interest))
 
     cdef int run_ready(self, unsigned ready) except -1:
@@ -507,11 +523,15 @@ cdef class Loop(LoopCore):
     # ---- readers and writers
 
     def _ensure_fd_no_transport(self, fileobj):
-        """RuntimeError if a transport uses the descriptor: two readers would steal each other's bytes."""
+        self.check_no_transport(fileobj)
+
+    # RuntimeError if a transport uses the descriptor: two readers would steal each other's bytes.
+    cdef int check_no_transport(self, object fileobj) except -1:
         reference = self.transports.get(number_of(fileobj))
         transport = reference() if reference is not None else None
         if transport is not None and not transport.is_closing():
             raise RuntimeError(f"File descriptor {fileobj!r} is used by transport {transport!r}")
+        return 0
 
     def add_reader(self, fd, callback, *args):
         """Call callback(*args) whenever fd (an int, or an object with fileno()) can be read from.
@@ -519,22 +539,22 @@ cdef class Loop(LoopCore):
         Replaces an earlier reader. Raises ValueError for what is no descriptor, OSError for what cannot be watched (a
         regular file), RuntimeError for a transport's descriptor or on a closed loop.
         """
-        self._ensure_fd_no_transport(fd)
+        self.check_no_transport(fd)
         self.set_fd_callback(fd, callback, args, None, True)
 
     def add_writer(self, fd, callback, *args):
         """Call callback(*args) whenever fd can be written to; otherwise as add_reader()."""
-        self._ensure_fd_no_transport(fd)
+        self.check_no_transport(fd)
         self.set_fd_callback(fd, callback, args, None, False)
 
     def remove_reader(self, fd):
         """Stop watching fd for reading. True if it was watched."""
-        self._ensure_fd_no_transport(fd)
+        self.check_no_transport(fd)
         return self.drop_fd_callback(self.watched_descriptor(fd), True)
 
     def remove_writer(self, fd):
         """Stop watching fd for writing. True if it was watched."""
-        self._ensure_fd_no_transport(fd)
+        self.check_no_transport(fd)
         return self.drop_fd_callback(self.watched_descriptor(fd), False)
 
     def _watch_signals(self, fd, callback):
@@ -566,7 +586,7 @@ cdef class Loop(LoopCore):
             return descriptor_of(fileobj)
         except ValueError:
             for watcher in self.watchers.values():
-                if watcher.fileobj is fileobj:
+                if watcher.fileobj is fileobj and not watcher.idle():
                     return watcher.watcher.fd()
             raise
 
@@ -575,6 +595,8 @@ cdef class Loop(LoopCore):
         cdef FdWatcher watcher = self.watchers.get(fd)
         cdef int status
         if watcher is not None:
+            if watcher.idle():
+                watcher.fileobj = fileobj
             return watcher
         watcher = FdWatcher.__new__(FdWatcher)
         watcher.loop = self
@@ -587,10 +609,14 @@ cdef class Loop(LoopCore):
         return watcher
 
     cdef Handle set_fd_callback(self, object fileobj, object callback, object args, object context, bint for_reading):
-        cdef Handle handle, previous
+        cdef Handle handle = new_handle(self, callback, args, context, False)
+        self.set_fd_handle(fileobj, handle, for_reading)
+        return handle
+
+    cdef FdWatcher set_fd_handle(self, object fileobj, Handle handle, bint for_reading):
+        cdef Handle previous
         cdef FdWatcher watcher
         self.check_closed()
-        handle = new_handle(self, callback, args, context, False)
         watcher = self.watcher_for(fileobj)
         previous = watcher.reader if for_reading else watcher.writer
         if previous is not None:
@@ -607,11 +633,11 @@ cdef class Loop(LoopCore):
                 watcher.reader = previous
             else:
                 watcher.writer = previous
-            self.forget_if_idle(watcher)
+            self.forget_if_idle(watcher.watcher.fd())
             raise
         if previous is not None:
             previous.detach_callback()
-        return handle
+        return watcher
 
     cdef bint drop_fd_callback(self, int fd, bint for_reading) except -1:
         cdef FdWatcher watcher
@@ -628,22 +654,39 @@ cdef class Loop(LoopCore):
             watcher.reader = None
         else:
             watcher.writer = None
-        if watcher.reader is None and watcher.writer is None:
-            self.forget_if_idle(watcher)
-        else:
-            watcher.apply()
+        watcher.apply()
         previous.detach_callback()
         return True
+
+    # Of a handle that nothing has replaced.
+    cdef int drop_fd_handle(self, FdWatcher watcher, Handle handle) except -1:
+        if self.closed:
+            return 0
+        if watcher.reader is handle:
+            watcher.reader = None
+        else:
+            watcher.writer = None
+        watcher.apply()
+        return 0
 
     # A socket that becomes a transport's has one watcher: readers and writers set before are gone, as with asyncio.
     cdef int evict_watcher(self, int fd) except -1:
         self.drop_fd_callback(fd, True)
         self.drop_fd_callback(fd, False)
+        self.forget_if_idle(fd)
         return 0
 
-    cdef int forget_if_idle(self, FdWatcher watcher) except -1:
-        if watcher.reader is None and watcher.writer is None:
-            fd = watcher.watcher.fd()
+    # For a descriptor that is new, whatever had its number before.
+    cdef int renew_watcher(self, int fd) except -1:
+        cdef FdWatcher watcher = self.watchers.get(fd)
+        if watcher is not None:
+            watcher.watcher.renew()
+        return 0
+
+    # Something else is about to be tied to the number.
+    cdef int forget_if_idle(self, int fd) except -1:
+        cdef FdWatcher watcher = self.watchers.get(fd)
+        if watcher is not None and watcher.idle():
             self.reactor.detach(watcher.watcher)
             del self.watchers[fd]
         return 0

@@ -354,6 +354,7 @@ def make_read_pipe_transport(Loop loop not None, pipe, protocol, waiter):
     transport.fd = fd
     transport._extra = {"pipe": pipe}
     loop.drop_fd_callback(fd, True)
+    loop.forget_if_idle(fd)
     transport.duplicate = open_stream(transport.stream, loop, fd, pipe_io)
     transport._pipe = pipe
     loop.call_soon(connection_made, transport, context=transport.context)
@@ -383,6 +384,7 @@ def make_write_pipe_transport(Loop loop not None, pipe, protocol, waiter):
     loop.drop_fd_callback(fd, False)
     if tells_of_reader:
         loop.drop_fd_callback(fd, True)
+    loop.forget_if_idle(fd)
     transport.duplicate = open_stream(transport.stream, loop, fd, write_end_io)
     transport._pipe = pipe
     loop.call_soon(connection_made, transport, context=transport._context)

@@ -15,7 +15,7 @@ from zloop.process import ProcessMixin
 from zloop.sendfile import SendfileMixin
 from zloop.servers import ServerMixin
 from zloop.signals import SignalMixin
-from zloop.sockets import SocketMixin
+from zloop.socket_methods import SocketMixin
 from zloop.tls import TlsMixin
 from zloop.unix import UnixMixin
 

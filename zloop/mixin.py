@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import asyncio
     import concurrent.futures
     import socket
-    from collections.abc import Callable
 
     from zloop import _loop
     from zloop.dns import AddressInfo
-
-    T = TypeVar("T")
 
     class MixinBase(_loop.Loop, asyncio.AbstractEventLoop):
         """The loop, as one mixin sees it."""
@@ -53,7 +50,5 @@ if TYPE_CHECKING:
         ) -> asyncio.Server: ...
 
         def _stop_serving(self, sock: socket.socket) -> None: ...
-
-        async def _until_done(self, sock: socket.socket, reading: bool, attempt: Callable[[Any], T]) -> T: ...
 else:
     MixinBase = object

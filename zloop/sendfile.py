@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+from zloop._sockets import until_writable
 from zloop.mixin import MixinBase
 from zloop.sockets import WOULD_BLOCK
 from zloop.waiters import set_exception_unless_cancelled, set_result_unless_cancelled
@@ -99,9 +100,7 @@ class SendfileMixin(MixinBase):
         return await self._send_by_reading(file, offset, count, partial(self.sock_sendall, sock))
 
     async def _sock_sendfile_native(self, sock: socket.socket, file: Any, offset: int, count: int | None) -> int:
-        return await send_natively(
-            sock, file, offset, count, lambda: self._until_done(sock, False, lambda _writable: None)
-        )
+        return await send_natively(sock, file, offset, count, partial(until_writable, self, sock))
 
     async def _send_by_reading(
         self, file: Any, offset: int, count: int | None, send: Callable[[memoryview], Awaitable[None]]

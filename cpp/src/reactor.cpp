@@ -97,10 +97,11 @@ int Reactor::own_kernel_objects() noexcept {
   const int status = open_kernel_objects();
   for (std::size_t fd = 0; fd < slots_.size(); ++fd) {
     Watcher* watcher = slots_[fd].watcher;
-    if (watcher == nullptr || watcher->interest_ == interest_none) continue;
-    const int number = static_cast<int>(fd);
+    if (watcher == nullptr) continue;
+    watcher->listed_ = false;
+    if (watcher->interest_ == interest_none) continue;
     // A descriptor that the child has closed is watched no more.
-    if (poller_->add(number, watcher->interest_, token_of(number)) < 0) note_interest(*watcher, interest_none);
+    if (list(*watcher, watcher->interest_, token_of(static_cast<int>(fd))) < 0) note_interest(*watcher, interest_none);
   }
   return status;
 }
@@ -147,21 +148,59 @@ int Reactor::attach(Watcher& watcher, int fd, const WatcherOps& ops, void* owner
 int Reactor::set_interest(Watcher& watcher, unsigned interest) noexcept {
   if (!watcher.attached()) return -EBADF;
   if (interest == watcher.interest_) return 0;
-  const int fd = watcher.fd_;
   int status = own_kernel_objects();
   if (status < 0) return status;
   if (interest == interest_none) {
-    poller_->remove(fd);  // may fail: its owner closed it under us, and the kernel forgot it by itself
-    ++slots_[static_cast<std::size_t>(fd)].generation;  // an event fetched already is not one of the next interest's
-  } else if (watcher.interest_ == interest_none) {
-    status = poller_->add(fd, interest, token_of(fd));
+    unlist(watcher);
   } else {
-    status = poller_->modify(fd, interest, token_of(fd));
-    // Closed and opened again under us: the kernel does not know the new one, and epoll says so.
-    if (status == -ENOENT) status = poller_->add(fd, interest, token_of(fd));
+    status = list(watcher, interest, token_of(watcher.fd_));
   }
   if (status == 0) note_interest(watcher, interest);
   return status;
+}
+
+int Reactor::arm(Watcher& watcher, unsigned interest) noexcept {
+  assert(interest != interest_none);
+  const unsigned once = interest | interest_once;
+  if (!watcher.attached()) return -EBADF;
+  if (once == watcher.interest_) return 0;
+  int status = own_kernel_objects();
+  if (status < 0) return status;
+  std::uint32_t& generation = slots_[static_cast<std::size_t>(watcher.fd_)].generation;
+  ++generation;
+  status = list(watcher, once, token_of(watcher.fd_));
+  if (status == 0) {
+    note_interest(watcher, once);
+  } else {
+    --generation;  // what the kernel has goes by that
+  }
+  return status;
+}
+
+void Reactor::disarm(Watcher& watcher) noexcept {
+  if (!watcher.attached() || watcher.interest_ == interest_none) return;
+  // An event fetched already is not one of the next interest's.
+  ++slots_[static_cast<std::size_t>(watcher.fd_)].generation;
+  // Its owner may have closed it under us, and the kernel forgotten it by itself.
+  watcher.listed_ = own_kernel_objects() == 0 && watcher.listed_ &&
+                    poller_->modify(watcher.fd_, interest_once, token_of(watcher.fd_)) == 0;
+  note_interest(watcher, interest_none);
+}
+
+// Makes the poller's entry what it has to be.
+int Reactor::list(Watcher& watcher, unsigned interest, std::uint64_t token) noexcept {
+  // -ENOENT: closed and opened again under us, and the kernel does not know the new one.
+  int status = watcher.listed_ ? poller_->modify(watcher.fd_, interest, token) : -ENOENT;
+  if (status == -ENOENT) status = poller_->add(watcher.fd_, interest, token);
+  if (status == 0) watcher.listed_ = true;
+  return status;
+}
+
+void Reactor::unlist(Watcher& watcher) noexcept {
+  poller_->remove(watcher.fd_);  // may fail: its owner closed it under us, and the kernel forgot it by itself
+  watcher.listed_ = false;
+  // An event fetched already is not one of the next interest's.
+  ++slots_[static_cast<std::size_t>(watcher.fd_)].generation;
 }
 
 void Reactor::note_interest(Watcher& watcher, unsigned interest) noexcept {
@@ -174,17 +213,19 @@ void Reactor::detach(Watcher& watcher) noexcept {
   if (!watcher.attached()) return;
   set_interest(watcher, interest_none);
   note_interest(watcher, interest_none);  // also when a forked child could not make a poller of its own
+  if (watcher.listed_ && own_kernel_objects() == 0) unlist(watcher);  // as arm() and disarm() leave it
   Slot& slot = slots_[static_cast<std::size_t>(watcher.fd_)];
   assert(slot.watcher == &watcher);
   slot.watcher = nullptr;
   ++slot.generation;
   watcher.fd_ = -1;
+  watcher.listed_ = false;
   watcher.reactor_ = nullptr;
   watcher.ops_ = nullptr;
   watcher.owner_ = nullptr;
 }
 
-const Watcher* Reactor::watcher_of(std::uint64_t token) const noexcept {
+Watcher* Reactor::watcher_of(std::uint64_t token) const noexcept {
   if (token == wakeup_token) return nullptr;
   const Slot& slot = slots_[static_cast<std::size_t>(fd_of(token))];
   return slot.generation == generation_of(token) ? slot.watcher : nullptr;
@@ -194,23 +235,46 @@ int Reactor::wait(std::int64_t timeout_ns) noexcept {
   assert(is_open());
   if (const int status = own_kernel_objects(); status < 0) return status;
   ++waits_;
+  interrupt_dispatch();  // there was none, if an exception ended the turn
   if (timeout_ns != 0 && (!deferred_.empty() || !wakeup_.try_sleep())) timeout_ns = 0;
   const int count = poller_->wait(events_.data(), events_capacity, timeout_ns);
   wakeup_.awake();
   events_count_ = count > 0 ? count : 0;
+  next_event_ = 0;
   return count;
 }
 
 void Reactor::dispatch() noexcept {
-  for (int i = 0; i < events_count_; ++i) {
-    const PollEvent event = events_[static_cast<std::size_t>(i)];
+  while (next_event_ < events_count_) {
+    const PollEvent event = events_[static_cast<std::size_t>(next_event_++)];
     for (const unsigned bit : {interest_read, interest_write}) {
-      if ((event.ready & bit) == 0 || i >= events_count_) continue;
+      if ((event.ready & bit) == 0 || events_count_ == 0) continue;
       // Looked up for each bit: what was called last may have changed anything.
-      const Watcher* watcher = watcher_of(event.token);
-      if (watcher != nullptr && (watcher->interest_ & bit) != 0) watcher->ops_->on_ready(watcher->owner_, bit);
+      Watcher* watcher = watcher_of(event.token);
+      if (watcher != nullptr && (watcher->interest_ & bit) != 0) tell(*watcher, bit);
     }
+    rearm(event.token);
   }
+  events_count_ = 0;
+}
+
+void Reactor::tell(Watcher& watcher, unsigned bit) noexcept {
+  if ((watcher.interest_ & interest_once) != 0) {
+    const unsigned rest = watcher.interest_ & ~bit;
+    note_interest(watcher, rest == interest_once ? interest_none : rest);
+  }
+  watcher.ops_->on_ready(watcher.owner_, bit);
+}
+
+// An event silences all that its descriptor was armed for. What it did not tell has to be asked for again.
+void Reactor::rearm(std::uint64_t token) noexcept {
+  Watcher* watcher = watcher_of(token);
+  if (watcher == nullptr || (watcher->interest_ & interest_once) == 0) return;
+  if (list(*watcher, watcher->interest_, token) < 0) note_interest(*watcher, interest_none);
+}
+
+void Reactor::interrupt_dispatch() noexcept {
+  while (next_event_ < events_count_) rearm(events_[static_cast<std::size_t>(next_event_++)].token);
   events_count_ = 0;
 }
 

@@ -21,6 +21,7 @@
 namespace {
 
 using zloop::interest_none;
+using zloop::interest_once;
 using zloop::interest_read;
 using zloop::interest_write;
 using zloop::Poller;
@@ -113,6 +114,30 @@ TEST_CASE("readiness is reported for as long as it lasts") {
   for (int i = 0; i < 3; ++i) CHECK(only_ready(*poller, 7) == interest_read);
   take(pair.ours.get());
   CHECK(only_ready(*poller, 7) == interest_none);
+}
+
+TEST_CASE("readiness that is watched for once is reported once, and again when asked for") {
+  const std::unique_ptr<Poller> poller = open_poller();
+  const Pair pair = make_pair();
+  const int fd = pair.ours.get();
+  const auto ask_again = [&](unsigned interest) {
+    const int status = poller->modify(fd, interest, 7);
+    return status == -ENOENT ? poller->add(fd, interest, 7) : status;
+  };
+  put(pair.theirs.get(), "x");
+  REQUIRE(poller->add(fd, interest_read | interest_once, 7) == 0);
+  for (int i = 0; i < 3; ++i) {
+    CHECK(only_ready(*poller, 7) == interest_read);
+    CHECK(only_ready(*poller, 7) == interest_none);
+    REQUIRE(ask_again(interest_both | interest_once) == 0);
+    CHECK(only_ready(*poller, 7) == interest_both);
+    CHECK(only_ready(*poller, 7) == interest_none);
+    REQUIRE(ask_again(interest_read | interest_once) == 0);
+  }
+  REQUIRE(ask_again(interest_once) == 0);
+  CHECK(only_ready(*poller, 7) == interest_none);
+  REQUIRE(ask_again(interest_read) == 0);
+  for (int i = 0; i < 3; ++i) CHECK(only_ready(*poller, 7) == interest_read);
 }
 
 TEST_CASE("edge-triggered, each arrival is reported once") {

@@ -1,7 +1,11 @@
 from zloop.engine.listener cimport sockaddr_storage, socklen_t
+from zloop.engine.sys cimport sockaddr
 
 cdef extern from "zloop/address.hpp" namespace "zloop":
     cdef cppclass Address:
         Address() noexcept
         Address(const sockaddr_storage& storage, socklen_t size) noexcept
+        int family() noexcept
+        const sockaddr* data() noexcept
+        socklen_t size() noexcept
         bint same_as(const sockaddr_storage& storage, socklen_t size) noexcept

@@ -14,6 +14,8 @@ cdef extern from "zloop/reactor.hpp" namespace "zloop":
         int poller_fd() noexcept
         int attach(Watcher& watcher, int fd, const WatcherOps& ops, void* owner) noexcept
         int set_interest(Watcher& watcher, unsigned interest) noexcept
+        int arm(Watcher& watcher, unsigned interest) noexcept
+        void disarm(Watcher& watcher) noexcept
         void detach(Watcher& watcher) noexcept
         size_t watched() noexcept
         int wait(int64_t timeout_ns) noexcept nogil
@@ -21,3 +23,7 @@ cdef extern from "zloop/reactor.hpp" namespace "zloop":
         void interrupt_dispatch() noexcept
         bint notify() noexcept
         DeferredList& deferred() noexcept
+        char* read_buffer() noexcept
+
+cdef extern from "zloop/reactor.hpp" namespace "zloop::Reactor":
+    const size_t read_buffer_size

@@ -1,2 +1,13 @@
+from zloop.engine.listener cimport sockaddr_storage, socklen_t
+
+cdef extern from "<sys/socket.h>" nogil:
+    cdef struct sockaddr:
+        pass
+
 cdef extern from "zloop/sys.hpp" namespace "zloop::sys" nogil:
+    ssize_t recv(int fd, void* data, size_t size) noexcept
+    ssize_t send(int fd, const void* data, size_t size) noexcept
+    ssize_t recv_from(int fd, void* data, size_t size, sockaddr_storage* sender, socklen_t* sender_size) noexcept
+    ssize_t send_to(int fd, const void* data, size_t size, const sockaddr* peer, socklen_t peer_size) noexcept
+    int accept(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept
     int close(int fd) noexcept

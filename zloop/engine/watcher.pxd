@@ -7,3 +7,4 @@ cdef extern from "zloop/watcher.hpp" namespace "zloop":
         int fd() noexcept
         unsigned interest() noexcept
         bint attached() noexcept
+        void renew() noexcept

@@ -16,6 +16,9 @@ enum Interest : unsigned {
   interest_none = 0,
   interest_read = 1,
   interest_write = 2,
+  // Beside those: until the next event of the descriptor, whichever it is. Then there is silence, until modify() or,
+  // where that answers -ENOENT, add(). By itself it asks for silence, after a last word about a hang-up maybe.
+  interest_once = 4,
 };
 
 struct PollEvent {

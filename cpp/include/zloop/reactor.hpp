@@ -85,6 +85,15 @@ class Reactor {
   // it had.
   int set_interest(Watcher& watcher, unsigned interest) noexcept;
 
+  // Like set_interest(), but each kind of `interest`, which is not empty, is told once. That leaves nothing to be taken
+  // back, so that waiting again and again takes one system call each time. An event fetched before is not told any
+  // more: the kernel looks anew, and at the file that the number stands for by now.
+  int arm(Watcher& watcher, unsigned interest) noexcept;
+
+  // Like set_interest(interest_none), but for a watcher that is likely to be interested again soon: that takes less of
+  // the kernel's time then. A hang-up may make one wait() return with nothing to tell. Never fails.
+  void disarm(Watcher& watcher) noexcept;
+
   // Unties the watcher; events already fetched for it are dropped. Its number may be attached again at once.
   // Call it before the descriptor is closed: the kernel would report it for as long as a duplicate is open.
   void detach(Watcher& watcher) noexcept;
@@ -103,9 +112,8 @@ class Reactor {
   // Calls the watchers of the events that the last wait() stored, in order.
   void dispatch() noexcept;
 
-  // From inside dispatch(): drops the events that are still to come. Readiness is level-triggered, so the next wait()
-  // reports them again.
-  void interrupt_dispatch() noexcept { events_count_ = 0; }
+  // Drops the events that dispatch() has not come to; also from inside it. The next wait() reports them again.
+  void interrupt_dispatch() noexcept;
 
   // Any thread: makes a wait() that is going on, or the next one that would block, return.
   bool notify() noexcept { return wakeup_.notify(); }
@@ -128,8 +136,12 @@ class Reactor {
   int open_kernel_objects() noexcept;
   int own_kernel_objects() noexcept;
   void note_interest(Watcher& watcher, unsigned interest) noexcept;
+  int list(Watcher& watcher, unsigned interest, std::uint64_t token) noexcept;
+  void unlist(Watcher& watcher) noexcept;
+  void tell(Watcher& watcher, unsigned bit) noexcept;
+  void rearm(std::uint64_t token) noexcept;
   [[nodiscard]] std::uint64_t token_of(int fd) const noexcept;
-  [[nodiscard]] const Watcher* watcher_of(std::uint64_t token) const noexcept;
+  [[nodiscard]] Watcher* watcher_of(std::uint64_t token) const noexcept;
 
   std::unique_ptr<Poller> poller_;
   Wakeup wakeup_;
@@ -138,9 +150,10 @@ class Reactor {
   std::size_t watched_ = 0;
   std::unique_ptr<char[]> read_buffer_;
   std::unique_ptr<char[]> datagram_buffer_;
-  std::array<PollEvent, events_capacity> events_{};
+  std::array<PollEvent, events_capacity> events_{};  // of the last wait()
   int events_count_ = 0;
   std::uint32_t waits_ = 0;
+  int next_event_ = 0;            // the first that dispatch() has not come to
   unsigned fork_generation_ = 0;  // of the process that made the poller and the wake-up
 };
 

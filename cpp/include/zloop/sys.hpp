@@ -18,6 +18,11 @@ ssize_t recv(int fd, void* data, std::size_t size) noexcept;
 ssize_t send(int fd, const void* data, std::size_t size) noexcept;
 ssize_t sendv(int fd, const iovec* vectors, int count) noexcept;
 
+// Of a datagram: the bytes it brought, as many as fit, and its sender; `sender_size` is zero for one without an
+// address.
+ssize_t recv_from(int fd, void* data, std::size_t size, sockaddr_storage* sender, socklen_t* sender_size) noexcept;
+ssize_t send_to(int fd, const void* data, std::size_t size, const sockaddr* peer, socklen_t peer_size) noexcept;
+
 // To be called once for a socket before anything is sent: macOS has a socket's option where other systems have a flag
 // of send(2). What accept() brings is prepared.
 void prepare_socket(int fd) noexcept;

@@ -27,7 +27,7 @@ class Watcher {
   Watcher& operator=(const Watcher&) = delete;
 
   [[nodiscard]] int fd() const noexcept { return fd_; }
-  [[nodiscard]] unsigned interest() const noexcept { return interest_; }
+  [[nodiscard]] unsigned interest() const noexcept { return interest_; }  // with interest_once, if it is armed
   [[nodiscard]] bool attached() const noexcept { return reactor_ != nullptr; }
   // Only while attached.
   [[nodiscard]] Reactor& reactor() const noexcept { return *reactor_; }
@@ -36,11 +36,18 @@ class Watcher {
   int set_interest(unsigned interest) noexcept;
   void detach() noexcept;
 
+  // The descriptor was closed and its number is a new file's, of which the poller knows nothing yet. Spares
+  // Reactor::arm() a call that would fail.
+  void renew() noexcept {
+    if (interest_ == interest_none) listed_ = false;
+  }
+
  private:
   friend class Reactor;
 
   int fd_ = -1;
   unsigned interest_ = interest_none;  // what the poller is watching for at this moment
+  bool listed_ = false;                // the poller may have an entry for it, also when it watches for nothing
   Reactor* reactor_ = nullptr;         // borrowed; a reactor that closes detaches its watchers
   const WatcherOps* ops_ = nullptr;    // static, outlives everything
   void* owner_ = nullptr;              // borrowed; the embedder outlives its watcher

@@ -81,7 +81,8 @@ class EpollPoller final : public Poller {
 
   static std::uint32_t bits_of(unsigned interest) noexcept {
     return ((interest & interest_read) != 0 ? std::uint32_t{EPOLLIN} : 0U) |
-           ((interest & interest_write) != 0 ? std::uint32_t{EPOLLOUT} : 0U);
+           ((interest & interest_write) != 0 ? std::uint32_t{EPOLLOUT} : 0U) |
+           ((interest & interest_once) != 0 ? std::uint32_t{EPOLLONESHOT} : 0U);
   }
 
   // EPOLLERR and EPOLLHUP come unasked; reading or writing is how their owner learns the reason.

@@ -170,7 +170,13 @@ class KqueuePoller final : public Poller {
       }
       events[registration.event].ready |= raw.filter == EVFILT_READ ? interest_read : interest_write;
     }
-    for (int i = 0; i < count; ++i) registrations_[raw_[static_cast<std::size_t>(i)].ident].event = no_event;
+    for (int i = 0; i < count; ++i) {
+      const auto ident = raw_[static_cast<std::size_t>(i)].ident;
+      Registration& registration = registrations_[ident];
+      registration.event = no_event;
+      // By hand: EV_ONESHOT would end each filter for itself.
+      if ((registration.interest & interest_once) != 0) remove(static_cast<int>(ident));
+    }
     return merged;
   }
 

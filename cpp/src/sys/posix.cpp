@@ -40,6 +40,17 @@ ssize_t send(int fd, const void* data, std::size_t size) noexcept {
   return retrying([&] { return ::send(fd, data, size, no_sigpipe_flag); });
 }
 
+ssize_t recv_from(int fd, void* data, std::size_t size, sockaddr_storage* sender, socklen_t* sender_size) noexcept {
+  return retrying([&] {
+    *sender_size = sizeof(*sender);
+    return ::recvfrom(fd, data, size, 0, reinterpret_cast<sockaddr*>(sender), sender_size);
+  });
+}
+
+ssize_t send_to(int fd, const void* data, std::size_t size, const sockaddr* peer, socklen_t peer_size) noexcept {
+  return retrying([&] { return ::sendto(fd, data, size, no_sigpipe_flag, peer, peer_size); });
+}
+
 ssize_t sendv(int fd, const iovec* vectors, int count) noexcept {
   msghdr message{};
   message.msg_iov = const_cast<iovec*>(vectors);  // sendmsg(2) only reads them
