@@ -37,6 +37,10 @@ cdef unsigned long signals_seen = 0
 # In case a signal's handler was replaced behind the loop's back: its number waits in the pipe no longer than that.
 cdef int most_turns_unpolled = 64
 
+cdef enum:
+    # Writes gather for no longer: what a thousand tasks write in a turn would have left the cache by the turn's end.
+    callbacks_between_sends = 32
+
 cdef double s_per_ns = 1e9  # divided by, as time.monotonic() does: the same nanosecond gives the same float
 
 
@@ -402,6 +406,8 @@ cdef class Loop(LoopCore):
     cdef int run_batch(self, ReadyQueue& queue, size_t count) except -1:
         cdef Handle handle
         while count > 0:
+            if count % callbacks_between_sends == 0:
+                self.reactor.deferred().run()
             count -= 1
             handle = <Handle>queue.pop_front()
             Py_DECREF(handle)  # the queue's reference; `handle` holds another

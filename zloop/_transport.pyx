@@ -4,9 +4,10 @@
 The engine's Stream moves the bytes; this class decides what they mean: protocol callbacks, flow control, the order in
 which a connection ends. Behaviour and messages are those of asyncio's _SelectorSocketTransport.
 
-Writes gather in the stream's queue and reach the kernel together, before the loop can block. Whenever somebody could
-tell the difference - the queue exceeds the high-water mark, its size is asked for, the transport is closed or aborted,
-the loop does not run - they are offered to the kernel at once.
+Writes gather in the stream's queue and reach the kernel together: those of an I/O callback when it is over, those of
+tasks and other callbacks after a few of them. Whenever somebody could tell the difference - the queue exceeds the
+high-water mark, its size is asked for, the transport is closed or aborted, the loop does not run - they are offered to
+the kernel at once.
 """
 import socket
 import sys

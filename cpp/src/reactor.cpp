@@ -254,6 +254,7 @@ void Reactor::dispatch() noexcept {
       if (watcher != nullptr && (watcher->interest_ & bit) != 0) tell(*watcher, bit);
     }
     rearm(event.token);
+    deferred_.run();
   }
   events_count_ = 0;
 }

@@ -464,7 +464,8 @@ TEST_CASE("an owner that found the kernel full is told when it has room", "[linu
   }
   REQUIRE(one.endpoint.reactor.wait(0) == 1);
   one.endpoint.reactor.dispatch();
-  CHECK(one.endpoint.flushed == std::vector<int>{Datagram::routed_by_owner});
+  REQUIRE_FALSE(one.endpoint.flushed.empty());
+  CHECK(one.endpoint.flushed.front() == Datagram::routed_by_owner);
 }
 
 TEST_CASE("a wait that the poller refuses becomes another try", "[linux]") {

@@ -14,6 +14,7 @@
 #include <memory>
 #include <optional>
 #include <stop_token>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -237,6 +238,24 @@ TEST_CASE("closing the reactor from a callback ends the dispatch") {
   }
   REQUIRE(reactor.turn() == 2);
   CHECK(probes[0].told.size() + probes[1].told.size() == 1);
+}
+
+TEST_CASE("what an event defers is done before the next event is told") {
+  OpenReactor reactor;
+  std::array<Pair, 2> pairs{make_pair(), make_pair()};
+  std::array<Probe, 2> probes;
+  std::string order;
+  zloop::Deferred deferred([](void* text) noexcept { *static_cast<std::string*>(text) += "deferred "; }, &order);
+  for (std::size_t i = 0; i < 2; ++i) {
+    put(pairs.at(i).theirs.get(), "x");
+    probes.at(i).watch(reactor, pairs.at(i).ours.get(), interest_read);
+    probes.at(i).react = [&] {
+      order += "told ";
+      reactor.deferred().schedule(deferred);
+    };
+  }
+  REQUIRE(reactor.turn() == 2);
+  CHECK(order == "told deferred told deferred ");
 }
 
 TEST_CASE("a regular file cannot be watched, and its watcher stays as it was", "[linux]") {

@@ -109,7 +109,8 @@ class Reactor {
   // How many wait()s there have been; it may wrap around.
   [[nodiscard]] std::uint32_t waits() const noexcept { return waits_; }
 
-  // Calls the watchers of the events that the last wait() stored, in order.
+  // Calls the watchers of the events that the last wait() stored, in order. What is deferred runs after each event: an
+  // answer leaves while its bytes are in the cache, however many connections have something to say.
   void dispatch() noexcept;
 
   // Drops the events that dispatch() has not come to; also from inside it. The next wait() reports them again.
