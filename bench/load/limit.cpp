@@ -75,7 +75,7 @@ int main(int count, char** arguments) {
     const Options options = parse({arguments, static_cast<std::size_t>(count)});
     bench::raise_descriptor_limit();
     bench::pin_to_core(options.core);
-    ::signal(SIGPIPE, SIG_IGN);  // OpenSSL writes with write(2), also to clients that have gone
+    static_cast<void>(::signal(SIGPIPE, SIG_IGN));  // OpenSSL writes with write(2), also to clients that have gone
     const bench::Descriptor socket = bench::bind_to(bench::Address(options.listen));
     std::cout << bench::port_of(socket) << '\n' << std::flush;
     if (options.service.kind == bench::Kind::datagrams) bench::serve_datagrams(options.service, socket);
