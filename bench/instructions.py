@@ -53,12 +53,7 @@ def count_all(valgrind: str) -> dict[str, float]:
             sys.executable,
             str(HERE / "workloads.py"),
         ]
-        settings = {
-            "PYTHONHASHSEED": "0",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            # Else what malloc() takes for a message of 1 KiB depends on how the heap happens to look.
-            "GLIBC_TUNABLES": "glibc.malloc.tcache_max=65536",
-        }
+        settings = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             run = subprocess.run(
                 command, env=os.environ | settings, capture_output=True, text=True, timeout=PATIENCE, check=False
