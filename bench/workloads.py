@@ -23,8 +23,8 @@ from rows.echo import serve_buffered, serve_protocol, serve_read
 from rows.scheduling import call_soon, create_task, nothing, sleep_one
 from rows.timers import cancel
 
-# Not quite 1 KiB: glibc keeps up to 1,032 bytes (tcache) apart from the heap, and what malloc() takes for more depends on
-# how the heap happens to look.
+# Not quite 1 KiB: glibc keeps up to 1,032 bytes (tcache) apart from the heap, and what malloc() takes for more depends
+# on how the heap happens to look.
 MESSAGE_SIZE = 960
 SHORT, LONG = 1000, 3000
 
