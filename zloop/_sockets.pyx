@@ -184,7 +184,8 @@ cdef Operation wait_for(Loop loop, object sock, Attempt attempt, bint for_readin
     return operation
 
 
-cdef int check_socket(Loop loop, object sock) except -1:
+cpdef int check_socket(Loop loop, object sock) except -1:
+    """TypeError for a TLS socket; in debug mode ValueError for one that blocks."""
     if type(sock) is not plain_socket:
         refuse_ssl_socket(sock)
     if loop.debug and sock.gettimeout() != 0:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from zloop._sockets import until_writable
+from zloop._sockets import check_socket, until_writable
 from zloop.mixin import MixinBase
 from zloop.sockets import WOULD_BLOCK
 from zloop.waiters import set_exception_unless_cancelled, set_result_unless_cancelled
@@ -90,7 +90,7 @@ class SendfileMixin(MixinBase):
         The file's position is behind the last byte sent afterwards, also after an error. With fallback=False a file
         that sendfile(2) refuses raises asyncio.SendfileNotAvailableError.
         """
-        self._check_socket(sock)
+        check_socket(self, sock)
         check_sendfile_arguments(sock, file, offset, count)
         try:
             return await self._sock_sendfile_native(sock, file, offset, count)

@@ -11,16 +11,11 @@ from typing import Any
 from zloop import _sockets
 from zloop._sockets import Operation
 from zloop.mixin import MixinBase
-from zloop.sockets import WOULD_BLOCK, refuse_ssl_socket
+from zloop.sockets import WOULD_BLOCK
 
 
 class SocketMixin(MixinBase):
     """sock_recv() and its kin."""
-
-    def _check_socket(self, sock: socket.socket) -> None:
-        refuse_ssl_socket(sock)
-        if self.get_debug() and sock.gettimeout() != 0:
-            raise ValueError("the socket must be non-blocking")
 
     async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
         """Receive up to n bytes; b"" at the end of the stream."""
@@ -55,7 +50,7 @@ class SocketMixin(MixinBase):
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Connect to an address. Internet host names are resolved first."""
-        self._check_socket(sock)
+        _sockets.check_socket(self, sock)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             resolved = await self._ensure_resolved(
                 address, family=sock.family, type=sock.type, proto=sock.proto, loop=self
