@@ -67,7 +67,7 @@ class Server {
     Client& client = clients_[fd];
     client.channel = service_.transport->open(Descriptor(fd));
     epoll_.add(fd, EPOLLIN, static_cast<std::uint64_t>(fd));
-    if (service_.kind == Kind::source) fill(client);
+    if (service_.kind == Kind::source) attend(fd, EPOLLOUT);  // a client that has gone already takes only itself
   }
 
   void attend(int fd, std::uint32_t events) {
