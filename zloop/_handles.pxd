@@ -64,3 +64,4 @@ cdef class TimerHandle(Handle):
 cdef Handle new_handle(LoopCore loop, object callback, object args, object context, bint runs_once)
 cdef ThreadSafeHandle new_thread_safe_handle(LoopCore loop, object callback, object args, object context)
 cdef TimerHandle new_timer_handle(LoopCore loop, object when, object callback, object args, object context)
+cdef int raise_current() except -1

@@ -406,7 +406,7 @@ cdef class Loop(LoopCore):
     cdef int run_batch(self, ReadyQueue& queue, size_t count) except -1:
         cdef Handle handle
         while count > 0:
-            if count % callbacks_between_sends == 0:
+            if count % callbacks_between_sends == 0 or self.reactor.deferred().is_much():
                 self.reactor.deferred().run()
             count -= 1
             handle = <Handle>queue.pop_front()

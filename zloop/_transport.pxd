@@ -18,8 +18,9 @@ cdef class SocketTransport(WritingTransport):
     cdef object empty_waiter     # a future that waits for an empty write queue: sendfile is in progress
 
     cdef int receive(self, const char* data, size_t size) except -1
-    cdef int deliver(self, object payload) except -1
+    cdef int tell(self, str method, object argument) except -1
     cdef int deliver_natively(self, NativeProtocol native, const char* data, size_t size) except -1
+    cdef int protocol_failed(self, str method) except -1
     cdef int read_in_place(self, bint on) except -1
     cdef bint lend_place(self, char** data, size_t* size) except -1
     cdef int place_filled(self, ssize_t result) except -1
@@ -27,6 +28,8 @@ cdef class SocketTransport(WritingTransport):
     cdef int receive_end(self) except -1
     cdef bint lend_buffer(self, char** data, size_t* size) except -1
     cdef int buffer_filled(self, ssize_t result) except -1
+    cdef bint dropped(self) except -1
+    cdef bint flush_matters(self) noexcept
     cdef int flushed(self) except -1
     cdef int room_made(self) except -1
     cdef int finish_writing(self) except -1

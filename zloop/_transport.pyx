@@ -18,16 +18,18 @@ from asyncio.log import logger
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_Clear, PyErr_SetString
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN
 from libc.string cimport memcpy
 from libcpp cimport bool as cpp_bool
 
-from zloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
+from zloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit, raise_current
 from zloop._loop cimport Loop, check
 from zloop._receiving cimport native_protocol
 from zloop._writing cimport WritingTransport, push_bytes, push_part, release_bytes
+from zloop.binding.context cimport call_method_in_context
 from zloop.engine.stream cimport StreamOps
 
 from zloop import diagnostics
@@ -38,6 +40,12 @@ cdef extern from "Python.h":
     PyObject** PySequence_Fast_ITEMS(object sequence)
     Py_ssize_t PySequence_Fast_GET_SIZE(object sequence)
     int resize_bytes "_PyBytes_Resize"(PyObject** bytes, Py_ssize_t size) except -1
+    # Declared as raising nothing: the caller looks at what they return, and deals with the exception that they set.
+    Py_ssize_t length_or_error "PyObject_Length"(object thing) noexcept
+    int view_or_error "PyObject_GetBuffer"(object exporter, Py_buffer* view, int flags) noexcept
+
+# As give(), but with the exception left for the caller to deal with.
+ctypedef int (*QuietlyGive)(NativeProtocol native, const char* data, size_t size) noexcept
 
 cdef object dont_nag_before = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 cdef bint server_counts_transports = sys.version_info >= (3, 13)  # Server._attach() takes the transport
@@ -52,6 +60,8 @@ cdef Py_ssize_t send_at_once_size = 16 * 1024
 # From so much in one read on, copying it out of the shared buffer costs more than making room for as much as may come.
 cdef Py_ssize_t in_place_size = 8 * 1024
 cdef size_t in_place_read_size = 256 * 1024
+
+cdef object no_size_hint = -1  # to a BufferedProtocol, of what may come
 
 
 cdef class SocketTransport(WritingTransport):
@@ -122,37 +132,32 @@ cdef class SocketTransport(WritingTransport):
         if <Py_ssize_t>size >= in_place_size and (self.native is None or self.native.lends):
             self.read_in_place(True)
         if self.native is None:
-            return self.deliver(PyBytes_FromStringAndSize(data, <Py_ssize_t>size))
+            return self.tell("data_received", PyBytes_FromStringAndSize(data, <Py_ssize_t>size))
         return self.deliver_natively(self.native, data, size)
 
-    cdef int deliver(self, object payload) except -1:
-        try:
-            PyContext_Enter(self._context)
-            try:
-                self.protocol.data_received(payload)
-            finally:
-                PyContext_Exit(self._context)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self.fail(exc, "Fatal error: protocol.data_received() call failed.")
+    # Calls protocol.method(argument).
+    cdef int tell(self, str method, object argument) except -1:
+        cdef PyObject* result = call_method_in_context(self._context, self.protocol, method, <PyObject*>argument)
+        if result == NULL:
+            return self.protocol_failed(method)
+        Py_DECREF(<object>result)
         return 0
 
     # NULL: the bytes are in memory that it has lent.
     cdef int deliver_natively(self, NativeProtocol native, const char* data, size_t size) except -1:
+        PyContext_Enter(self._context)
+        cdef int status = (<QuietlyGive>give)(native, data, size)
+        PyContext_Exit(self._context)
+        return 0 if status == 0 else self.protocol_failed("data_received")
+
+    # Of an exception that is set: it ends the connection, unless it is meant to leave the loop.
+    cdef int protocol_failed(self, str method) except -1:
         try:
-            PyContext_Enter(self._context)
-            try:
-                if data != NULL:
-                    native.receive(data, size)
-                else:
-                    native.filled(size)
-            finally:
-                PyContext_Exit(self._context)
+            raise_current()
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            self.fail(exc, "Fatal error: protocol.data_received() call failed.")
+            self.fail(exc, f"Fatal error: protocol.{method}() call failed.")
         return 0
 
     cdef int read_in_place(self, bint on) except -1:
@@ -170,6 +175,8 @@ cdef class SocketTransport(WritingTransport):
             if native is not None and native.lend(data, size[0]):
                 self.place = native
                 return True
+        except (SystemExit, KeyboardInterrupt):
+            raise
         except BaseException as exc:
             self.fail(exc, "Fatal error: protocol.data_received() call failed.")
             return False
@@ -193,7 +200,7 @@ cdef class SocketTransport(WritingTransport):
             resize_bytes(&payload, result)
             place = <object>payload
             Py_DECREF(place)
-            self.deliver(place)
+            self.tell("data_received", place)
         return 0 if result > 0 else self.nothing_received(result)
 
     # What else a read can tell: the end, or -errno.
@@ -206,24 +213,24 @@ cdef class SocketTransport(WritingTransport):
 
     # Fills in where the next read goes, and keeps that memory in place until buffer_filled(). False: no read.
     cdef bint lend_buffer(self, char** data, size_t* size) except -1:
+        cdef PyObject* result
+        cdef Py_ssize_t length
         if self.conn_lost:
             return False
-        try:
-            PyContext_Enter(self._context)
-            try:
-                buffer = self.protocol.get_buffer(-1)
-            finally:
-                PyContext_Exit(self._context)
-            if not len(buffer):
-                raise RuntimeError("get_buffer() returned an empty buffer")
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self.fail(exc, "Fatal error: protocol.get_buffer() call failed.")
+        result = call_method_in_context(self._context, self.protocol, "get_buffer", <PyObject*>no_size_hint)
+        if result == NULL:
+            self.protocol_failed("get_buffer")
             return False
-        try:
-            PyObject_GetBuffer(buffer, &self.read_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
-        except BaseException:
+        buffer = <object>result
+        Py_DECREF(buffer)  # the call's reference
+        length = length_or_error(buffer)
+        if length == 0:
+            PyErr_SetString(RuntimeError, "get_buffer() returned an empty buffer")
+        if length <= 0:
+            self.protocol_failed("get_buffer")
+            return False
+        if view_or_error(buffer, &self.read_view, PyBUF_SIMPLE | PyBUF_WRITABLE) < 0:
+            PyErr_Clear()
             kind = type(buffer).__name__
             error = TypeError(f"get_buffer() must return a contiguous, writable bytes-like object, not {kind}")
             self.fail(error, "Fatal read error on socket transport")
@@ -236,19 +243,7 @@ cdef class SocketTransport(WritingTransport):
         # First of all, so that the protocol may resize what it lent.
         PyBuffer_Release(&self.read_view)
         # As with asyncio, what get_buffer() has done to the transport, be it abort(), makes no difference any more.
-        if result <= 0:
-            return self.nothing_received(result)
-        try:
-            PyContext_Enter(self._context)
-            try:
-                self.protocol.buffer_updated(result)
-            finally:
-                PyContext_Exit(self._context)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self.fail(exc, "Fatal error: protocol.buffer_updated() call failed.")
-        return 0
+        return self.tell("buffer_updated", result) if result > 0 else self.nothing_received(result)
 
     cdef int receive_end(self) except -1:
         if self.loop.debug:
@@ -284,7 +279,7 @@ cdef class SocketTransport(WritingTransport):
             raise RuntimeError("Cannot call write() after write_eof()")
         if self.empty_waiter is not None:
             raise RuntimeError("unable to write; sendfile is in progress")
-        if not data or self._dropped():
+        if is_empty(data) or self.dropped():
             return
         if self.enqueue(data):
             self.balance()
@@ -298,7 +293,7 @@ cdef class SocketTransport(WritingTransport):
             raise RuntimeError("Cannot call writelines() after write_eof()")
         if self.empty_waiter is not None:
             raise RuntimeError("unable to writelines; sendfile is in progress")
-        if not list_of_data or self._dropped():
+        if not list_of_data or self.dropped():
             return
         joined = joined_if_small(list_of_data)
         if joined is not None:
@@ -324,8 +319,8 @@ cdef class SocketTransport(WritingTransport):
         """True: the socket can be half-closed."""
         return True
 
-    def _dropped(self):
-        """True, with a warning after a few times, when nothing can be sent any more."""
+    # True, with a warning after a few times, when nothing can be sent any more.
+    cdef bint dropped(self) except -1:
         if not self.conn_lost:
             return False
         if self.conn_lost >= dont_nag_before:
@@ -413,7 +408,12 @@ cdef class SocketTransport(WritingTransport):
             self.anchor()
         return 0
 
-    # The kernel took something of the queue.
+    # The kernel took something of the queue, which nobody may have waited for.
+    cdef bint flush_matters(self) noexcept:
+        return not self.anchored or not self.stream.reading() or self.protocol_paused or self.closing or (
+            self.eof_written or self.empty_waiter is not None
+        )
+
     cdef int flushed(self) except -1:
         if self.conn_lost:
             return 0
@@ -545,6 +545,15 @@ cdef class SocketTransport(WritingTransport):
             server._detach(self)
         else:
             server._detach()
+
+
+cdef inline bint is_empty(object data) except -1:
+    return PyBytes_GET_SIZE(data) == 0 if PyBytes_CheckExact(data) else not data
+
+
+# What was received goes to a protocol's native face; NULL: it is in memory that this has lent.
+cdef int give(NativeProtocol native, const char* data, size_t size) except -1:
+    return native.receive(data, size) if data != NULL else native.filled(size)
 
 
 cdef bytes joined_if_small(object chunks):
@@ -701,7 +710,10 @@ cdef void on_read_error(void* owner, int error) noexcept:
 
 cdef void on_flushed(void* owner) noexcept:
     cdef SocketTransport transport = <SocketTransport>owner
-    cdef Loop loop = transport.loop
+    cdef Loop loop
+    if not transport.flush_matters():
+        return
+    loop = transport.loop
     try:
         transport.flushed()
     except BaseException as exc:

@@ -144,11 +144,9 @@ cdef int push_part(Stream* stream, object data, size_t size) except -1:
     segment.size = size
     segment.reference = <void*>data
     Py_INCREF(data)  # the queue's, given up by release_bytes()
-    try:
-        stream.write(segment)
-    except MemoryError:
+    if stream.write(segment) < 0:
         Py_DECREF(data)
-        raise
+        raise MemoryError
     return 0
 
 

@@ -95,7 +95,7 @@ void Datagram::send(const OutgoingDatagram& datagram) {
   if (!is_open()) {
     while (!queue_.empty()) drop_first();
   } else if (!blocked_) {
-    watcher_.reactor().deferred().schedule(deferred_);
+    watcher_.reactor().deferred().schedule(deferred_, datagram.segment.size);
   }
 }
 

@@ -40,7 +40,8 @@ DeferredList::~DeferredList() {
   head_.next_ = head_.previous_ = nullptr;
 }
 
-void DeferredList::schedule(Deferred& deferred) noexcept {
+void DeferredList::schedule(Deferred& deferred, std::size_t bytes) noexcept {
+  bytes_ += bytes;
   if (deferred.scheduled()) return;
   deferred.previous_ = head_.previous_;
   deferred.next_ = &head_;
@@ -50,6 +51,7 @@ void DeferredList::schedule(Deferred& deferred) noexcept {
 
 void DeferredList::run() noexcept {
   assert(!end_of_run_.scheduled());
+  bytes_ = 0;
   if (empty()) return;
   schedule(end_of_run_);
   while (head_.next_ != &end_of_run_) {
@@ -254,7 +256,8 @@ void Reactor::dispatch() noexcept {
       if (watcher != nullptr && (watcher->interest_ & bit) != 0) tell(*watcher, bit);
     }
     rearm(event.token);
-    deferred_.run();
+    const bool is_last = next_event_ >= events_count_;
+    if (is_last || next_event_ % events_between_runs == 0 || deferred_.is_much()) deferred_.run();
   }
   events_count_ = 0;
 }

@@ -3,6 +3,7 @@
 #include <array>
 #include <cassert>
 #include <cerrno>
+#include <new>
 #include <utility>
 
 #include "zloop/sys.hpp"
@@ -87,13 +88,19 @@ void Stream::read_buffered() noexcept {
   ops_.on_buffer_filled(owner_, result);
 }
 
-void Stream::write(Segment segment) {
-  queue_.push(segment);
+int Stream::write(Segment segment) noexcept {
+  const std::size_t size = segment.size;
+  try {
+    queue_.push(segment);
+  } catch (const std::bad_alloc&) {
+    return -ENOMEM;
+  }
   if (!is_open()) {
     queue_.clear();
   } else if (!blocked()) {
-    watcher_.reactor().deferred().schedule(deferred_);
+    watcher_.reactor().deferred().schedule(deferred_, size);
   }
+  return 0;
 }
 
 void Stream::on_deferred(void* self) noexcept {

@@ -240,22 +240,29 @@ TEST_CASE("closing the reactor from a callback ends the dispatch") {
   CHECK(probes[0].told.size() + probes[1].told.size() == 1);
 }
 
-TEST_CASE("what an event defers is done before the next event is told") {
+TEST_CASE("what events defer is done after every eighth of them, sooner if it is much") {
   OpenReactor reactor;
-  std::array<Pair, 2> pairs{make_pair(), make_pair()};
-  std::array<Probe, 2> probes;
+  std::array<Pair, 10> pairs;
+  std::array<Probe, 10> probes;
+  std::size_t bytes = 0;
   std::string order;
-  zloop::Deferred deferred([](void* text) noexcept { *static_cast<std::string*>(text) += "deferred "; }, &order);
-  for (std::size_t i = 0; i < 2; ++i) {
+  zloop::Deferred deferred([](void* text) noexcept { *static_cast<std::string*>(text) += "| "; }, &order);
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    pairs.at(i) = make_pair();
     put(pairs.at(i).theirs.get(), "x");
     probes.at(i).watch(reactor, pairs.at(i).ours.get(), interest_read);
     probes.at(i).react = [&] {
       order += "told ";
-      reactor.deferred().schedule(deferred);
+      reactor.deferred().schedule(deferred, bytes);
     };
   }
-  REQUIRE(reactor.turn() == 2);
-  CHECK(order == "told deferred told deferred ");
+  REQUIRE(reactor.turn() == 10);
+  CHECK(order == "told told told told told told told told | told told | ");
+  order.clear();
+  bytes = std::size_t{5} * 1024;
+  REQUIRE(reactor.turn() == 10);
+  CHECK(order == "told told | told told | told told | told told | told told | ");
+  CHECK_FALSE(reactor.deferred().is_much());
 }
 
 TEST_CASE("a regular file cannot be watched, and its watcher stays as it was", "[linux]") {

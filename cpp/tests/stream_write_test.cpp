@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <new>
 #include <string>
 
 #include "support/allocation.hpp"
@@ -104,8 +103,9 @@ TEST_CASE("a write that finds no memory takes nothing") {
   Connection connection;
   connection.write("first");
   Piece piece("hello");
-  REQUIRE_THROWS_AS(zloop::test::with_allocations(0, [&] { connection.stream->write(piece.segment()); }),
-                    std::bad_alloc);
+  int status = 0;
+  zloop::test::with_allocations(0, [&] { status = connection.stream->write(piece.segment()); });
+  REQUIRE(status == -ENOMEM);
   CHECK(connection.stream->pending() == 5);
   CHECK(piece.releases == 0);
   connection.turn();

@@ -11,6 +11,7 @@
 
 #include <Python.h>
 
+#include <array>
 #include <cstddef>
 #include <utility>
 
@@ -74,6 +75,17 @@ inline bool call_in_context(PyObject* context, PyObject* callback, PyObject* arg
   const bool left = PyContext_Exit(context) == 0;
   Py_XDECREF(result);
   return left && result != nullptr;
+}
+
+// Calls object.name(argument), or object.name() if that is null, in the context. A new reference; null, with the
+// exception set, if that failed or the context is in use.
+inline PyObject* call_method_in_context(PyObject* context, PyObject* object, PyObject* name,
+                                        PyObject* argument) noexcept {
+  if (PyContext_Enter(context) < 0) return nullptr;
+  const std::array<PyObject*, 2> arguments = {object, argument};
+  PyObject* result = PyObject_VectorcallMethod(name, arguments.data(), argument != nullptr ? 2 : 1, nullptr);
+  if (PyContext_Exit(context) < 0) Py_CLEAR(result);
+  return result;
 }
 
 }  // namespace zloop::binding

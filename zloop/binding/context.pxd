@@ -6,3 +6,4 @@ cdef extern from "binding/context.hpp" namespace "zloop::binding":
     bint is_unshared(object context) noexcept
     PyObject* current_context() noexcept
     bint call_in_context(object context, object callback, tuple args) noexcept
+    PyObject* call_method_in_context(object context, object object, object name, PyObject* argument) noexcept

@@ -4,6 +4,7 @@ from zloop.engine.watcher cimport Watcher, WatcherOps
 
 cdef extern from "zloop/reactor.hpp" namespace "zloop":
     cdef cppclass DeferredList:
+        bint is_much() noexcept
         void run() noexcept
 
     cdef cppclass Reactor:

@@ -30,7 +30,7 @@ cdef extern from "zloop/stream.hpp" namespace "zloop":
         void stop_reading() noexcept
         bint reading() noexcept
         void set_buffered(bint buffered) noexcept
-        void write(Segment segment) except +
+        int write(Segment segment) noexcept
         int flush() noexcept
         ssize_t send_now(const char* data, size_t size) noexcept
         int wait_for_room() noexcept

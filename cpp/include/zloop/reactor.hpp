@@ -49,15 +49,21 @@ class DeferredList {
   DeferredList& operator=(const DeferredList&) = delete;
 
   [[nodiscard]] bool empty() const noexcept { return head_.next_ == &head_; }
-  // Does nothing if it is scheduled already.
-  void schedule(Deferred& deferred) noexcept;
+  // Does nothing if it is scheduled already, but for counting the bytes that this call makes wait.
+  void schedule(Deferred& deferred, std::size_t bytes = 0) noexcept;
+  // So many bytes wait, by what schedule() was told since the last run(), that they had better leave the cache for the
+  // kernel than make room for more.
+  [[nodiscard]] bool is_much() const noexcept { return bytes_ >= much; }
   // Runs what is scheduled now; what is scheduled meanwhile waits for the next call. Not to be called from inside. A
   // Deferred may go while it runs: its owner's last act may be to end itself.
   void run() noexcept;
 
  private:
+  static constexpr std::size_t much = std::size_t{10} * 1024;
+
   Deferred head_{nullptr, nullptr};
   Deferred end_of_run_{nullptr, nullptr};  // in the ring during run(), with what comes meanwhile behind it
+  std::size_t bytes_ = 0;
 };
 
 class Reactor {
@@ -109,8 +115,8 @@ class Reactor {
   // How many wait()s there have been; it may wrap around.
   [[nodiscard]] std::uint32_t waits() const noexcept { return waits_; }
 
-  // Calls the watchers of the events that the last wait() stored, in order. What is deferred runs after each event: an
-  // answer leaves while its bytes are in the cache, however many connections have something to say.
+  // Calls the watchers of the events that the last wait() stored, in order. What is deferred runs after every few of
+  // them, as sends in a row share the kernel's code in the cache; after fewer when it is much.
   void dispatch() noexcept;
 
   // Drops the events that dispatch() has not come to; also from inside it. The next wait() reports them again.
@@ -128,6 +134,8 @@ class Reactor {
 
  private:
   static constexpr int events_capacity = 256;
+  // 8 answers of 1 KiB in a row took 3 % less time than one by one, and 64 no less than 8; of 10 KiB, 5 % more.
+  static constexpr int events_between_runs = 8;
 
   struct Slot {
     Watcher* watcher = nullptr;    // borrowed until detach()

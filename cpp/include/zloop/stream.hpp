@@ -80,8 +80,8 @@ class Stream {
   void set_buffered(bool buffered) noexcept { buffered_ = buffered; }
 
   // Queues a segment and takes over its reference. The kernel is offered it with everything else of this turn, before
-  // the loop can block. A closed stream drops it. Throws std::bad_alloc, having taken nothing.
-  void write(Segment segment);
+  // the loop can block. A closed stream drops it. 0, or -ENOMEM, having taken nothing.
+  int write(Segment segment) noexcept;
 
   // Offers the kernel all that is queued, now. 0, also when the kernel is full and the rest waits for it; or -errno,
   // and what was not taken stays queued, to be offered again only after the next write().

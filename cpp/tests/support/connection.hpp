@@ -36,7 +36,7 @@ class Connection {
   // Queues bytes of which the connection keeps the reference.
   Piece& write(std::string bytes) {
     Piece& piece = pieces.emplace_back(std::move(bytes));
-    stream->write(piece.segment());
+    REQUIRE(stream->write(piece.segment()) == 0);
     return piece;
   }
 
