@@ -17,7 +17,7 @@ NOISE = "noise"
 
 def markdown(results: Results) -> str:
     """The whole report."""
-    parts = ["# zloop and other event loops", describe(results)]
+    parts = ["# zloop and other event loops", describe(results), overview(results)]
     for has_server, title, heading in (
         (True, "Servers", "Processor time of the server for a request; the best peer's is divided by zloop's."),
         (False, "In one process", "Operations a second, except where a unit says otherwise."),
@@ -49,6 +49,23 @@ def describe(results: Results) -> str:
         )
     reading += f" {ABSENT} stands for no number; the reasons are below and in the JSON file."
     return "\n".join([*lines, "", reading])
+
+
+def overview(results: Results) -> str:
+    """Zloop beside the best peer of each row, beside uvloop, and beside a server without Python."""
+    if OURS not in results.loops:
+        return ""
+    table = new_table("row", "unit", OURS, "best peer", "ahead of it", "ahead of uvloop", "over the limit")
+    for row in results.rows:
+        best = results.compare_to_best_peer(row)
+        if best is None:
+            continue
+        others = (results.compare(row, OURS, "uvloop"), results.compare(row, LIMIT, OURS))
+        ratios = [ratio_text(results, found) if found else ABSENT for found in (best, *others)]
+        value = value_text(results, row, OURS)
+        table.add_row(f"`{row.name}`", row.unit, value, f"{best.other} {value_text(results, row, best.other)}", *ratios)
+    reading = "How many times better zloop is than the peer that is best at the row."
+    return f"## zloop beside the best peer\n\n{reading}\n\n{render(table)}" if table.row_count else ""
 
 
 def value_table(results: Results, rows: list[RowFacts]) -> str:

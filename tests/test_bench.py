@@ -140,12 +140,24 @@ def test_a_failure_is_no_number_and_has_its_reason_in_the_report(bench, stats):
     results, row = results_of(stats, {"zloop": [8.0] * 3, "uvloop": [10.0] * 3, "rloop": "it fell over"})
     report = bench("report")
     text = report.markdown(results)
-    [line] = [line for line in text.splitlines() if line.startswith("| `row`")]
+    [line] = [line for line in text.splitlines() if line.startswith("| `row` A row")]
     assert [cell.strip() for cell in line.strip("|").split("|")] == [
         "`row` A row", "µs", "8.00", "10.00", "–", "1.25 (uvloop)", "–",
     ]  # fmt: skip
     assert "- rloop: `row`: it fell over" in text
     assert results.value(row, "rloop") is None
+
+
+def test_the_overview_puts_zloop_beside_the_best_peer_uvloop_and_the_limit(bench, stats):
+    cells = {"zloop": [8.0] * 3, "uvloop": [12.0] * 3, "rloop": [10.0] * 3, "limit": [4.0] * 3}
+    results, _ = results_of(stats, cells)
+    report = bench("report")
+    line = report.overview(results).splitlines()[-1]
+    assert [cell.strip() for cell in line.strip("|").split("|")] == [
+        "`row`", "µs", "8.00", "rloop 10.00", "1.25", "1.50", "2.00",
+    ]  # fmt: skip
+    results, _ = results_of(stats, {"uvloop": [12.0] * 3})
+    assert report.overview(results) == ""
 
 
 def test_noise_is_printed_as_noise_unless_it_is_only_a_first_look(bench, stats):
