@@ -68,6 +68,56 @@ def test_messages_around_the_size_of_a_record(loop, run, tls, factory):
     run(scenario())
 
 
+def test_many_connections_at_once_do_not_mix(loop, run, tls):
+    """More than there is memory in store for, each in the middle of receiving and of sending."""
+
+    async def scenario():
+        async with contextlib.AsyncExitStack() as stack:
+            ends = []
+            for number in range(70):
+                sockets = stack.enter_context(tcp_pair())
+                ends.append(await stack.enter_async_context(connection_to_raw(loop, tls, sockets)))
+                ends[number][0].write(b"hello")
+            for turn in range(3):
+                messages = [pattern(1000 + 10 * number)[number:] for number in range(len(ends))]
+                sealed = [peer.sealed(message)[0] for (*_, peer), message in zip(ends, messages, strict=True)]
+                for part in (slice(0, 5), slice(5, 600), slice(600, None)):
+                    for (*_, peer), record in zip(ends, sealed, strict=True):
+                        await loop.sock_sendall(peer.sock, record[part])
+                    await several_turns()
+                for (transport, protocol, _peer), message in zip(ends, messages, strict=True):
+                    size = (turn + 1) * len(message)
+                    await protocol.until(lambda protocol=protocol, size=size: len(protocol.received) == size)
+                    assert protocol.received.endswith(message)
+                    transport.write(message[:500])
+                    transport.write(message[500:])
+                for (*_, peer), message in zip(ends, messages, strict=True):
+                    expected = b"hello" + message if turn == 0 else message
+                    assert await peer.receive(len(expected)) == expected
+
+    run(scenario())
+
+
+def test_what_waits_to_be_sent_stays_as_it_was_written(loop, run, tls):
+    """Many short messages to a peer that does not read, and later ones meanwhile."""
+
+    async def scenario():
+        async with tls_connection(loop, tls) as (transport, protocol, accepted):
+            accepted.transport.pause_reading()
+            sent = []
+            while "pause_writing" not in protocol.names():
+                for _ in range(100):
+                    sent.append(len(sent).to_bytes(4, "big") * 250)
+                    transport.write(sent[-1])
+                await several_turns(2)
+            accepted.transport.resume_reading()
+            expected = b"".join(sent)
+            await accepted.until(lambda: len(accepted.received) == len(expected))
+            assert accepted.received == expected
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("size", [1, 7, 4096, RECORD, 1 << 20])
 def test_buffers_of_a_buffered_protocol_are_filled_whatever_their_size(loop, run, tls, size):
     """Of one byte too; and all that came is passed on, even if nothing comes after it."""

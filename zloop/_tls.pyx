@@ -41,7 +41,7 @@ cdef Py_ssize_t piece_size_max = 16 * 16384
 
 # Up to so many bytes are decrypted here and copied; for more the bytes object is made first, and cut to size.
 cdef enum:
-    scratch_size = 48 * 1024
+    scratch_size = 4 * 1024
 cdef char[scratch_size] scratch
 
 
@@ -524,7 +524,7 @@ cdef class TlsProtocol(NativeProtocol):
         try:
             self.accept(data)
             if self.state == WRAPPED:
-                self.process_outgoing()
+                self.control_app_writing()
         except Exception as exc:
             self.fatal_error(exc, "Fatal error on SSL protocol")
         return 0
@@ -536,7 +536,7 @@ cdef class TlsProtocol(NativeProtocol):
             for data in list_of_data:
                 self.accept(data)
             if self.state == WRAPPED:
-                self.process_outgoing()
+                self.control_app_writing()
         except Exception as exc:
             self.fatal_error(exc, "Fatal error on SSL protocol")
 
@@ -547,7 +547,7 @@ cdef class TlsProtocol(NativeProtocol):
         cdef Py_ssize_t left
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
-            if self.state == WRAPPED and not self.backlog:
+            if self.state == WRAPPED and self.backlog_size == 0:
                 done = self.encrypt(<const char*>view.buf, view.len, False)
             left = view.len - done
             if left == 0:
@@ -575,10 +575,10 @@ cdef class TlsProtocol(NativeProtocol):
                     self.socket_transport.send_lent(sealed, self.codec.sealed_size)
             else:
                 count = self.codec.write(data + done, piece, self.below_is_full)
+            self.send_output()
             if count < 0:
                 break
             done += count
-            self.send_output()
         return done
 
     # Whether the transport underneath would not let so many bytes wait for others: then they need no object.
@@ -660,7 +660,7 @@ cdef class TlsProtocol(NativeProtocol):
             while self.state in (WRAPPED, FLUSHING) and not self.app_reading_paused and self.read_once():
                 pass
             if self.state in (WRAPPED, FLUSHING):
-                if self.backlog:
+                if self.backlog_size > 0:
                     self.do_write(False)
                 else:
                     self.process_outgoing()

@@ -32,6 +32,10 @@ from zloop.engine.tls_session cimport TlsSession, session_failed, session_starve
 
 import _ssl
 
+cdef extern from "Python.h":
+    PyObject* new_bytes "PyBytes_FromStringAndSize"(const char* data, Py_ssize_t size) except NULL
+    Py_ssize_t Py_REFCNT(PyObject* object)
+
 cdef tuple again_errors = (ssl.SSLWantReadError, ssl.SSLSyscallError)
 
 # A record of OpenSSL's holds no more: RFC 8446, 5.1.
@@ -42,6 +46,15 @@ cdef enum:
 cdef enum:
     sealing_size = 17 * (record_size_max + 128)
 cdef char[sealing_size] sealing
+
+# Bytes objects that are filled again once the queues of sockets have let go of them: looking for so much memory takes
+# malloc() as long as anything that zloop does for a short record. All have room for more than a record needs, so that
+# what is no queue gets a copy of what counts: the objects themselves never reach a program. While slow peers hold all
+# of them there is malloc(); so no more than these are larger than what is in them.
+cdef enum:
+    pool_size = 32
+    pooled_size = record_size_max + 256
+cdef PyObject* pool[pool_size]  # owned, or NULL
 
 
 cdef class TlsCodec:
@@ -148,8 +161,8 @@ cdef class DirectCodec(TlsCodec):
             count = self.session.write(data, size)
         else:
             capacity = TlsSession.sealed_size_max(size)
-            sealed = PyBytes_FromStringAndSize(NULL, capacity)
-            self.session.lend(PyBytes_AS_STRING(sealed), capacity)
+            sealed = make_sealed(capacity)
+            self.session.lend(PyBytes_AS_STRING(sealed), PyBytes_GET_SIZE(sealed))
             count = self.session.write(data, size)
             self.sealed_size = self.session.take_back()
             if self.sealed_size > 0:
@@ -196,6 +209,18 @@ cdef class DirectCodec(TlsCodec):
             pass
         openssl.ERR_clear_error()
         raise ssl.SSLError(ssl.SSL_ERROR_SSL, text)
+
+
+# An exact bytes object of `capacity` bytes or more, to be filled.
+cdef object make_sealed(Py_ssize_t capacity):
+    cdef int i
+    if capacity <= pooled_size:
+        for i in range(pool_size):
+            if pool[i] == NULL:
+                pool[i] = new_bytes(NULL, pooled_size)
+            if Py_REFCNT(pool[i]) == 1:
+                return <object>pool[i]
+    return PyBytes_FromStringAndSize(NULL, capacity)
 
 
 cdef class PortableCodec(TlsCodec):

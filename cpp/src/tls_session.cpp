@@ -129,6 +129,7 @@ void TlsSession::retain() {
 std::size_t TlsSession::take_input(char* data, std::size_t size) noexcept {
   const std::size_t count = std::min(size, input_size_);
   if (count == 0) return 0;
+  drained_ = false;
   std::memcpy(data, input_, count);
   input_ += count;
   input_size_ -= count;
@@ -143,13 +144,15 @@ ssize_t TlsSession::shake_hands() noexcept {
   return reason == ended ? failed : reason;
 }
 
-bool TlsSession::readable() const noexcept { return input_size_ > 0 || openssl_->SSL_has_pending(ssl_) != 0; }
+bool TlsSession::readable() const noexcept { return input_size_ > 0 || has_pending(); }
+
+bool TlsSession::has_pending() const noexcept { return !drained_ && openssl_->SSL_has_pending(ssl_) != 0; }
 
 // Close to the truth, so that memory of this size need not be larger than what will be in it. OpenSSL may hold
 // decrypted bytes, or most of a record; or a record's header and nothing else, which it does not say: then the input
 // begins with what is no header, and all of it counts.
 std::size_t TlsSession::readable_max() const noexcept {
-  if (openssl_->SSL_has_pending(ssl_) != 0) {
+  if (has_pending()) {
     return input_size_ + static_cast<std::size_t>(std::max(openssl_->SSL_pending(ssl_), 0)) + record_size;
   }
   std::size_t sum = 0;
@@ -168,8 +171,9 @@ std::size_t TlsSession::readable_max() const noexcept {
 ssize_t TlsSession::read(char* data, std::size_t size) noexcept {
   forget_old_errors();
   std::size_t count = 0;
-  if (openssl_->SSL_read_ex(ssl_, data, size, &count) == 1) return static_cast<ssize_t>(count);
-  return explain_failure();
+  const bool done = openssl_->SSL_read_ex(ssl_, data, size, &count) == 1;
+  drained_ = done && count < size;
+  return done ? static_cast<ssize_t>(count) : explain_failure();
 }
 
 ssize_t TlsSession::write(const char* data, std::size_t size) noexcept {
