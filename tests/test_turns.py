@@ -1,6 +1,7 @@
 """The order within a turn: what was ready, what the poller told, due timers. What they schedule comes later."""
 
 import asyncio
+import time
 
 import pytest
 from support import Recorder, several_turns, socket_pair
@@ -152,3 +153,94 @@ def test_an_exception_that_leaves_the_loop_leaves_the_rest_queued(same_as_asynci
         return order
 
     same_as_asyncio(scenario)
+
+
+MANY_TURNS = 300
+"""After so many turns without an event, zloop does not ask the poller in every turn."""
+
+MOST_TURNS_LATE = 64
+
+
+class Reader:
+    """A reader that puts down the turn in which its socket was found to be readable."""
+
+    def __init__(self, loop, sock, turns):
+        self.sock = sock
+        self.turns = turns
+        self.told = None
+        loop.add_reader(sock, self.read)
+
+    def read(self):
+        self.sock.recv(100)
+        self.told = len(self.turns)
+
+
+def test_an_event_amid_many_turns_is_told_soon(loop, run):
+    async def scenario():
+        turns = []
+        with socket_pair() as (read_end, write_end):
+            reader = Reader(loop, read_end, turns)
+            for _ in range(3):
+                await several_turns(MANY_TURNS)
+                del turns[:]
+                reader.told = None
+                write_end.send(b"x")
+                while reader.told is None:
+                    turns.append(None)
+                    await asyncio.sleep(0)
+                assert reader.told <= MOST_TURNS_LATE + 2  # of which the first two are asyncio's
+            loop.remove_reader(read_end)
+
+    run(scenario())
+
+
+def test_slow_callbacks_do_not_keep_an_event_waiting(same_as_asyncio):
+    async def scenario(loop):
+        turns = []
+        with socket_pair() as (read_end, write_end):
+            reader = Reader(loop, read_end, turns)
+            await several_turns(MANY_TURNS)
+            for _ in range(3):
+                turns.append(None)
+                ends = time.perf_counter() + 1e-3
+                while time.perf_counter() < ends:
+                    pass
+                if len(turns) == 1:
+                    write_end.send(b"x")
+                await asyncio.sleep(0)
+            loop.remove_reader(read_end)
+        return reader.told
+
+    assert same_as_asyncio(scenario).returned == 2  # callbacks that were ready come first
+
+
+def test_a_new_reader_is_told_at_once_after_many_turns(same_as_asyncio):
+    async def scenario(loop):
+        turns = []
+        with socket_pair() as (read_end, write_end), socket_pair() as (other_end, _):
+            loop.add_reader(other_end, turns.append, None)
+            await several_turns(MANY_TURNS)
+            reader = Reader(loop, read_end, turns)
+            write_end.send(b"x")
+            for _ in range(3):
+                turns.append(None)
+                await asyncio.sleep(0)
+            loop.remove_reader(read_end)
+            loop.remove_reader(other_end)
+        return reader.told
+
+    same_as_asyncio(scenario)
+
+
+def test_a_loop_that_begins_to_run_polls_in_its_first_turn(same_as_asyncio):
+    def scenario(loop):
+        with socket_pair() as (read_end, write_end):
+            reader = Reader(loop, read_end, [])
+            loop.run_until_complete(several_turns(MANY_TURNS))
+            write_end.send(b"x")
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+            loop.remove_reader(read_end)
+        return reader.told
+
+    assert same_as_asyncio(scenario).returned == 0

@@ -36,7 +36,6 @@ cdef class Loop(LoopCore):
 
     cdef int signal_fd         # the read end of the signals' pipe, while it is watched; else -1
     cdef unsigned long signals_known  # how many signals had come when the poller was last asked
-    cdef int turns_unpolled    # since then
     cdef unsigned long turn    # counts them
 
     cdef bint closed
@@ -56,7 +55,7 @@ cdef class Loop(LoopCore):
     cdef Handle schedule(self, object callback, object args, object context)
     cdef TimerHandle schedule_at(self, object when, object callback, object args, object context)
     cdef int64_t poll_timeout(self) noexcept
-    cdef bint nothing_to_poll(self) noexcept
+    cdef bint skips_poll(self) noexcept
     cdef int run_turn(self) except -1
     cdef int take_due_timers(self) except -1
     cdef int wait_for_events(self) except -1

@@ -34,8 +34,6 @@ cdef bint has_thread_safe_handles = hasattr(events, "_ThreadSafeHandle")
 
 # Signals of all loops' handlers so far, counted by leave_it_to_the_loop().
 cdef unsigned long signals_seen = 0
-# In case a signal's handler was replaced behind the loop's back: its number waits in the pipe no longer than that.
-cdef int most_turns_unpolled = 64
 
 cdef enum:
     # Writes gather for no longer: what a thousand tasks write in a turn would have left the cache by the turn's end.
@@ -321,18 +319,16 @@ cdef class Loop(LoopCore):
         now = monotonic_ns()
         return deadline - now if deadline > now else 0
 
-    cdef bint nothing_to_poll(self) noexcept:
-        """True if the poller has nothing to tell to a turn that would not block: the system call can be spared."""
-        if (
-            self.reactor.watched() > <size_t>(self.signal_fd >= 0)
-            or self.signals_known != signals_seen
-            or self.turns_unpolled >= most_turns_unpolled
-        ):
+    cdef bint skips_poll(self) noexcept:
+        """True if a turn that would not block need not ask the poller: see PollPacer for when that is.
+
+        A signal makes the next turn ask. The signals' pipe is no reason by itself: what it holds of a signal whose
+        handler was replaced behind the loop's back is seen when the poller is asked the next time.
+        """
+        if self.signals_known != signals_seen:
             self.signals_known = signals_seen
-            self.turns_unpolled = 0
             return False
-        self.turns_unpolled += 1
-        return True
+        return self.reactor.skips_wait(<size_t>(self.signal_fd >= 0))
 
     cdef int run_turn(self) except -1:
         """Poll, then run what was ready, then what the poller told, then the timers that are due: asyncio's order.
@@ -366,7 +362,7 @@ cdef class Loop(LoopCore):
         cdef int status
         if timeout == 0:
             PyErr_CheckSignals()
-            if self.nothing_to_poll():
+            if self.skips_poll():
                 return 0
             status = self.reactor.wait(0)
         else:
@@ -466,6 +462,7 @@ cdef class Loop(LoopCore):
         sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
         self.thread_id = PyThread_get_thread_ident()
         self.running = True
+        self.reactor.restart_pacing()
         events._set_running_loop(self)
         self._signals_begin()
 

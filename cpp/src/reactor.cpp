@@ -209,6 +209,7 @@ void Reactor::note_interest(Watcher& watcher, unsigned interest) noexcept {
   if (watcher.interest_ != interest_none) --watched_;
   if (interest != interest_none) ++watched_;
   watcher.interest_ = interest;
+  pacer_.restart();
 }
 
 void Reactor::detach(Watcher& watcher) noexcept {
@@ -238,11 +239,17 @@ int Reactor::wait(std::int64_t timeout_ns) noexcept {
   if (const int status = own_kernel_objects(); status < 0) return status;
   ++waits_;
   interrupt_dispatch();  // there was none, if an exception ended the turn
+  const bool only_looks = timeout_ns == 0;
   if (timeout_ns != 0 && (!deferred_.empty() || !wakeup_.try_sleep())) timeout_ns = 0;
   const int count = poller_->wait(events_.data(), events_capacity, timeout_ns);
   wakeup_.awake();
   events_count_ = count > 0 ? count : 0;
   next_event_ = 0;
+  if (only_looks) {
+    pacer_.looked(count != 0);
+  } else {
+    pacer_.restart();
+  }
   return count;
 }
 

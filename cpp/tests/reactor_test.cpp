@@ -165,6 +165,49 @@ TEST_CASE("a reactor counts what it watches") {
   CHECK(reactor.watched() == 0);
 }
 
+TEST_CASE("a reactor that has looked in vain for long leaves looks out, until an event is likely") {
+  OpenReactor reactor;
+  const Pair pair = make_pair();
+  Probe probe;
+  probe.watch(reactor, pair.ours.get(), interest_read);
+  // The machine may take its time, which is a reason to look, too.
+  const auto begin_to_skip = [&reactor] {
+    int looks = 0;
+    while (!reactor.skips_wait(0)) {
+      REQUIRE(reactor.turn() == 0);
+      REQUIRE(++looks < 10'000);
+    }
+    return looks;
+  };
+  CHECK(begin_to_skip() >= zloop::PollPacer::looks_in_vain);
+  SECTION("it is told of one") {
+    put(pair.theirs.get(), "x");
+    CHECK(reactor.turn() == 1);
+    CHECK_FALSE(reactor.skips_wait(0));
+  }
+  SECTION("something else is watched") {
+    REQUIRE(reactor.set_interest(probe.watcher, interest_both) == 0);
+    CHECK_FALSE(reactor.skips_wait(0));
+  }
+  SECTION("it has blocked") {
+    REQUIRE(reactor.wait(1) == 0);
+    CHECK_FALSE(reactor.skips_wait(0));
+  }
+  SECTION("the loop begins to run") {
+    reactor.restart_pacing();
+    CHECK_FALSE(reactor.skips_wait(0));
+  }
+}
+
+TEST_CASE("a reactor does not look for what is unimportant") {
+  OpenReactor reactor;
+  const Pair pair = make_pair();
+  Probe probe;
+  probe.watch(reactor, pair.ours.get(), interest_read);
+  CHECK_FALSE(reactor.skips_wait(0));
+  CHECK(reactor.skips_wait(1));
+}
+
 TEST_CASE("a number can have one watcher") {
   OpenReactor reactor;
   const Pair pair = make_pair();

@@ -12,6 +12,7 @@
 #include <memory>
 #include <vector>
 
+#include "zloop/poll_pacer.hpp"
 #include "zloop/poller.hpp"
 #include "zloop/wakeup.hpp"
 #include "zloop/watcher.hpp"
@@ -107,6 +108,13 @@ class Reactor {
   // How many watchers the poller watches for something: without any, only notify() ends a wait().
   [[nodiscard]] std::size_t watched() const noexcept { return watched_; }
 
+  // Whether a turn may go without its wait(0), by the rule of PollPacer; it is counted then. `unimportant`: how many of
+  // the watchers are no reason to look.
+  bool skips_wait(std::size_t unimportant) noexcept { return pacer_.skips(watched_ > unimportant); }
+
+  // Every turn waits again, until that has been in vain for a while: the loop begins to run.
+  void restart_pacing() noexcept { pacer_.restart(); }
+
   // The one blocking call, made without the interpreter. timeout_ns below zero: until something happens. It does not
   // block while something is deferred. Stores what is ready for dispatch() and returns how much, or -errno: -EINTR
   // after a signal.
@@ -154,6 +162,7 @@ class Reactor {
 
   std::unique_ptr<Poller> poller_;
   Wakeup wakeup_;
+  PollPacer pacer_;
   DeferredList deferred_;
   std::vector<Slot> slots_;  // by descriptor
   std::size_t watched_ = 0;

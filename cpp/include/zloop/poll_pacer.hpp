@@ -1,0 +1,60 @@
+// Decides which of the turns that would not block ask the poller for events.
+//
+// A turn that has callbacks to run would only look whether something has happened, and the system call for it costs as
+// much as a callback. While such looks find nothing again and again, most are left out:
+//
+//   - Without a watcher there is nothing to be found: `most_skipped` turns in a row go without a look.
+//   - With one, `looks_in_vain` looks in a row must have found nothing before. From then on a look is left out if fewer
+//     than `most_skipped` were since the last one, and that was less than `longest_gap_ns` ago. So an event is told at
+//     most that much later than by a loop that looks in every turn, and the callbacks of the turn that runs.
+//   - An event that is found, a turn that would block, a change of what is watched, and a loop that begins to run end
+//     it: the next `looks_in_vain` turns look again.
+//
+// Programs that count turns (`await asyncio.sleep(0)` until an answer is there) are told of events when they expect it.
+#pragma once
+
+#include <cstdint>
+
+#include "zloop/clock.hpp"
+
+namespace zloop {
+
+class PollPacer {
+ public:
+  static constexpr int looks_in_vain = 64;
+  static constexpr int most_skipped = 64;
+  static constexpr std::int64_t longest_gap_ns = 50'000;
+
+  // `clock` gives nanoseconds that never go backwards.
+  explicit PollPacer(std::int64_t (*clock)() noexcept = monotonic_ns) noexcept : clock_(clock) {}
+
+  // Whether this turn, which would not block, goes without a look; it is counted then.
+  bool skips(bool watching) noexcept {
+    if (skipped_ == most_skipped) return false;
+    if (watching && (in_vain_ < looks_in_vain || clock_() - looked_at_ >= longest_gap_ns)) return false;
+    ++skipped_;
+    return true;
+  }
+
+  // A turn that would not block has looked.
+  void looked(bool found) noexcept {
+    skipped_ = 0;
+    if (found) {
+      in_vain_ = 0;
+    } else if (in_vain_ < looks_in_vain) {
+      ++in_vain_;
+    }
+    if (in_vain_ == looks_in_vain) looked_at_ = clock_();
+  }
+
+  // Events have become likely.
+  void restart() noexcept { in_vain_ = 0; }
+
+ private:
+  std::int64_t (*clock_)() noexcept;
+  int skipped_ = 0;             // turns since the last look
+  int in_vain_ = 0;             // looks in a row that found nothing, up to looks_in_vain
+  std::int64_t looked_at_ = 0;  // when the last look was; of no meaning before looks_in_vain
+};
+
+}  // namespace zloop
