@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import sys
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,6 +35,8 @@ if hasattr(asyncio, "set_event_loop_policy"):  # until CPython 3.16
 
 T = TypeVar("T")
 
+_package: Any = sys.modules[__name__]  # asked for one of those names, it loads it
+
 
 def __getattr__(name: str) -> Any:
     if name not in _homes:
@@ -48,9 +51,8 @@ def __dir__() -> list[str]:
 
 def new_event_loop() -> Loop:
     """A new loop, for asyncio.run(loop_factory=), asyncio.Runner and whoever takes a factory."""
-    from zloop.loop import Loop  # noqa: PLC0415  # see _homes
-
-    return Loop()
+    loop: Loop = _package.Loop()
+    return loop
 
 
 def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
