@@ -8,6 +8,7 @@ promise as much.
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -386,6 +387,8 @@ def descriptors_and_tasks():
 def test_cancelled_at_every_turn(loop, run, tmp_path, contexts, name):
     async def scenario():
         await loop.run_in_executor(None, lambda: None)  # from here on there is its thread
+        loop.add_signal_handler(signal.SIGUSR1, print)  # and the pipe that signals come by, which stays
+        loop.remove_signal_handler(signal.SIGUSR1)
         turns = 0
         done = False
         while not done:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import subprocess
 import sys
 import warnings
 
@@ -44,6 +45,34 @@ def test_public_names(zloop):
     assert hasattr(zloop, "install") == hasattr(zloop, "EventLoopPolicy") == HAS_POLICIES
     assert all(hasattr(zloop, name) for name in zloop.__all__)
     assert isinstance(zloop.__version__, str)
+
+
+def output_of(source):
+    """What a program prints, whose warnings are errors."""
+    command = [sys.executable, "-P", "-W", "error", "-c", source]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+
+
+def test_importing_leaves_what_a_loop_needs_to_the_first_loop(zloop):
+    source = """
+import sys
+import zloop
+
+print("zloop.loop" in sys.modules, set(zloop.__all__) <= set(dir(zloop)))
+zloop.new_event_loop().close()
+print("zloop.loop" in sys.modules)
+"""
+    assert output_of(source) == ["False True", "True"]
+
+
+@pytest.mark.parametrize("name", ["Loop", pytest.param("EventLoopPolicy", marks=needs_policies)])
+def test_the_first_use_may_be_an_import_of_a_name(zloop, name):
+    assert output_of(f"from zloop import {name}; print({name}.__name__)") == [name]
+
+
+def test_names_that_are_not_there(zloop):
+    with pytest.raises(AttributeError, match="module 'zloop' has no attribute 'loops'"):
+        zloop.loops  # noqa: B018  # it is not useless if it raises
 
 
 # -- run and Runner ------------------------------------------------------------------------------------------------

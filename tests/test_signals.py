@@ -297,6 +297,17 @@ loop.close()
     assert run_script(loop_kind, source) == ["alarm", "alarm"]
 
 
+@pytest.mark.parametrize("calls", [1, 2], ids=["before the first wait", "before a later one"])
+def test_signal_in_the_last_callback_before_a_wait(loop, forever, signal_handler, calls):
+    """No Python code runs between the two, if the callback is a function in C; the loop does not sleep over it."""
+    signal_handler(signal.SIGUSR2, lambda *args: loop.call_soon(loop.stop))
+    for number in range(calls):
+        loop.call_later(0.005 * number, os.kill, os.getpid(), signal.SIGUSR2 if number == calls - 1 else 0)
+    began = loop.time()
+    forever()
+    assert loop.time() - began < 2
+
+
 def test_signal_without_a_handler_does_not_end_a_wait(loop, forever, signal_handler):
     """Interrupted system calls are taken up again: no callback runs early, nothing is raised."""
     signal_handler(signal.SIGUSR2, lambda *_args: None)
@@ -420,6 +431,18 @@ def test_loop_without_handlers_leaves_the_wake_up_descriptor_alone(loop, run):
             signal.set_wakeup_fd(before)
 
 
+def test_run_that_never_waits_leaves_the_wake_up_descriptor_alone(loop):
+    with socket_pair() as (left, _right):
+        before = signal.set_wakeup_fd(left.fileno())
+        seen = []
+        try:
+            loop.call_soon(lambda: (seen.append(wakeup_fd()), loop.stop()))
+            loop.run_forever()
+            assert seen == [left.fileno()]
+        finally:
+            signal.set_wakeup_fd(before)
+
+
 @pytest.mark.zloop_only  # asyncio resets it
 @pytest.mark.parametrize("how", ["remove", "close", "forbidden"])
 def test_wake_up_descriptor_of_the_program_comes_back(loop, how):
@@ -452,6 +475,28 @@ def test_closing_one_loop_leaves_the_handlers_of_another(make_loop):
     second.call_later(5, second.stop)
     second.run_forever()
     timer.join()
+    assert ran == [True]
+
+
+@pytest.mark.zloop_only  # asyncio's first loop goes deaf
+def test_handlers_of_a_loop_that_runs_again_after_another(make_loop):
+    """Busy from its first turn on, it hears of its signals all the same."""
+    first, second = make_loop(), make_loop()
+    ran = []
+    first.add_signal_handler(signal.SIGUSR1, lambda: (ran.append(True), first.stop()))
+    second.call_later(0.001, second.stop)
+    second.add_signal_handler(signal.SIGUSR2, print)
+    second.run_forever()
+
+    def step(turns_left):
+        if turns_left:
+            first.call_soon(step, turns_left - 1)
+        else:
+            first.stop()
+
+    first.call_soon(signal.raise_signal, signal.SIGUSR1)
+    first.call_soon(step, 1000)
+    first.run_forever()
     assert ran == [True]
 
 

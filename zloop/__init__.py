@@ -6,25 +6,53 @@ Any of these runs a program on it:
     asyncio.run(main(), loop_factory=zloop.new_event_loop)          # CPython 3.12 and later
     asyncio.Runner(loop_factory=zloop.new_event_loop)
     zloop.install()                                                 # as the default, while Python has policies
+
+Importing zloop is quick, and the first loop loads the rest. A program that shall have it all before it forks, or gives
+up access to the file system, asks for zloop.Loop.
 """
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from __future__ import annotations
 
-from zloop.loop import Loop, new_event_loop
+import asyncio
+import importlib
+import sys
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from zloop.loop import Loop
+    from zloop.policy import EventLoopPolicy, install
 
 __version__ = "0.1.0"
 __all__ = ["Loop", "new_event_loop", "run"]
 
-try:
-    from zloop.policy import EventLoopPolicy, install
-except ImportError:  # CPython 3.16: policies are gone, and with them these two
-    pass
-else:
+# The modules of the names that are not here. Loading a loop's takes longer than all else, and many a process that
+# imports zloop makes no loop: where it is installed every run of pytest does, for the plugin.
+_homes = {"Loop": "zloop.loop"}
+if hasattr(asyncio, "set_event_loop_policy"):  # until CPython 3.16
     __all__ += ["EventLoopPolicy", "install"]
+    _homes |= {"EventLoopPolicy": "zloop.policy", "install": "zloop.policy"}
 
 T = TypeVar("T")
+
+_package: Any = sys.modules[__name__]  # asked for one of those names, it loads it
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _homes:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_homes[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def new_event_loop() -> Loop:
+    """A new loop, for asyncio.run(loop_factory=), asyncio.Runner and whoever takes a factory."""
+    loop: Loop = _package.Loop()
+    return loop
 
 
 def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:

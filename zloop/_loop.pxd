@@ -35,6 +35,7 @@ cdef class Loop(LoopCore):
     cdef list retired          # closed inside an I/O callback: the engine may still be in them until the turn ends
 
     cdef int signal_fd         # the read end of the signals' pipe, while it is watched; else -1
+    cdef bint signals_due      # _signals_begin() is called before this run waits for the first time
     cdef unsigned long signals_known  # how many signals had come when the poller was last asked
     cdef unsigned long turn    # counts them
 

@@ -360,6 +360,11 @@ cdef class Loop(LoopCore):
     cdef int wait_for_events(self) except -1:
         cdef int64_t timeout = self.poll_timeout()
         cdef int status
+        if timeout != 0 and self.signals_due:
+            self.signals_due = False
+            self._signals_begin()
+            PyErr_CheckSignals()  # what came before this moment has not woken the poller, and may schedule something
+            timeout = self.poll_timeout()
         if timeout == 0:
             PyErr_CheckSignals()
             if self.skips_poll():
@@ -464,7 +469,10 @@ cdef class Loop(LoopCore):
         self.running = True
         self.reactor.restart_pacing()
         events._set_running_loop(self)
-        self._signals_begin()
+        if self._signal_handlers:
+            self._signals_begin()
+        else:
+            self.signals_due = True
 
     def _run_forever_cleanup(self):
         """Undo _run_forever_setup()."""
@@ -472,6 +480,7 @@ cdef class Loop(LoopCore):
         self.running = False
         self.contexts.clear()
         self.reactor.deferred().run()  # a callback that left by an exception may have written something
+        self.signals_due = False
         self._signals_end()
         events._set_running_loop(None)
         self._set_coroutine_origin_tracking(False)

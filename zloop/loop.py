@@ -44,8 +44,3 @@ class Loop(
     """
 
     _clock_resolution = time.get_clock_info("monotonic").resolution  # seconds; asyncio's loops tell it by this name
-
-
-def new_event_loop() -> Loop:
-    """A new loop, for asyncio.run(loop_factory=), asyncio.Runner and whoever takes a factory."""
-    return Loop()

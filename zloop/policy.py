@@ -9,7 +9,7 @@ import sys
 import warnings
 from typing import Any
 
-from zloop.loop import Loop, new_event_loop
+from zloop.loop import Loop
 
 # Taken from its own module, where no version warns: defining a policy is not yet using one.
 _DefaultPolicy: Any = getattr(asyncio.unix_events, "DefaultEventLoopPolicy", None) or getattr(
@@ -23,7 +23,7 @@ class EventLoopPolicy(_DefaultPolicy):  # type: ignore[misc]
     """asyncio's own policy, making zloop loops."""
 
     def _loop_factory(self) -> Loop:
-        return new_event_loop()
+        return Loop()
 
 
 def install() -> None:

@@ -8,6 +8,7 @@ takes no SIGCHLD.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import subprocess
 import sys
@@ -44,9 +45,10 @@ class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
 class ProcessMixin(MixinBase):
     """Child processes."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._pidfds: set[int] = set()  # of children that still run, ours
+    @functools.cached_property
+    def _pidfds(self) -> set[int]:
+        """Descriptors of children that still run, ours."""
+        return set()
 
     # asyncio's own, over what follows below. Popen blocks for a moment, and tools that look for blocking calls know the
     # functions in which it may by their file and name.

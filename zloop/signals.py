@@ -1,13 +1,15 @@
 """Signals: add_signal_handler(), and a loop that wakes up for every signal.
 
 The interpreter's C handler writes each signal's number to the wake-up descriptor (signal.set_wakeup_fd()), so handlers
-set with signal.signal() keep working beside the loop's. While the loop runs in the main thread, and while it has
-handlers of its own, that descriptor is the loop's; whoever had it before gets it back.
+set with signal.signal() keep working beside the loop's. That descriptor is the loop's while it has handlers of its own,
+and, in the main thread, from the first time that it waits for something until it stops running; whoever had it before
+gets it back.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import signal
 import sys
@@ -29,12 +31,14 @@ READ_SIZE = 4096  # more signals than that come with the next turn
 class SignalMixin(MixinBase):
     """Signals that wake the loop, and handlers that run as its callbacks."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._signal_handlers: dict[int, Any] = {}  # number -> Handle
-        self._signal_pipe: tuple[int, int] | None = None  # (read end, write end), ours; made when first needed
-        self._signal_pipe_process = 0  # the pid of the process that made it
-        self._previous_wakeup_fd: int | None = None  # None: the wake-up descriptor is not ours
+    _signal_pipe: tuple[int, int] | None = None  # (read end, write end), ours; made when first needed
+    _signal_pipe_process = 0  # the pid of the process that made it
+    _previous_wakeup_fd: int | None = None  # None: the wake-up descriptor is not ours
+
+    @functools.cached_property
+    def _signal_handlers(self) -> dict[int, Any]:
+        """Signal number -> Handle."""
+        return {}
 
     def add_signal_handler(self, sig: int, callback: Callable[[*Ts], object], *args: *Ts) -> None:
         """Call callback(*args) in the loop when the signal arrives. In the main thread only.
@@ -81,9 +85,10 @@ class SignalMixin(MixinBase):
             self._give_wakeup_fd_back()
         return True
 
-    # ---- called by the native half, at both ends of run_forever()
+    # ---- called by the native half: in run_forever(), and at its end
 
     def _signals_begin(self) -> None:
+        """At once if there are handlers, else before the loop waits: until then the interpreter needs no waking."""
         if in_main_thread():
             try:
                 self._take_wakeup_fd()

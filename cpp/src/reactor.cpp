@@ -70,6 +70,9 @@ void Watcher::detach() noexcept {
   if (attached()) reactor_->detach(*this);
 }
 
+// Not in the class: there it would let `Reactor()` write zeros over the events first.
+Reactor::Reactor() = default;  // NOLINT(*-member-init)
+
 Reactor::~Reactor() { close(); }
 
 int Reactor::open() noexcept {

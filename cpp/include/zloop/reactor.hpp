@@ -72,7 +72,7 @@ class Reactor {
   static constexpr std::size_t read_buffer_size = std::size_t{256} * 1024;
   static constexpr std::size_t datagram_buffer_size = std::size_t{1024} * 1024;
 
-  Reactor() = default;
+  Reactor();
   ~Reactor();
   Reactor(const Reactor&) = delete;
   Reactor& operator=(const Reactor&) = delete;
@@ -168,7 +168,7 @@ class Reactor {
   std::size_t watched_ = 0;
   std::unique_ptr<char[]> read_buffer_;
   std::unique_ptr<char[]> datagram_buffer_;
-  std::array<PollEvent, events_capacity> events_{};  // of the last wait()
+  std::array<PollEvent, events_capacity> events_;  // of the last wait(), and so many of them
   int events_count_ = 0;
   std::uint32_t waits_ = 0;
   int next_event_ = 0;            // the first that dispatch() has not come to

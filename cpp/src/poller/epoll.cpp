@@ -37,6 +37,7 @@ struct KernelTimespec {
 
 class EpollPoller final : public Poller {
  public:
+  EpollPoller() {}  // NOLINT(*-member-init,*-use-equals-default): nothing zeroes raw_
   ~EpollPoller() override { EpollPoller::close(); }
 
   int open() noexcept override {
@@ -122,8 +123,8 @@ class EpollPoller final : public Poller {
   }
 
   int fd_ = -1;
-  bool precise_ = true;  // epoll_pwait2 is there
-  std::array<epoll_event, batch> raw_{};
+  bool precise_ = true;                 // epoll_pwait2 is there
+  std::array<epoll_event, batch> raw_;  // what the kernel wrote last
 };
 
 }  // namespace
