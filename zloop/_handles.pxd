@@ -38,9 +38,6 @@ cdef class Handle:
     cdef bint once                          # a reader or writer that is told of one event, and asks for the next itself
     cdef bint shares_context                # `context` is a ContextCache's: to be copied before anything enters it
     cdef object kept_repr                   # debug mode: what it was before it was cancelled
-    # ThreadSafeHandle's own. Here, they leave it as large as its base, whose free list serves objects of one size.
-    cdef unsigned long runner               # the thread that runs the callback now; 0: none
-    cdef object finished                    # threading.Event that other threads wait for meanwhile; None: nobody waits
 
     cdef int run(self, ContextCache contexts) except -1
     cdef object own_context(self)
@@ -49,6 +46,9 @@ cdef class Handle:
 
 
 cdef class ThreadSafeHandle(Handle):
+    cdef unsigned long runner    # the thread that runs the callback now; 0: none
+    cdef object finished         # a threading.Event that other threads wait for while it runs; None: nobody waits
+
     cdef int wait_while_running(self) except -1
 
 
