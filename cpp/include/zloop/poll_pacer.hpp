@@ -10,8 +10,8 @@
 //   - An event that is found, a turn that would block, a change of what is watched, and a loop that begins to run end
 //     it: the next `looks_in_vain` turns look again.
 //
-// Programs that count turns (`await asyncio.sleep(0)` until an answer is there) are told when they expect it, as long as
-// they do not count beyond `looks_in_vain`.
+// Programs that count turns (`await asyncio.sleep(0)` until an answer is there) are told when they expect it, as long
+// as they do not count beyond `looks_in_vain`.
 #pragma once
 
 #include <cstdint>
