@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import warnings
 import weakref
 from asyncio.log import logger
@@ -16,12 +15,9 @@ from zloop.mixin import MixinBase
 class LifecycleMixin(MixinBase):
     """What happens once in a loop's life, or once in each run."""
 
-    _asyncgens_shutdown_called = False
-
-    @functools.cached_property
-    def _asyncgens(self) -> weakref.WeakSet[AsyncGenerator[Any, Any]]:
-        """Those that have begun, and not ended."""
-        return weakref.WeakSet()
+    def __init__(self) -> None:
+        self._asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
+        self._asyncgens_shutdown_called = False
 
     def run_until_complete(self, future: Any) -> Any:
         """Run until a future, or a coroutine made into a task, is done; its result or exception.

@@ -8,7 +8,6 @@ takes no SIGCHLD.
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import subprocess
 import sys
@@ -45,10 +44,9 @@ class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
 class ProcessMixin(MixinBase):
     """Child processes."""
 
-    @functools.cached_property
-    def _pidfds(self) -> set[int]:
-        """Descriptors of children that still run, ours."""
-        return set()
+    def __init__(self) -> None:
+        super().__init__()
+        self._pidfds: set[int] = set()  # of children that still run, ours
 
     # asyncio's own, over what follows below. Popen blocks for a moment, and tools that look for blocking calls know the
     # functions in which it may by their file and name.

@@ -9,7 +9,6 @@ gets it back.
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import signal
 import sys
@@ -31,14 +30,12 @@ READ_SIZE = 4096  # more signals than that come with the next turn
 class SignalMixin(MixinBase):
     """Signals that wake the loop, and handlers that run as its callbacks."""
 
-    _signal_pipe: tuple[int, int] | None = None  # (read end, write end), ours; made when first needed
-    _signal_pipe_process = 0  # the pid of the process that made it
-    _previous_wakeup_fd: int | None = None  # None: the wake-up descriptor is not ours
-
-    @functools.cached_property
-    def _signal_handlers(self) -> dict[int, Any]:
-        """Signal number -> Handle."""
-        return {}
+    def __init__(self) -> None:
+        super().__init__()
+        self._signal_handlers: dict[int, Any] = {}  # number -> Handle
+        self._signal_pipe: tuple[int, int] | None = None  # (read end, write end), ours; made when first needed
+        self._signal_pipe_process = 0  # the pid of the process that made it
+        self._previous_wakeup_fd: int | None = None  # None: the wake-up descriptor is not ours
 
     def add_signal_handler(self, sig: int, callback: Callable[[*Ts], object], *args: *Ts) -> None:
         """Call callback(*args) in the loop when the signal arrives. In the main thread only.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import functools
 import os
 import socket
 import stat
@@ -25,10 +24,9 @@ Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 class UnixMixin(MixinBase):
     """Connections and servers on Unix stream sockets."""
 
-    @functools.cached_property
-    def _unix_server_inodes(self) -> dict[socket.socket, int]:
-        """Listening socket -> inode, of the files to remove when their server stops."""
-        return {}
+    def __init__(self) -> None:
+        super().__init__()
+        self._unix_server_inodes: dict[socket.socket, int] = {}  # of the files to remove when their server stops
 
     async def create_unix_connection(
         self,
