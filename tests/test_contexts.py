@@ -6,7 +6,7 @@ import gc
 import weakref
 
 import pytest
-from support import outcome_of
+from support import outcome_of, several_turns, socket_pair
 
 MARK = contextvars.ContextVar("MARK", default="unset")
 OTHER = contextvars.ContextVar("OTHER", default="unset")
@@ -223,3 +223,20 @@ def test_a_closed_loop_holds_no_variables_value(make_loop):
     loop.close()
     gc.collect()
     assert reference() is None
+
+
+@pytest.mark.zloop_only  # in asyncio that context is the reader handle's, which fails instead, again and again
+@pytest.mark.parametrize("streams", [False, True])
+def test_data_that_comes_while_the_context_is_in_use_ends_the_connection(loop, unhandled, streams):
+    def factory():
+        return asyncio.StreamReaderProtocol(asyncio.StreamReader(loop=loop)) if streams else asyncio.Protocol()
+
+    with socket_pair() as (ours, theirs):
+        transport, _ = loop.run_until_complete(loop.create_connection(factory, sock=ours))
+        theirs.send(b"x")
+        loop.call_soon(loop.stop)
+        transport._context.run(loop.run_forever)
+        assert transport.is_closing()
+        loop.run_until_complete(several_turns())
+        assert [context["message"] for context in unhandled] == ["Fatal error: protocol.data_received() call failed."]
+        del unhandled[:]

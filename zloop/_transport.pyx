@@ -4,10 +4,9 @@
 The engine's Stream moves the bytes; this class decides what they mean: protocol callbacks, flow control, the order in
 which a connection ends. Behaviour and messages are those of asyncio's _SelectorSocketTransport.
 
-Writes gather in the stream's queue and reach the kernel together: those of an I/O callback when it is over, those of
-tasks and other callbacks after a few of them. Whenever somebody could tell the difference - the queue exceeds the
-high-water mark, its size is asked for, the transport is closed or aborted, the loop does not run - they are offered to
-the kernel at once.
+Writes gather in the stream's queue and reach the kernel together: after a few I/O callbacks or others, and sooner when
+it is much. Whenever somebody could tell the difference - the queue exceeds the high-water mark, its size is asked for,
+the transport is closed or aborted, the loop does not run - they are offered to the kernel at once.
 """
 import socket
 import sys
@@ -45,7 +44,7 @@ cdef extern from "Python.h":
     int view_or_error "PyObject_GetBuffer"(object exporter, Py_buffer* view, int flags) noexcept
 
 # As give(), but with the exception left for the caller to deal with.
-ctypedef int (*QuietlyGive)(NativeProtocol native, const char* data, size_t size) noexcept
+ctypedef int (*QuietlyGive)(object context, NativeProtocol native, const char* data, size_t size) noexcept
 
 cdef object dont_nag_before = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 cdef bint server_counts_transports = sys.version_info >= (3, 13)  # Server._attach() takes the transport
@@ -145,10 +144,9 @@ cdef class SocketTransport(WritingTransport):
 
     # NULL: the bytes are in memory that it has lent.
     cdef int deliver_natively(self, NativeProtocol native, const char* data, size_t size) except -1:
-        PyContext_Enter(self._context)
-        cdef int status = (<QuietlyGive>give)(native, data, size)
-        PyContext_Exit(self._context)
-        return 0 if status == 0 else self.protocol_failed("data_received")
+        if (<QuietlyGive>give)(self._context, native, data, size) < 0:
+            return self.protocol_failed("data_received")
+        return 0
 
     # Of an exception that is set: it ends the connection, unless it is meant to leave the loop.
     cdef int protocol_failed(self, str method) except -1:
@@ -552,8 +550,12 @@ cdef inline bint is_empty(object data) except -1:
 
 
 # What was received goes to a protocol's native face; NULL: it is in memory that this has lent.
-cdef int give(NativeProtocol native, const char* data, size_t size) except -1:
-    return native.receive(data, size) if data != NULL else native.filled(size)
+cdef int give(object context, NativeProtocol native, const char* data, size_t size) except -1:
+    PyContext_Enter(context)
+    try:
+        return native.receive(data, size) if data != NULL else native.filled(size)
+    finally:
+        PyContext_Exit(context)
 
 
 cdef bytes joined_if_small(object chunks):
