@@ -68,6 +68,27 @@ OPENERS = {
 }
 
 
+def test_no_descriptor_left_to_ask_a_closed_connection_for_its_socket(loop, run):
+    async def scenario():
+        accepted = loop.create_future()
+
+        class Accepting(Recorder):
+            def connection_made(self, transport):
+                super().connection_made(transport)
+                accepted.set_result(self)
+
+        server = await loop.create_server(Accepting, LOCALHOST, 0)
+        socket.create_connection(server.sockets[0].getsockname()).close()
+        protocol = await accepted
+        await protocol.until_called("connection_lost")
+        with descriptors_left(0):
+            assert protocol.transport.get_extra_info("socket").fileno() == -1
+        server.close()
+        await server.wait_closed()
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("name", OPENERS)
 def test_no_descriptor_left(same_as_asyncio, name):
     async def scenario(loop):

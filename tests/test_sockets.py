@@ -425,6 +425,36 @@ def test_connecting_where_nobody_listens(same_as_asyncio):
     assert same_as_asyncio(scenario).returned[1] is ConnectionRefusedError
 
 
+@pytest.mark.parametrize("listening", [True, False])
+def test_connecting_takes_a_turn(loop, run, listening):
+    """So that whoever tries again and again lets others run, the one among them that will listen at last."""
+
+    async def scenario(sock, address):
+        others = []
+        loop.call_soon(others.append, "ran")
+        outcome = await awaited_outcome(loop.sock_connect(sock, address))
+        return outcome[0], others
+
+    with listening_socket() as listener, socket.socket() as sock:
+        sock.setblocking(False)
+        address = listener.getsockname() if listening else (LOCALHOST, refusing_port())
+        assert run(scenario(sock, address)) == ("returned" if listening else "raised", ["ran"])
+
+
+@pytest.mark.zloop_only  # asyncio waits for ever
+def test_socket_that_is_closed_while_it_connects(loop, run, pending_address):
+    async def scenario(sock):
+        task = loop.create_task(loop.sock_connect(sock, pending_address))
+        await asyncio.sleep(0)
+        sock.close()
+        with pytest.raises(ValueError, match="Invalid file descriptor: -1"):
+            await task
+
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        run(scenario(sock))
+
+
 def test_exception_of_a_failed_connect_is_in_no_cycle(loop, run):
     """It is gone with its last reference, and not when the garbage collector comes."""
 

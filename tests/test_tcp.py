@@ -6,6 +6,7 @@ import errno
 import resource
 import socket
 import ssl
+import struct
 import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -979,6 +980,132 @@ def test_serve_forever_where_it_makes_no_sense(same_as_asyncio):
     assert {outcome[1] for outcome in same_as_asyncio(scenario).returned} == {RuntimeError}
 
 
+@pytest.fixture(params=["127.0.0.1", pytest.param("::1", marks=needs_ipv6), "unix"])
+def listener(request, tmp_path):
+    """A listening socket of each family whose addresses the loop knows."""
+    unix = request.param == "unix"
+    with socket.socket(socket.AF_UNIX if unix else socket.AF_INET6 if ":" in request.param else socket.AF_INET) as sock:
+        sock.bind(str(tmp_path / "listener") if unix else (request.param, 0))
+        sock.listen()
+        yield sock
+
+
+async def accepted_transport(loop, listener, bound_to=None):
+    """The server, its side of a connection, and the client's socket."""
+    protocols = ServerProtocols()
+    server = await loop.create_server(protocols, sock=listener)
+    client = socket.socket(listener.family)
+    if bound_to is not None:
+        client.bind(bound_to)
+    client.connect(listener.getsockname())
+    await protocols.until_connected(1)
+    return server, protocols[0], client
+
+
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("name", ["socket", "peername", "sockname", "sslcontext"])
+@pytest.mark.parametrize("asked", ["open", "closed", "both"])
+def test_what_a_server_knows_of_a_connection(loop, run, listener, name, asked, reset):
+    """The answer is the same whenever it is asked for, and for the first time."""
+
+    async def scenario():
+        server, protocol, client = await accepted_transport(loop, listener)
+        expected = {"peername": client.getsockname(), "sockname": client.getpeername(), "sslcontext": None}
+        transport, answers = protocol.transport, []
+        if reset and listener.family != socket.AF_UNIX:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if asked != "closed":
+            answers.append(transport.get_extra_info(name))
+        client.close()
+        await protocol.until_called("connection_lost")
+        if asked != "open":
+            answers.append(transport.get_extra_info(name))
+        await close_and_wait(server)
+        for answer in answers:
+            if name == "socket":
+                assert (answer.family, answer.type, answer.fileno()) == (listener.family, listener.type, -1)
+            else:
+                assert answer == expected[name]
+
+    run(scenario())
+
+
+def test_names_of_a_client_that_is_bound_to_a_long_path(loop, run, listener, tmp_path):
+    if listener.family != socket.AF_UNIX:
+        pytest.skip("internet addresses have one length")
+    path = str(tmp_path / "client")
+
+    async def scenario():
+        server, protocol, client = await accepted_transport(loop, listener, path)
+        client.close()
+        await protocol.until_called("connection_lost")
+        await close_and_wait(server)
+        return protocol.transport.get_extra_info("peername")
+
+    assert run(scenario()) == path
+
+
+def test_everything_a_server_knows_of_a_connection(loop, run, listener):
+    """Some programs go past get_extra_info()."""
+
+    async def scenario():
+        server, protocol, client = await accepted_transport(loop, listener)
+        extra = protocol.transport._extra
+        assert sorted(extra) == ["peername", "socket", "sockname"]
+        assert extra["socket"].fileno() >= 0
+        extra["mine"] = 1
+        assert protocol.transport.get_extra_info("mine") == 1
+        client.close()
+        await protocol.until_called("connection_lost")
+        await close_and_wait(server)
+
+    run(scenario())
+
+
+@pytest.mark.zloop_only  # asyncio makes one at once
+def test_accepted_connections_need_no_socket_object(loop, run, listener, monkeypatch):
+    """It is made for who asks."""
+    made = []
+
+    class CountedSocket(socket.socket):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    async def scenario():
+        monkeypatch.setattr(socket, "socket", CountedSocket)
+        server, protocol, client = await accepted_transport(loop, listener)
+        transport = protocol.transport
+        with client:
+            client.send(b"x")
+            await protocol.until(lambda: protocol.received == b"x")
+            assert transport.get_extra_info("peername") == client.getsockname()
+            assert made == [client]
+            assert transport.get_extra_info("socket").fileno() == made[1].fileno() >= 0
+            assert transport.get_extra_info("socket") is transport.get_extra_info("socket")
+        await protocol.until_called("connection_lost")
+        await close_and_wait(server)
+        assert len(made) == 2
+        assert made[1].fileno() == -1
+
+    run(scenario())
+
+
+def test_half_closing_an_accepted_connection(loop, run, listener):
+    async def scenario():
+        server, protocol, client = await accepted_transport(loop, listener)
+        with client:
+            protocol.transport.write(b"the end")
+            protocol.transport.write_eof()
+            client.settimeout(5)
+            assert client.recv(100) == b"the end"
+            assert client.recv(100) == b""
+        await protocol.until_called("connection_lost")
+        await close_and_wait(server)
+
+    run(scenario())
+
+
 @pytest.mark.skipif(not HAS_CLOSE_CLIENTS, reason="new in 3.13")
 @pytest.mark.parametrize("method", ["close_clients", "abort_clients"])
 def test_closing_the_clients_of_a_server(loop, run, method):
@@ -994,6 +1121,26 @@ def test_closing_the_clients_of_a_server(loop, run, method):
         assert server.is_serving()
         for client in clients:
             client.close()
+        await close_and_wait(server)
+
+    run(scenario())
+
+
+@pytest.mark.skipif(not HAS_CLOSE_CLIENTS, reason="new in 3.13")
+def test_server_knows_its_clients_as_long_as_they_are_there(loop, run):
+    async def scenario():
+        protocols = ServerProtocols()
+        server = await loop.create_server(protocols, LOCALHOST, 0)
+        clients = [socket.create_connection((LOCALHOST, port_of(server))) for _ in range(2)]
+        await protocols.until_connected(2)
+        transports = [protocol.transport for protocol in protocols]
+        assert set(server._clients) == set(server._clients.copy()) == set(transports)
+        for client in clients:
+            client.close()
+        for protocol in protocols:
+            await protocol.until_called("connection_lost")
+        assert len(server._clients) == 0
+        assert transports[0] not in server._clients
         await close_and_wait(server)
 
     run(scenario())

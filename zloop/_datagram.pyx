@@ -79,7 +79,8 @@ cdef class DatagramTransport(DatagramTransportBase):
 
     def __repr__(self):
         return describe_transport(
-            self, self.loop, self.closing, self.fd, self.datagram.reading(), self.datagram.blocked(), self.buffered()
+            self, self.loop, self._sock is None, self.closing, self.fd,
+            self.datagram.reading(), self.datagram.blocked(), self.buffered(),
         )
 
     # ---- protocol and state
@@ -565,9 +566,9 @@ def make_datagram_transport(Loop loop not None, sock, protocol, address, waiter)
     transport.family = sock.family
     transport._context = PyContext_CopyCurrent()
     transport._address = address
-    transport._extra = {}
-    describe_socket(transport._extra, sock)
-    transport.connected = bool(transport._extra["peername"])
+    transport.extra = {}
+    describe_socket(transport.extra, sock)
+    transport.connected = bool(transport.extra["peername"])
     transport.backlog = deque()
     transport.low_water, transport.high_water = water_marks(None, None)
     transport.set_protocol(protocol)

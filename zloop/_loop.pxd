@@ -31,6 +31,7 @@ cdef class Loop(LoopCore):
     cdef dict watchers         # descriptor -> FdWatcher: add_reader(), add_writer(), sock_* calls that wait
     cdef dict transports       # descriptor -> weak reference to the transport that uses it
     cdef set anchored          # transports that wait for the kernel: nobody else may hold them
+    cdef Py_buffer lent        # a protocol's buffer, during one transport's read
     cdef dict acceptors        # descriptor -> Acceptor: keeps a listening one alive
     cdef list retired          # closed inside an I/O callback: the engine may still be in them until the turn ends
 

@@ -352,7 +352,7 @@ def make_read_pipe_transport(Loop loop not None, pipe, protocol, waiter):
     transport.protocol = protocol
     transport.context = PyContext_CopyCurrent()
     transport.fd = fd
-    transport._extra = {"pipe": pipe}
+    transport.extra = {"pipe": pipe}
     loop.drop_fd_callback(fd, True)
     loop.forget_if_idle(fd)
     transport.duplicate = open_stream(transport.stream, loop, fd, pipe_io)
@@ -380,7 +380,7 @@ def make_write_pipe_transport(Loop loop not None, pipe, protocol, waiter):
     transport.protocol = protocol
     transport._context = PyContext_CopyCurrent()
     transport.fd = fd
-    transport._extra = {"pipe": pipe}
+    transport.extra = {"pipe": pipe}
     loop.drop_fd_callback(fd, False)
     if tells_of_reader:
         loop.drop_fd_callback(fd, True)

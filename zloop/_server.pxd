@@ -2,7 +2,11 @@
 from libcpp.optional cimport optional
 
 from zloop._loop cimport Loop
-from zloop.engine.listener cimport Listener
+from zloop.engine.listener cimport Listener, sockaddr_storage, socklen_t
+
+
+cdef class Clients:
+    cdef set references            # the weak ones that the transports have of themselves
 
 
 cdef class Acceptor:
@@ -10,11 +14,14 @@ cdef class Acceptor:
     cdef optional[Listener] listener_storage
     cdef Listener* listener        # in listener_storage
     cdef Loop loop                 # whose `acceptors` owns this object while it serves
+    cdef tuple kind                # the listening socket's family, type and protocol
     cdef object sock               # the listening socket; owns the descriptor, held open against its other users
     cdef object protocol_factory
     cdef object server             # the asyncio Server
     cdef object context            # each connection gets a copy
     cdef object accept_tls         # a coroutine function for (socket, extra); None: a server without TLS
 
-    cdef int accepted(self, int fd, object peername) except -1
+    cdef int accepted(self, int fd, const sockaddr_storage& peer, socklen_t peer_size) except -1
+    cdef int accepted_object(self, int fd, object peername) except -1
+    cdef int failed_to_tie(self, object exception, object protocol) except -1
     cdef int failed(self, int error) except -1

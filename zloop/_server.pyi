@@ -1,12 +1,20 @@
 # The accepting end of a server.
 
-from asyncio import BaseProtocol
-from collections.abc import Callable, Coroutine
+from asyncio import BaseProtocol, Transport
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context
 from socket import socket
 from typing import Any
 
 from zloop._loop import Loop
+
+class Clients:
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Transport]: ...
+    def __contains__(self, transport: object) -> bool: ...
+    def add(self, transport: Transport) -> None: ...
+    def discard(self, transport: Transport) -> None: ...
+    def copy(self) -> list[Transport]: ...
 
 class Acceptor:
     def __init__(

@@ -3,17 +3,56 @@
 
 The engine's Listener accepts; an Acceptor makes a socket, a protocol and a transport out of each connection.
 """
+import socket
 from asyncio import constants, trsock
 from asyncio.log import logger
 
-from zloop._handles cimport PyContext_Enter, PyContext_Exit
+from zloop._handles cimport PyContext_Copy, PyContext_Enter, PyContext_Exit
 from zloop._loop cimport Loop, check
-from zloop._transport cimport new_socket_transport
+from zloop._transport cimport SocketTransport, new_accepted_transport, new_socket_transport
 from zloop.binding.address cimport address_tuple
+from zloop.engine cimport sys as sys_calls
+from zloop.engine.address cimport SmallAddress
 from zloop.engine.listener cimport ListenerOps, out_of_resources, sockaddr_storage, socklen_t
 
 from zloop import diagnostics
-from zloop.sockets import hold_socket, let_go_socket, unhold_socket, wrap_accepted
+from zloop.sockets import hold_socket, kind_of, let_go_socket, unhold_socket, wrap_accepted
+
+# Whose addresses can be told later.
+cdef frozenset known_families = frozenset({int(socket.AF_INET), int(socket.AF_INET6), int(socket.AF_UNIX)})
+
+
+cdef class Clients:
+    """A server's transports: what asyncio.Server (from CPython 3.13 on) takes a WeakSet for.
+
+    It does without a weak reference of its own to each, and without Python's frames: a transport takes itself out, also
+    when it is dropped.
+    """
+
+    def __cinit__(self):
+        self.references = set()
+
+    def __len__(self):
+        return len(self.references)
+
+    def __iter__(self):
+        return iter(self.copy())
+
+    def __contains__(self, transport):
+        return any(client is transport for client in self)
+
+    def add(self, SocketTransport transport not None):
+        """The transport is the server's."""
+        self.references.add(transport.reference)
+
+    def discard(self, SocketTransport transport not None):
+        """It is no longer, if it was."""
+        self.references.discard(transport.reference)
+
+    def copy(self):
+        """Those that are there now, as a list."""
+        transports = [reference() for reference in list(self.references)]
+        return [transport for transport in transports if transport is not None]
 
 
 cdef class Acceptor:
@@ -29,6 +68,7 @@ cdef class Acceptor:
         """
         self.loop = loop
         self.sock = sock
+        self.kind = kind_of(sock)
         self.protocol_factory = protocol_factory
         self.server = server
         self.context = context
@@ -60,7 +100,35 @@ cdef class Acceptor:
         if self.sock is not None:
             check(self.listener.start())
 
-    cdef int accepted(self, int fd, object peername) except -1:
+    cdef int accepted(self, int fd, const sockaddr_storage& peer, socklen_t peer_size) except -1:
+        cdef SmallAddress small
+        cdef int owned = fd  # until it is the transport's
+        if (
+            self.accept_tls is not None
+            or self.loop.debug
+            or self.kind[0] not in known_families
+            or peer_size == 0
+            or not small.assign(peer, peer_size)
+        ):
+            return self.accepted_object(fd, address_tuple(peer, peer_size))
+        protocol = None
+        try:
+            context = PyContext_Copy(self.context)
+            PyContext_Enter(context)
+            try:
+                protocol = self.protocol_factory()
+                owned = -1
+                new_accepted_transport(self.loop, fd, small, self.kind, protocol, self.server, context)
+            finally:
+                PyContext_Exit(context)
+        except BaseException as exc:
+            if owned >= 0:
+                sys_calls.close(owned)
+            self.failed_to_tie(exc, protocol)
+        return 0
+
+    # The same with a socket object from the beginning, for all who have to see it.
+    cdef int accepted_object(self, int fd, object peername) except -1:
         conn = wrap_accepted(self.sock, fd)
         context = self.context.copy()
         protocol = None
@@ -81,9 +149,13 @@ cdef class Acceptor:
                 PyContext_Exit(context)
         except BaseException as exc:
             conn.close()
-            if isinstance(exc, (SystemExit, KeyboardInterrupt)):
-                raise
-            diagnostics.report_failed_connection(self.loop, exc, protocol, None)
+            self.failed_to_tie(exc, protocol)
+        return 0
+
+    cdef int failed_to_tie(self, object exception, object protocol) except -1:
+        if isinstance(exception, (SystemExit, KeyboardInterrupt)):
+            raise exception
+        diagnostics.report_failed_connection(self.loop, exception, protocol, None)
         return 0
 
     cdef int failed(self, int error) except -1:
@@ -106,7 +178,7 @@ cdef class Acceptor:
 cdef void on_accept(void* owner, int fd, const sockaddr_storage& peer, socklen_t peer_size) noexcept:
     cdef Acceptor acceptor = <Acceptor>owner
     try:
-        acceptor.accepted(fd, address_tuple(peer, peer_size))
+        acceptor.accepted(fd, peer, peer_size)
     except BaseException as exc:
         acceptor.loop.escaped(exc, "Exception while accepting a connection")
 

@@ -13,7 +13,7 @@ from cpython.buffer cimport (
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.errno cimport EAGAIN
+from libc.errno cimport EAGAIN, EINPROGRESS
 
 from zloop._handles cimport ContextCache, Handle, PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from zloop._loop cimport FdWatcher, Loop
@@ -407,6 +407,19 @@ def send_to(Loop loop not None, sock, data, address):
 
 # ---- connecting, accepting, and what else is waited for
 
+# Whether an address is all numbers, in the form in which error messages have it: a resolver would give it back.
+def is_resolved(sock, address):
+    """True for what can be connected to as it is, of a plain socket; False for all that has to be looked at first."""
+    cdef Address peer
+    cdef int family
+    if addressed_descriptor(sock) < 0:
+        return False
+    family = value_of(family_descriptor, sock)
+    if family == AF_INET6 and not (type(address) is tuple and len(<tuple>address) == 4):
+        return False
+    return parse_address(address, family, peer)
+
+
 cdef object try_finish_connect(Loop loop, object sock, object argument):
     try:
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -441,8 +454,42 @@ cdef object try_nothing(Loop loop, object sock, object argument):
     return None
 
 
+def begin_connect(Loop loop not None, sock, address):
+    """Connect to an address that needs no resolver; OSError if that fails at once.
+
+    False: it is done. True: it goes on, and finish_connect() tells how it comes out.
+    """
+    cdef int fd = addressed_descriptor(sock)
+    cdef Address peer
+    cdef int status
+    if fd >= 0 and parse_address(address, value_of(family_descriptor, sock), peer):
+        PySys_Audit("socket.connect", "OO", <PyObject*>sock, <PyObject*>address)
+        status = sys_calls.connect(fd, peer.data(), peer.size())
+        if status == 0:
+            return False
+        if status != -EINPROGRESS:
+            failed(status)  # or EAGAIN, of a Unix socket
+    else:
+        try:
+            sock.connect(address)
+            return False
+        except WOULD_BLOCK:  # connect(2): it goes on, also after EINTR, and the socket becomes writable when it is over
+            pass
+    loop.check_no_transport(sock.fileno())
+    loop.check_closed()
+    return True
+
+
 def finish_connect(Loop loop not None, sock, address):
-    """An Operation that ends when a connect() that would block is over; OSError if it failed."""
+    """None if a connection is there by now, an Operation if that takes longer; OSError if it failed."""
+    cdef int fd = addressed_descriptor(sock)
+    cdef int status
+    if fd >= 0:
+        status = sys_calls.finish_connect(fd)
+        if status == 0:
+            return None
+        if status != -EINPROGRESS:
+            raise OSError(-status, f"Connect call failed {address}")
     return wait_for(loop, sock, try_finish_connect, False, address)
 
 

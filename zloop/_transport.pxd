@@ -2,15 +2,20 @@
 from zloop._loop cimport Loop
 from zloop._receiving cimport NativeProtocol
 from zloop._writing cimport WritingTransport
+from zloop.engine.address cimport SmallAddress
+from zloop.engine.listener cimport sockaddr_storage, socklen_t
 
 
 cdef class SocketTransport(WritingTransport):
     cdef NativeProtocol native   # the protocol's native face, if it has one; else None
     cdef object reference        # a weak one to this transport: what the loop's `transports` has
-    cdef readonly object _sock   # owns the descriptor, held open against its other users; None once closed
+    cdef object sock             # owns the descriptor, held open against its other users; None: not made yet, or closed
+    cdef tuple kind              # family, type and protocol of a socket object that is made when asked for; else None
+    cdef SmallAddress peer       # of such a connection: its peername, until somebody asks
+    cdef SmallAddress local      # and its sockname, when it is closed
     cdef object server           # the asyncio Server that counts this transport, or None
+    cdef bint holds_fd           # until the connection is let go; while there is no `sock`, `fd` is the transport's own
     cdef int fd                  # kept for repr() and for the loop's table when the socket is gone
-    cdef Py_buffer read_view     # the protocol's buffer, during one read
     cdef bint reads_in_place     # much comes at a time: the next read goes straight to where its bytes are to be
     cdef object place            # that is, during one read: a bytes object, or the native protocol that has lent it
     cdef bint eof_written        # write_eof() was called
@@ -42,13 +47,19 @@ cdef class SocketTransport(WritingTransport):
     cdef int force_close(self, object exception) except -1
     cdef int schedule_connection_lost(self, object exception) except -1
     cdef int let_go(self) except -1
+    cdef object socket_object(self)
+    cdef int shut_down_writing(self) except -1
+    cdef int describe(self, object name) except -1
+    cdef int note_local_address(self) except -1
 
 
 cdef SocketTransport new_socket_transport(
     Loop loop, object sock, object protocol, object waiter, dict extra, object server, object context)
+cdef SocketTransport new_accepted_transport(
+    Loop loop, int fd, const SmallAddress& peer, tuple kind, object protocol, object server, object context)
 
 
 # For every kind of transport.
 cdef str describe_transport(
-    object transport, Loop loop, bint closing, int fd, bint reading, bint blocked, size_t pending)
+    object transport, Loop loop, bint closed, bint closing, int fd, bint reading, bint blocked, size_t pending)
 cdef int describe_socket(dict extra, object sock) except -1

@@ -11,7 +11,6 @@ the transport is closed or aborted, the loop does not run - they are offered to 
 import socket
 import sys
 import warnings
-import weakref
 from asyncio import BufferedProtocol, constants, trsock
 from asyncio.log import logger
 
@@ -20,7 +19,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 from cpython.exc cimport PyErr_Clear, PyErr_SetString
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.errno cimport EAGAIN
+from cpython.weakref cimport PyWeakref_NewRef
+from libc.errno cimport EAGAIN, ECONNRESET
 from libc.string cimport memcpy
 from libcpp cimport bool as cpp_bool
 
@@ -28,11 +28,14 @@ from zloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Ex
 from zloop._loop cimport Loop, check
 from zloop._receiving cimport native_protocol
 from zloop._writing cimport WritingTransport, push_bytes, push_part, release_bytes
+from zloop.binding.address cimport sender_address
 from zloop.binding.context cimport call_method_in_context
+from zloop.binding.transport_base cimport TransportBase
+from zloop.engine cimport sys as sys_calls
 from zloop.engine.stream cimport StreamOps
 
 from zloop import diagnostics
-from zloop.sockets import hold_socket, let_go_socket, set_nodelay
+from zloop.sockets import closed_socket, hold_socket, is_tcp, let_go_socket, wrap_descriptor
 from zloop.waiters import set_result_unless_cancelled
 
 cdef extern from "Python.h":
@@ -52,6 +55,15 @@ cdef bint writelines_joins = sys.version_info < (3, 12)
 cdef str writable_types = (
     "a bytes, bytearray, or memoryview object" if sys.version_info >= (3, 14) else "a bytes-like object"
 )
+
+# Test helpers replace it there, for all transports at once.
+cdef object plain_get_extra_info = TransportBase.get_extra_info
+
+# What asyncio's transports know from the beginning.
+cdef frozenset described_names = frozenset({"socket", "sockname", "peername"})
+
+cdef tuple internet_families = (int(socket.AF_INET), int(socket.AF_INET6))
+cdef int SOCK_STREAM = socket.SOCK_STREAM
 
 # Below it, copying an exporter's bytes costs less than the system call that would spare it.
 cdef Py_ssize_t send_at_once_size = 16 * 1024
@@ -74,15 +86,79 @@ cdef class SocketTransport(WritingTransport):
         self.fd = -1
 
     def __del__(self):
-        if self._sock is None:
+        if not self.holds_fd:
             return
         warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
         self.let_go()
 
     def __repr__(self):
         return describe_transport(
-            self, self.loop, self.closing, self.fd, self.stream.reading(), self.stream.blocked(), self.stream.pending()
+            self, self.loop, not self.holds_fd, self.closing, self.fd,
+            self.stream.reading(), self.stream.blocked(), self.stream.pending(),
         )
+
+    # ---- the socket: an object of it, and what there is to know, are made when somebody asks for them
+
+    @property
+    def _sock(self):
+        return self.socket_object()
+
+    @property
+    def _extra(self):
+        for name in described_names:
+            self.describe(name)
+        return self.extra
+
+    def get_extra_info(self, name, default=None):
+        """The connection's "socket" (a TransportSocket), "peername" or "sockname"; `default` for other names."""
+        if TransportBase.get_extra_info is not plain_get_extra_info:
+            return TransportBase.get_extra_info(self, name, default)
+        if self.kind is not None and name in described_names:
+            self.describe(name)
+        return default if self.extra is None else self.extra.get(name, default)
+
+    # None once closed. It owns the descriptor from here on.
+    cdef object socket_object(self):
+        if self.sock is None and self.holds_fd:
+            sock = wrap_descriptor(*self.kind, self.fd)
+            hold_socket(sock)
+            self.sock = sock
+        return self.sock
+
+    # asyncio asks for all of it in the beginning: the answer must be the same when the connection is closed.
+    cdef int describe(self, object name) except -1:
+        cdef sockaddr_storage address
+        if self.kind is None or (self.extra is not None and name in self.extra):
+            return 0
+        if self.extra is None:
+            self.extra = {}
+        if name == "socket":
+            sock = self.socket_object()
+            self.extra[name] = trsock.TransportSocket(closed_socket(*self.kind) if sock is None else sock)
+        elif name == "peername":
+            self.extra[name] = sender_address(address, self.peer.copy_to(address))
+        else:
+            if self.holds_fd:
+                self.note_local_address()
+            if name not in self.extra:
+                self.extra[name] = sender_address(address, self.local.copy_to(address))
+        return 0
+
+    # In as little memory as it takes.
+    cdef int note_local_address(self) except -1:
+        cdef sockaddr_storage address
+        cdef socklen_t size
+        if sys_calls.local_address(self.fd, &address, &size) == 0 and not self.local.assign(address, size):
+            if self.extra is None:
+                self.extra = {}
+            self.extra["sockname"] = sender_address(address, size)
+        return 0
+
+    cdef int shut_down_writing(self) except -1:
+        if self.sock is None:
+            return check(sys_calls.shutdown_write(self.fd))
+        self.sock.shutdown(socket.SHUT_WR)
+        return 0
 
     # ---- protocol and state
 
@@ -227,19 +303,19 @@ cdef class SocketTransport(WritingTransport):
         if length <= 0:
             self.protocol_failed("get_buffer")
             return False
-        if view_or_error(buffer, &self.read_view, PyBUF_SIMPLE | PyBUF_WRITABLE) < 0:
+        if view_or_error(buffer, &self.loop.lent, PyBUF_SIMPLE | PyBUF_WRITABLE) < 0:
             PyErr_Clear()
             kind = type(buffer).__name__
             error = TypeError(f"get_buffer() must return a contiguous, writable bytes-like object, not {kind}")
             self.fail(error, "Fatal read error on socket transport")
             return False
-        data[0] = <char*>self.read_view.buf
-        size[0] = <size_t>self.read_view.len
+        data[0] = <char*>self.loop.lent.buf
+        size[0] = <size_t>self.loop.lent.len
         return True
 
     cdef int buffer_filled(self, ssize_t result) except -1:
         # First of all, so that the protocol may resize what it lent.
-        PyBuffer_Release(&self.read_view)
+        PyBuffer_Release(&self.loop.lent)
         # As with asyncio, what get_buffer() has done to the transport, be it abort(), makes no difference any more.
         return self.tell("buffer_updated", result) if result > 0 else self.nothing_received(result)
 
@@ -311,7 +387,7 @@ cdef class SocketTransport(WritingTransport):
         self.eof_written = True
         self.flush_now()
         if not self.conn_lost and self.stream.pending() == 0:
-            self._sock.shutdown(socket.SHUT_WR)
+            self.shut_down_writing()
 
     def can_write_eof(self):
         """True: the socket can be half-closed."""
@@ -390,7 +466,7 @@ cdef class SocketTransport(WritingTransport):
 
     def _write_without_loop(self, data):
         """After loop.close(): what the kernel takes is sent; for the rest the closed loop would be needed."""
-        if self._sock.send(data) < memoryview(data).nbytes:
+        if self.socket_object().send(data) < memoryview(data).nbytes:
             self.loop.check_closed()
         return 0
 
@@ -428,7 +504,7 @@ cdef class SocketTransport(WritingTransport):
         if self.closing:
             self.schedule_connection_lost(None)
         elif self.eof_written:
-            self._sock.shutdown(socket.SHUT_WR)
+            self.shut_down_writing()
         return 0
 
     def _make_empty_waiter(self):
@@ -528,11 +604,22 @@ cdef class SocketTransport(WritingTransport):
         self.anchor()
         if self.loop.transports.get(self.fd) is self.reference:
             del self.loop.transports[self.fd]
-        sock, self._sock = self._sock, None
-        if sock is not None:
-            let_go_socket(sock)
+        if self.holds_fd:
+            if self.kind is not None and (self.extra is None or "sockname" not in self.extra):
+                self.note_local_address()
+            self.holds_fd = False
+            self._close_descriptor()
         self._detach_server()
         return 0
+
+    def _close_descriptor(self):
+        sock, self.sock = self.sock, None
+        if sock is not None:
+            let_go_socket(sock)
+            return
+        status = sys_calls.close(self.fd)
+        if status != -ECONNRESET:  # some systems' way to say that the peer was first; socket objects keep it, too
+            check(status)
 
     def _detach_server(self):
         server = self.server
@@ -591,24 +678,68 @@ cdef SocketTransport new_socket_transport(
     after that. Protocol callbacks run in `context`, or in a copy of the current one.
     """
     cdef SocketTransport transport
-    # A closed loop and what is no protocol are found out before anything is tied.
+    connection_made = check_new(loop, sock, protocol)
+    transport = SocketTransport.__new__(SocketTransport)
+    transport.fd = sock.fileno()
+    transport.extra = extra
+    describe_socket(extra, sock)
+    transport._context = PyContext_CopyCurrent() if context is None else context
+    open_stream(transport, loop, protocol)
+    hold_socket(sock)
+    transport.sock = sock
+    transport.holds_fd = True
+    return begin(transport, connection_made, is_tcp(sock), waiter, server)
+
+
+cdef SocketTransport new_accepted_transport(
+    Loop loop, int fd, const SmallAddress& peer, tuple kind, object protocol, object server, object context
+):
+    """The same for a connection that was accepted from `peer`, by a listener of this family, type and protocol.
+
+    No object is made of its socket before somebody asks. The descriptor is the transport's from the call on, and closed
+    if there is none to be had.
+    """
+    cdef SocketTransport transport = None
+    try:
+        connection_made = check_new(loop, fd, protocol)
+        transport = SocketTransport.__new__(SocketTransport)
+        transport.fd = fd
+        transport.kind = kind
+        (&transport.peer)[0] = peer
+        transport._context = context
+        open_stream(transport, loop, protocol)
+    except BaseException:
+        sys_calls.close(fd)
+        raise
+    transport.holds_fd = True
+    return begin(transport, connection_made, kind[0] in internet_families and kind[1] == SOCK_STREAM, None, server)
+
+
+# A closed loop and what is no protocol are found out before anything is tied. Returns what to call first.
+cdef object check_new(Loop loop, object fileobj, object protocol):
     loop.check_closed()
     connection_made = protocol.connection_made
-    loop._ensure_fd_no_transport(sock)
-    transport = SocketTransport.__new__(SocketTransport)
+    loop.check_no_transport(fileobj)
+    return connection_made
+
+
+cdef int open_stream(SocketTransport transport, Loop loop, object protocol) except -1:
     transport.loop = loop
-    transport.fd = sock.fileno()
-    transport._context = PyContext_CopyCurrent() if context is None else context
-    transport._extra = extra
-    describe_socket(extra, sock)
     transport.set_protocol(protocol)
     loop.evict_watcher(transport.fd)
-    check(transport.stream.open(loop.reactor, transport.fd))
-    hold_socket(sock)
-    transport._sock = sock
-    transport.reference = weakref.ref(transport)
+    return check(transport.stream.open(loop.reactor, transport.fd))
+
+
+# From here on the transport closes its descriptor by itself, whatever happens.
+cdef SocketTransport begin(
+    SocketTransport transport, object connection_made, bint tcp, object waiter, object server
+):
+    cdef Loop loop = transport.loop
+    transport.reference = PyWeakref_NewRef(transport, None)
     loop.transports[transport.fd] = transport.reference
-    set_nodelay(sock)
+    if tcp:
+        # Fails for other stream protocols, or when the peer is gone already: the first read or write will tell.
+        sys_calls.set_nodelay(transport.fd)
     if server is not None:
         if server_counts_transports:
             server._attach(transport)
@@ -628,11 +759,11 @@ def make_socket_transport(Loop loop not None, sock, protocol, waiter=None, *, ex
 
 
 cdef str describe_transport(
-    object transport, Loop loop, bint closing, int fd, bint reading, bint blocked, size_t pending
+    object transport, Loop loop, bint closed, bint closing, int fd, bint reading, bint blocked, size_t pending
 ):
     """A transport's repr(); `loop` is None when the connection is lost."""
     info = [type(transport).__name__]
-    if transport._sock is None:
+    if closed:
         info.append("closed")
     elif closing:
         info.append("closing")

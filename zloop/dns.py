@@ -80,7 +80,13 @@ class DnsMixin(MixinBase):
     ) -> list[AddressInfo]:
         """The addresses of (host, port, ...); a literal is its own."""
         host, port = address[:2]
-        info = literal_info(host, port, family, type, proto, *address[2:])
+        if host.__class__ is str and port.__class__ is int:
+            try:
+                info = remembered_literal_info(host, port, family, type, proto, *address[2:])
+            except TypeError:  # something that has no hash, in place of a number: it is told what is wrong with it
+                info = literal_info(host, port, family, type, proto, *address[2:])
+        else:
+            info = literal_info(host, port, family, type, proto, *address[2:])
         if info is not None:
             return [info]
         infos: list[AddressInfo] = await loop.getaddrinfo(
@@ -136,3 +142,7 @@ def literal_info(
         tail = (flow, scope) if candidate == socket.AF_INET6 else ()
         return candidate, type, PROTOCOL_OF_TYPE[type], "", (host, number, *tail)
     return None
+
+
+# What a literal means never changes; and the same few are connected to again and again.
+remembered_literal_info = functools.lru_cache(maxsize=256, typed=True)(literal_info)

@@ -16,7 +16,7 @@ from asyncio.log import logger
 from collections.abc import Iterable
 from typing import Any
 
-from zloop._server import Acceptor
+from zloop._server import Acceptor, Clients
 from zloop.connect import check_tls_arguments
 from zloop.diagnostics import bind_error
 from zloop.dns import AddressInfo
@@ -90,6 +90,8 @@ class ServerMixin(MixinBase):
         server = asyncio.Server(
             self, sockets, protocol_factory, ssl, backlog, ssl_handshake_timeout, ssl_shutdown_timeout
         )
+        if hasattr(server, "_clients"):
+            server._clients = Clients()
         if start_serving:
             try:
                 server._start_serving()  # type: ignore[attr-defined]

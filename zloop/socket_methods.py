@@ -11,7 +11,7 @@ from typing import Any
 from zloop import _sockets
 from zloop._sockets import Operation
 from zloop.mixin import MixinBase
-from zloop.sockets import WOULD_BLOCK
+from zloop.waiters import next_turn
 
 
 class SocketMixin(MixinBase):
@@ -51,15 +51,17 @@ class SocketMixin(MixinBase):
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Connect to an address. Internet host names are resolved first."""
         _sockets.check_socket(self, sock)
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
+        if not _sockets.is_resolved(sock, address) and sock.family in (socket.AF_INET, socket.AF_INET6):
             resolved = await self._ensure_resolved(
                 address, family=sock.family, type=sock.type, proto=sock.proto, loop=self
             )
             address = resolved[0][4]
-        try:
-            sock.connect(address)
-        except WOULD_BLOCK:  # connect(2): it goes on, also after EINTR, and the socket becomes writable when it is over
-            await _sockets.finish_connect(self, sock, address)
+        if _sockets.begin_connect(self, sock, address):
+            # As long as asyncio takes at least; and over the loopback interface it is done by then, without a poller.
+            await next_turn()
+            outcome = _sockets.finish_connect(self, sock, address)
+            if outcome is not None:
+                await outcome
 
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
         """Accept a connection; a new non-blocking socket, which is the caller's, and the peer's address."""

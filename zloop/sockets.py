@@ -23,13 +23,9 @@ def refuse_ssl_socket(sock: object) -> None:
         raise TypeError("Socket cannot be of type SSLSocket")
 
 
-def set_nodelay(sock: socket.socket) -> None:
-    """Switch Nagle's algorithm off for TCP: small writes leave at once. Does nothing for other sockets."""
-    if _family_of(sock) in (socket.AF_INET, socket.AF_INET6) and _type_of(sock) == socket.SOCK_STREAM:
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError:
-            pass  # another stream protocol, or a peer that is gone already: the first read or write will tell
+def is_tcp(sock: socket.socket) -> bool:
+    """Whether it may be a TCP socket, whose small writes Nagle's algorithm would hold back."""
+    return _family_of(sock) in (socket.AF_INET, socket.AF_INET6) and _type_of(sock) == socket.SOCK_STREAM
 
 
 def hold_socket(sock: socket.socket) -> None:
@@ -51,17 +47,41 @@ def let_go_socket(sock: socket.socket) -> None:
     sock.close()
 
 
+def kind_of(sock: socket.socket) -> tuple[int, int, int]:
+    """Family, type and protocol, as plain numbers: what its accepted connections have, too."""
+    return _family_of(sock), _type_of(sock), sock.proto
+
+
+def wrap_descriptor(family: int, kind: int, proto: int, fd: int) -> socket.socket:
+    """The socket object of a descriptor that does not block, and that it owns if it is returned."""
+    connection = socket.socket(family, kind, proto, fileno=fd)
+    # The object has to know. SOCK_NONBLOCK in its type would spare the system call; but whoever replaces socket.socket,
+    # as proxies do, may know plain types only.
+    try:
+        connection.setblocking(False)
+    except BaseException:
+        connection.detach()
+        raise
+    return connection
+
+
 def wrap_accepted(listener: socket.socket, fd: int) -> socket.socket:
     """The socket object for a connection that the listener has accepted, and that does not block.
 
     It owns the descriptor, which is closed if there is no object to be had.
     """
     try:
-        connection = socket.socket(_family_of(listener), _type_of(listener), listener.proto, fileno=fd)
+        return wrap_descriptor(*kind_of(listener), fd)
     except BaseException:
         os.close(fd)
         raise
-    # The object has to know. SOCK_NONBLOCK in its type would spare the system call; but whoever replaces socket.socket,
-    # as proxies do, may know plain types only.
-    connection.setblocking(False)
-    return connection
+
+
+def closed_socket(family: int, kind: int, proto: int) -> socket.socket:
+    """An object like that of a connection that is closed already."""
+    try:
+        sock = socket.socket(family, kind, proto)
+    except OSError:  # no descriptor is to be had, not even for a moment: an object that never had one must do
+        return socket.socket.__new__(socket.socket)
+    sock.close()
+    return sock

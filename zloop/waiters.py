@@ -1,7 +1,15 @@
-"""Futures that somebody waits on, and that may be cancelled before their answer comes."""
+"""What a coroutine waits on: futures that may be cancelled before their answer comes, and the loop's next turn."""
 
+import types
 from asyncio import Future
+from collections.abc import Generator
 from typing import Any
+
+
+@types.coroutine
+def next_turn() -> Generator[None, None, None]:
+    """Let the loop make a turn, as asyncio.sleep(0) does."""
+    yield
 
 
 def set_result_unless_cancelled(future: "Future[Any]", result: object) -> None:

@@ -85,4 +85,16 @@ bool Address::format_host(std::array<char, host_capacity>& host) const noexcept 
   return bytes != nullptr && ::inet_ntop(family(), bytes, host.data(), static_cast<socklen_t>(host.size())) != nullptr;
 }
 
+bool SmallAddress::assign(const sockaddr_storage& storage, socklen_t size) noexcept {
+  const bool fits = size <= bytes_.size();
+  size_ = static_cast<std::uint8_t>(fits ? size : 0);
+  std::memcpy(bytes_.data(), &storage, size_);
+  return fits;
+}
+
+socklen_t SmallAddress::copy_to(sockaddr_storage& storage) const noexcept {
+  std::memcpy(&storage, bytes_.data(), size_);
+  return size_;
+}
+
 }  // namespace zloop

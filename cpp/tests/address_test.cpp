@@ -12,6 +12,7 @@
 namespace {
 
 using zloop::Address;
+using zloop::SmallAddress;
 
 std::string host_of(const Address& address) {
   std::array<char, Address::host_capacity> host{};
@@ -157,6 +158,27 @@ TEST_CASE("an address that was cut short is not formatted") {
   storage.ss_family = AF_INET6;
   std::array<char, Address::host_capacity> host{};
   CHECK_FALSE(Address(storage, 4).format_host(host));
+}
+
+TEST_CASE("a small address gives back what it was given") {
+  sockaddr_in6 v6{};
+  v6.sin6_family = AF_INET6;
+  v6.sin6_port = htons(80);
+  v6.sin6_scope_id = 3;
+  SmallAddress small;
+  sockaddr_storage storage{};
+  CHECK(small.copy_to(storage) == 0);
+  REQUIRE(small.assign(reinterpret_cast<const sockaddr_storage&>(v6), sizeof(v6)));
+  REQUIRE(small.copy_to(storage) == sizeof(v6));
+  CHECK(std::memcmp(&storage, &v6, sizeof(v6)) == 0);
+}
+
+TEST_CASE("a small address keeps nothing of a long one") {
+  SmallAddress small;
+  sockaddr_storage storage{};
+  REQUIRE(small.assign(storage, sizeof(sockaddr_in)));
+  CHECK_FALSE(small.assign(storage, sizeof(sockaddr_un)));
+  CHECK(small.copy_to(storage) == 0);
 }
 
 }  // namespace

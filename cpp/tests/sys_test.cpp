@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <unistd.h>
 
 #include <array>
@@ -132,31 +133,84 @@ TEST_CASE("read, write and writev work on what is no socket") {
   CHECK(sys::read(-1, buffer.data(), buffer.size()) == -EBADF);
 }
 
-TEST_CASE("accept gives a connection that neither blocks nor outlives an exec, and its peer") {
-  const Fd listener = zloop::test::make_socket(AF_INET, SOCK_STREAM);
+struct Listener {
+  Fd fd;
   sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof(address);
-  auto* const generic = reinterpret_cast<sockaddr*>(&address);
-  REQUIRE(::bind(listener.get(), generic, size) == 0);
-  REQUIRE(::listen(listener.get(), 1) == 0);
-  REQUIRE(::getsockname(listener.get(), generic, &size) == 0);
 
+  [[nodiscard]] const sockaddr* generic() const { return reinterpret_cast<const sockaddr*>(&address); }
+};
+
+Listener make_listener() {
+  Listener listener{.fd = zloop::test::make_socket(AF_INET, SOCK_STREAM)};
+  listener.address.sin_family = AF_INET;
+  listener.address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(listener.address);
+  auto* const generic = reinterpret_cast<sockaddr*>(&listener.address);
+  REQUIRE(::bind(listener.fd.get(), generic, size) == 0);
+  REQUIRE(::listen(listener.fd.get(), 1) == 0);
+  REQUIRE(::getsockname(listener.fd.get(), generic, &size) == 0);
+  return listener;
+}
+
+TEST_CASE("accept gives a connection that neither blocks nor outlives an exec, and its peer") {
+  const Listener listener = make_listener();
   sockaddr_storage peer{};
   socklen_t peer_size = 0;
-  CHECK(sys::accept(listener.get(), &peer, &peer_size) == -EAGAIN);
+  CHECK(sys::accept(listener.fd.get(), &peer, &peer_size) == -EAGAIN);
   const Fd client(::socket(AF_INET, SOCK_STREAM, 0));
-  REQUIRE(::connect(client.get(), generic, size) == 0);
+  REQUIRE(::connect(client.get(), listener.generic(), sizeof(listener.address)) == 0);
   Interposer kernel;
   kernel.accept.errors = {EINTR};
-  const Fd accepted(sys::accept(listener.get(), &peer, &peer_size));
+  const Fd accepted(sys::accept(listener.fd.get(), &peer, &peer_size));
   REQUIRE(accepted.get() >= 0);
   CHECK(kernel.accept.count == 2);
   CHECK((::fcntl(accepted.get(), F_GETFL) & O_NONBLOCK) != 0);
   CHECK((::fcntl(accepted.get(), F_GETFD) & FD_CLOEXEC) != 0);
   CHECK(peer.ss_family == AF_INET);
   CHECK(peer_size == sizeof(sockaddr_in));
+}
+
+// How a connection attempt ends, which has begun with `status`.
+int connected(int fd, int status) {
+  while (status == -EINPROGRESS) status = sys::finish_connect(fd);
+  return status;
+}
+
+TEST_CASE("connect begins, and finish_connect tells how it came out") {
+  Listener listener = make_listener();
+  Fd client = zloop::test::make_socket(AF_INET, SOCK_STREAM);
+  const int status = sys::connect(client.get(), listener.generic(), sizeof(listener.address));
+  CHECK((status == 0 || status == -EINPROGRESS));
+  CHECK(connected(client.get(), status) == 0);
+  const int closed = client.get();
+  client.reset();
+  CHECK(sys::finish_connect(closed) == -EBADF);
+
+  listener.fd.reset();
+  const Fd refused = zloop::test::make_socket(AF_INET, SOCK_STREAM);
+  CHECK(connected(refused.get(), sys::connect(refused.get(), listener.generic(), sizeof(listener.address))) ==
+        -ECONNREFUSED);
+  CHECK(sys::connect(-1, listener.generic(), sizeof(listener.address)) == -EBADF);
+}
+
+TEST_CASE("local_address gives a socket's own") {
+  const Listener listener = make_listener();
+  sockaddr_storage address{};
+  socklen_t size = 0;
+  REQUIRE(sys::local_address(listener.fd.get(), &address, &size) == 0);
+  REQUIRE(size == sizeof(sockaddr_in));
+  CHECK(reinterpret_cast<const sockaddr_in&>(address).sin_port == listener.address.sin_port);
+  CHECK(sys::local_address(-1, &address, &size) == -EBADF);
+}
+
+TEST_CASE("set_nodelay switches Nagle's algorithm off, where there is one") {
+  const Fd fd = zloop::test::make_socket(AF_INET, SOCK_STREAM);
+  int value = 0;
+  socklen_t size = sizeof(value);
+  CHECK(sys::set_nodelay(fd.get()) == 0);
+  REQUIRE(::getsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &value, &size) == 0);
+  CHECK(value != 0);
+  CHECK(sys::set_nodelay(make_pair().ours.get()) < 0);
 }
 
 TEST_CASE("shutdown_write ends the stream in one direction") {

@@ -9,3 +9,7 @@ cdef extern from "zloop/address.hpp" namespace "zloop":
         const sockaddr* data() noexcept
         socklen_t size() noexcept
         bint same_as(const sockaddr_storage& storage, socklen_t size) noexcept
+
+    cdef cppclass SmallAddress:
+        bint assign(const sockaddr_storage& storage, socklen_t size) noexcept
+        socklen_t copy_to(sockaddr_storage& storage) noexcept

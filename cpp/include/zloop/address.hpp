@@ -48,4 +48,18 @@ class Address {
   socklen_t size_ = 0;
 };
 
+// One of the addresses that most connections have, in as little memory as they take: for what there is many of.
+class SmallAddress {
+ public:
+  // False for an address that is longer than those of the internet; none is kept then.
+  bool assign(const sockaddr_storage& storage, socklen_t size) noexcept;
+
+  // What it takes of the storage; zero: no address.
+  socklen_t copy_to(sockaddr_storage& storage) const noexcept;
+
+ private:
+  std::array<char, sizeof(sockaddr_in6)> bytes_{};
+  std::uint8_t size_ = 0;
+};
+
 }  // namespace zloop

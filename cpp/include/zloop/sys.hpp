@@ -53,6 +53,19 @@ int receive_packets(int fd, Packet* packets, int count) noexcept;
 // to a connected socket.
 int send_packets(int fd, const Packet* packets, int count) noexcept;
 
+// Connects a socket that does not block. 0 when it is connected, which over the loopback interface is at once; or -errno.
+// -EINPROGRESS, also after a signal: it goes on, and the socket becomes writable when that is over.
+int connect(int fd, const sockaddr* peer, socklen_t peer_size) noexcept;
+
+// How a connect() that goes on came out: 0, -errno, or -EINPROGRESS as long as it does.
+int finish_connect(int fd) noexcept;
+
+// Switches Nagle's algorithm off, for a TCP socket: small writes leave at once. 0 or -errno.
+int set_nodelay(int fd) noexcept;
+
+// The address of this end. 0 or -errno.
+int local_address(int fd, sockaddr_storage* address, socklen_t* size) noexcept;
+
 // A new connection's descriptor, non-blocking and close-on-exec, or -errno. The caller owns the descriptor.
 int accept(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept;
 

@@ -2,6 +2,9 @@
 #include "posix.hpp"
 
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -68,6 +71,31 @@ ssize_t write(int fd, const void* data, std::size_t size) noexcept {
 
 ssize_t writev(int fd, const iovec* vectors, int count) noexcept {
   return retrying([&] { return ::writev(fd, vectors, count); });
+}
+
+// Not repeated: after EINTR the kernel goes on by itself, and a second call would be another's.
+int connect(int fd, const sockaddr* peer, socklen_t peer_size) noexcept {
+  if (::connect(fd, peer, peer_size) == 0) return 0;
+  return errno == EINTR ? -EINPROGRESS : -errno;
+}
+
+int finish_connect(int fd) noexcept {
+  pollfd state{.fd = fd, .events = POLLOUT, .revents = 0};
+  const int ready = retrying([&] { return ::poll(&state, 1, 0); });
+  if (ready <= 0) return ready < 0 ? ready : -EINPROGRESS;
+  int error = 0;
+  socklen_t size = sizeof(error);
+  return ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? -error : -errno;
+}
+
+int set_nodelay(int fd) noexcept {
+  const int on = 1;
+  return ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 ? 0 : -errno;
+}
+
+int local_address(int fd, sockaddr_storage* address, socklen_t* size) noexcept {
+  *size = sizeof(*address);
+  return ::getsockname(fd, reinterpret_cast<sockaddr*>(address), size) == 0 ? 0 : -errno;
 }
 
 int shutdown_write(int fd) noexcept { return ::shutdown(fd, SHUT_WR) == 0 ? 0 : -errno; }
