@@ -6,7 +6,7 @@ import gc
 import weakref
 
 import pytest
-from support import outcome_of, several_turns, socket_pair
+from support import outcome_of, several_turns, socket_pair, until
 
 MARK = contextvars.ContextVar("MARK", default="unset")
 OTHER = contextvars.ContextVar("OTHER", default="unset")
@@ -240,3 +240,62 @@ def test_data_that_comes_while_the_context_is_in_use_ends_the_connection(loop, u
         loop.run_until_complete(several_turns())
         assert [context["message"] for context in unhandled] == ["Fatal error: protocol.data_received() call failed."]
         del unhandled[:]
+
+
+def refuse(_protocol):
+    raise LookupError("no buffer")
+
+
+# What get_buffer() returns, and what the peer does then.
+BUFFERED_READS = {
+    "data": (lambda protocol: bytearray(8), lambda peer: peer.send(b"data")),
+    "the end": (lambda protocol: bytearray(8), lambda peer: peer.close()),
+    "closed meanwhile": (lambda protocol: protocol.transport.abort() or bytearray(8), lambda peer: peer.send(b"data")),
+    "no buffer": (refuse, lambda peer: peer.send(b"data")),
+    "an empty buffer": (lambda protocol: b"", lambda peer: peer.send(b"data")),
+    "a buffer without a length": (lambda protocol: None, lambda peer: peer.send(b"data")),
+    "a read-only buffer": (lambda protocol: b"12345678", lambda peer: peer.send(b"data")),
+    "a failing update": (lambda protocol: memoryview(bytearray(3)), lambda peer: peer.send(b"data")),
+}
+
+
+@pytest.mark.zloop_only  # in asyncio the context is the reader handle's
+@pytest.mark.parametrize("case", BUFFERED_READS)
+def test_a_buffered_read_is_one_callback_however_it_ends(loop, run, unhandled, case):
+    """get_buffer() and buffer_updated() share a context, which is in use no more when the read is over."""
+    offer, act = BUFFERED_READS[case]
+
+    class Offering(asyncio.BufferedProtocol):
+        called = False
+        updates = ()
+
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def get_buffer(self, _sizehint):
+            self.called = True
+            self.token = MARK.set("lent")
+            return offer(self)
+
+        def buffer_updated(self, nbytes):
+            self.updates += (MARK.get(),)
+            MARK.reset(self.token)
+            self.updates += (MARK.get(),)
+            if nbytes == 3:
+                raise LookupError("no update")
+
+    async def scenario():
+        with socket_pair() as (ours, theirs):
+            transport, protocol = await loop.create_connection(Offering, sock=ours)
+            context = transport._context
+            act(theirs)
+            await until(lambda: protocol.called)
+            await several_turns()
+            context.run(lambda: None)  # RuntimeError while it is in use
+            transport.abort()
+            await several_turns()
+        return protocol.updates
+
+    assert run(scenario()) in ((), ("lent", "unset"))
+    assert bool(unhandled) == (case not in ("data", "the end", "closed meanwhile"))
+    unhandled.clear()

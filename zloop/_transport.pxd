@@ -1,4 +1,6 @@
 # The transport of a connected stream socket.
+from cpython.object cimport PyObject
+
 from zloop._loop cimport Loop
 from zloop._receiving cimport NativeProtocol
 from zloop._writing cimport WritingTransport
@@ -24,6 +26,7 @@ cdef class SocketTransport(WritingTransport):
 
     cdef int receive(self, const char* data, size_t size) except -1
     cdef int tell(self, str method, object argument) except -1
+    cdef int told(self, PyObject* result, str method) except -1
     cdef int deliver_natively(self, NativeProtocol native, const char* data, size_t size) except -1
     cdef int protocol_failed(self, str method) except -1
     cdef int read_in_place(self, bint on) except -1

@@ -29,7 +29,7 @@ from zloop._loop cimport Loop, check
 from zloop._receiving cimport native_protocol
 from zloop._writing cimport WritingTransport, push_bytes, push_part, release_bytes
 from zloop.binding.address cimport sender_address
-from zloop.binding.context cimport call_method_in_context
+from zloop.binding.context cimport call_method_and_leave, call_method_in_context, enter_and_call_method
 from zloop.binding.transport_base cimport TransportBase
 from zloop.engine cimport sys as sys_calls
 from zloop.engine.stream cimport StreamOps
@@ -44,6 +44,7 @@ cdef extern from "Python.h":
     int resize_bytes "_PyBytes_Resize"(PyObject** bytes, Py_ssize_t size) except -1
     # Declared as raising nothing: the caller looks at what they return, and deals with the exception that they set.
     Py_ssize_t length_or_error "PyObject_Length"(object thing) noexcept
+    int leave_or_error "PyContext_Exit"(object context) noexcept
     int view_or_error "PyObject_GetBuffer"(object exporter, Py_buffer* view, int flags) noexcept
 
 # As give(), but with the exception left for the caller to deal with.
@@ -212,7 +213,10 @@ cdef class SocketTransport(WritingTransport):
 
     # Calls protocol.method(argument).
     cdef int tell(self, str method, object argument) except -1:
-        cdef PyObject* result = call_method_in_context(self._context, self.protocol, method, <PyObject*>argument)
+        return self.told(call_method_in_context(self._context, self.protocol, method, argument), method)
+
+    # `result`: what the call has returned.
+    cdef int told(self, PyObject* result, str method) except -1:
         if result == NULL:
             return self.protocol_failed(method)
         Py_DECREF(<object>result)
@@ -291,33 +295,40 @@ cdef class SocketTransport(WritingTransport):
         cdef Py_ssize_t length
         if self.conn_lost:
             return False
-        result = call_method_in_context(self._context, self.protocol, "get_buffer", <PyObject*>no_size_hint)
+        # Both calls are one callback: its context is left after buffer_updated(), and here where that is not to come.
+        result = enter_and_call_method(self._context, self.protocol, "get_buffer", no_size_hint)
         if result == NULL:
             self.protocol_failed("get_buffer")
             return False
         buffer = <object>result
         Py_DECREF(buffer)  # the call's reference
         length = length_or_error(buffer)
+        if length > 0 and view_or_error(buffer, &self.loop.lent, PyBUF_SIMPLE | PyBUF_WRITABLE) == 0:
+            data[0] = <char*>self.loop.lent.buf
+            size[0] = <size_t>self.loop.lent.len
+            return True
+        leave_or_error(self._context)
         if length == 0:
             PyErr_SetString(RuntimeError, "get_buffer() returned an empty buffer")
         if length <= 0:
             self.protocol_failed("get_buffer")
             return False
-        if view_or_error(buffer, &self.loop.lent, PyBUF_SIMPLE | PyBUF_WRITABLE) < 0:
-            PyErr_Clear()
-            kind = type(buffer).__name__
-            error = TypeError(f"get_buffer() must return a contiguous, writable bytes-like object, not {kind}")
-            self.fail(error, "Fatal read error on socket transport")
-            return False
-        data[0] = <char*>self.loop.lent.buf
-        size[0] = <size_t>self.loop.lent.len
-        return True
+        PyErr_Clear()
+        kind = type(buffer).__name__
+        error = TypeError(f"get_buffer() must return a contiguous, writable bytes-like object, not {kind}")
+        self.fail(error, "Fatal read error on socket transport")
+        return False
 
     cdef int buffer_filled(self, ssize_t result) except -1:
+        cdef PyObject* updated
         # First of all, so that the protocol may resize what it lent.
         PyBuffer_Release(&self.loop.lent)
+        if result <= 0:
+            PyContext_Exit(self._context)
+            return self.nothing_received(result)
         # As with asyncio, what get_buffer() has done to the transport, be it abort(), makes no difference any more.
-        return self.tell("buffer_updated", result) if result > 0 else self.nothing_received(result)
+        updated = call_method_and_leave(self._context, self.protocol, "buffer_updated", result)
+        return self.told(updated, "buffer_updated")
 
     cdef int receive_end(self) except -1:
         if self.loop.debug:

@@ -77,15 +77,30 @@ inline bool call_in_context(PyObject* context, PyObject* callback, PyObject* arg
   return left && result != nullptr;
 }
 
-// Calls object.name(argument), or object.name() if that is null, in the context. A new reference; null, with the
-// exception set, if that failed or the context is in use.
-inline PyObject* call_method_in_context(PyObject* context, PyObject* object, PyObject* name,
-                                        PyObject* argument) noexcept {
+// For calls in the same context one after the other: the first enters it, and stays in it if it succeeds, the last
+// leaves it, either way. Each calls object.name(argument). A new reference; null, with the exception set, if that
+// failed or, of the first, the context is in use.
+inline PyObject* enter_and_call_method(PyObject* context, PyObject* object, PyObject* name,
+                                       PyObject* argument) noexcept {
   if (PyContext_Enter(context) < 0) return nullptr;
   const std::array<PyObject*, 2> arguments = {object, argument};
-  PyObject* result = PyObject_VectorcallMethod(name, arguments.data(), argument != nullptr ? 2 : 1, nullptr);
+  PyObject* result = PyObject_VectorcallMethod(name, arguments.data(), arguments.size(), nullptr);
+  if (result == nullptr) PyContext_Exit(context);
+  return result;
+}
+
+inline PyObject* call_method_and_leave(PyObject* context, PyObject* object, PyObject* name,
+                                       PyObject* argument) noexcept {
+  const std::array<PyObject*, 2> arguments = {object, argument};
+  PyObject* result = PyObject_VectorcallMethod(name, arguments.data(), arguments.size(), nullptr);
   if (PyContext_Exit(context) < 0) Py_CLEAR(result);
   return result;
+}
+
+// Calls object.name(argument) in the context. As above.
+inline PyObject* call_method_in_context(PyObject* context, PyObject* object, PyObject* name,
+                                        PyObject* argument) noexcept {
+  return PyContext_Enter(context) == 0 ? call_method_and_leave(context, object, name, argument) : nullptr;
 }
 
 }  // namespace zloop::binding
