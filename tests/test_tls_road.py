@@ -1,16 +1,18 @@
 """TLS: the way that a context's connections take, and the ssl.SSLObject that programs get, whichever it is."""
 
 import _ssl
+import ctypes
 import gc
 import logging
 import os
 import ssl
 import sys
+import tracemalloc
 import weakref
 
 import pytest
-from support import run_script, several_turns
-from tls_support import HOST, Contexts, tls_connection
+from support import pattern, run_script, several_turns, tcp_pair
+from tls_support import HOST, Contexts, connection_to_raw, tls_connection
 
 DIRECT = f"straight to {ssl.OPENSSL_VERSION}"
 
@@ -20,6 +22,30 @@ def chosen(caplog):
     """What the debug log says of each context's way, in order."""
     caplog.set_level(logging.DEBUG, "asyncio")
     return lambda: [record.getMessage().partition(">: ")[2] for record in caplog.records if "TLS of" in record.msg]
+
+
+@pytest.fixture
+def direct(monkeypatch):
+    """Contexts whose connections go straight to OpenSSL."""
+    if not hasattr(_ssl, "__file__"):
+        pytest.skip("the ssl module is built into this interpreter")
+    monkeypatch.setenv("ZLOOP_TLS", "direct")
+    return Contexts()
+
+
+@pytest.fixture
+def traced():
+    """How many bytes of Python's memory a call has taken and not given back."""
+    tracemalloc.start()
+
+    def taken(function, *args):
+        before, _ = tracemalloc.get_traced_memory()
+        function(*args)
+        after, _ = tracemalloc.get_traced_memory()
+        return after - before
+
+    yield taken
+    tracemalloc.stop()
 
 
 async def talk(loop, tls, **options):
@@ -103,6 +129,82 @@ def test_context_goes_when_its_last_connection_has(loop, run, monkeypatch):
     del tls
     gc.collect()
     assert [reference() for reference in gone] == [None, None]
+
+
+# -- straight to OpenSSL -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.zloop_only
+@pytest.mark.parametrize("ending", ["farewell", "wrong record"])
+def test_error_that_others_have_left(loop, run, direct, ending):
+    """OpenSSL's errors are queued for the thread. The ssl module takes an old one for its own: the peer sees none."""
+    library = ctypes.CDLL(_ssl.__file__)
+    library.BIO_new_file.restype = ctypes.c_void_p
+
+    def leave_error():
+        assert library.BIO_new_file(b"/no/such/file", b"r") is None
+
+    async def scenario():
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, direct, sockets) as (transport, protocol, peer):
+                for record in peer.sealed(b"one ", b"two"):
+                    for piece in (record[:7], record[7:]):
+                        leave_error()
+                        await loop.sock_sendall(peer.sock, piece)
+                        await several_turns()
+                leave_error()
+                transport.write(b"an answer")
+                library.ERR_clear_error()
+                assert await peer.receive(9) == b"an answer"
+                last = b"no record"
+                if ending == "farewell":
+                    with pytest.raises(ssl.SSLWantReadError):
+                        peer.object.unwrap()
+                    last = peer.outgoing.read()
+                leave_error()
+                await loop.sock_sendall(peer.sock, last)
+                exc = await protocol.until_called("connection_lost")
+                assert protocol.received == b"one two"
+                return exc, "eof_received" in protocol.names()
+
+    exc, at_end = run(scenario())
+    library.ERR_clear_error()
+    assert at_end == (ending == "farewell")
+    assert exc is None if at_end else exc.library == "SSL"
+
+
+@pytest.mark.zloop_only
+def test_memory_of_a_record_serves_again_once_it_is_sent(loop, run, direct, traced):
+    async def scenario():
+        async with tls_connection(loop, direct) as (transport, _protocol, accepted):
+            message = pattern(16384)
+            taken = []
+            for count in range(1, 4):
+                taken.append(traced(transport.write, message))
+                await accepted.until(lambda count=count: accepted.received == message * count)
+            return taken[1:]
+
+    assert max(run(scenario())) < 16384
+
+
+@pytest.mark.zloop_only
+def test_more_records_wait_than_there_is_memory_set_aside(loop, run, direct, traced):
+    """The first go into memory that has served before, the last into memory of their own; none into another's."""
+    size, count = 600, 90
+
+    async def scenario():
+        async with tls_connection(loop, direct) as (transport, _protocol, accepted):
+            sent = b""
+            for _ in range(2):
+                messages = [pattern(size + number)[number:] for number in range(count)]
+                taken = [traced(transport.write, message) for message in messages]
+                sent += b"".join(messages)
+                await accepted.until(lambda sent=sent: len(accepted.received) == len(sent))
+                assert accepted.received == sent
+            return taken
+
+    taken = run(scenario())
+    assert taken[0] < size <= taken[-1]
 
 
 # -- what is the program's own -------------------------------------------------------------------------------------

@@ -1,4 +1,6 @@
-# Protocols that take received bytes where they are.
+# Protocols that take received bytes where they are; and bytes objects, for the others.
+from cpython.object cimport PyObject
+
 
 cdef class NativeProtocol:
     cdef bint lends              # lend() may give something
@@ -21,3 +23,4 @@ cdef class StreamFeeder(NativeProtocol):
 
 
 cdef NativeProtocol native_protocol(object protocol)
+cdef object cut_bytes(PyObject* made, Py_ssize_t size)

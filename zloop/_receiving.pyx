@@ -2,7 +2,7 @@
 """Protocols that take received bytes where they are, with no object made of them.
 
 A transport asks native_protocol() for the native face of each protocol that it gets, and calls data_received() where
-there is none.
+there is none: with a bytes object, which cut_bytes() makes fit what was received.
 """
 from asyncio import StreamReader, StreamReaderProtocol
 
@@ -12,7 +12,11 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.method cimport PyMethod_Check, PyMethod_GET_FUNCTION
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
 from libc.string cimport memcpy
+
+cdef extern from "Python.h":
+    int resize_bytes "_PyBytes_Resize"(PyObject** bytes, Py_ssize_t size) except -1
 
 # Programs and their tests replace methods, of classes and of single objects. What is not these does its own work.
 cdef object plain_data_received = StreamReaderProtocol.data_received
@@ -125,3 +129,11 @@ cdef NativeProtocol native_protocol(object protocol):
     feeder.protocol = protocol
     feeder.lends = True
     return feeder
+
+
+# A bytes object that was made to be filled, cut to its first `size` bytes. Takes over the only reference to it.
+cdef object cut_bytes(PyObject* made, Py_ssize_t size):
+    resize_bytes(&made, size)
+    result = <object>made
+    Py_DECREF(result)
+    return result

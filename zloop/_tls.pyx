@@ -17,15 +17,13 @@ from asyncio.log import logger
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF
 
-from zloop._receiving cimport native_protocol
+from zloop._receiving cimport cut_bytes, native_protocol
 from zloop._tls_codec cimport make_codec
 from zloop._writing cimport water_marks
 
 cdef extern from "Python.h":
     PyObject* new_bytes "PyBytes_FromStringAndSize"(const char* data, Py_ssize_t size) except NULL
-    int resize_bytes "_PyBytes_Resize"(PyObject** bytes, Py_ssize_t size) except -1
 
 cdef tuple again_errors = (ssl.SSLWantReadError, ssl.SSLSyscallError)
 cdef object dont_nag_before = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
@@ -467,7 +465,7 @@ cdef class TlsProtocol(NativeProtocol):
     cdef int do_shutdown(self) except -1:
         try:
             if not self.at_end:
-                self.codec.sslobj.unwrap()
+                self.codec.say_farewell()
         except again_errors:
             return self.process_outgoing()
         except ssl.SSLError as exc:
@@ -692,7 +690,7 @@ cdef class TlsProtocol(NativeProtocol):
             error = None
         except BaseException as exc:
             error = exc
-        payload = cut_bytes(made, filled)
+        payload = cut_bytes(made, filled) if made != NULL else PyBytes_FromStringAndSize(scratch, filled)
         if filled > 0:
             self._app_protocol.data_received(payload)
         return self.end_read(last, error)
@@ -781,16 +779,6 @@ cdef class TlsProtocol(NativeProtocol):
             self.below_reading_paused = False
             self._transport.resume_reading()
         return 0
-
-
-# A bytes object of the first `size` bytes of `made`, whose reference it takes over; or, without one, of the scratch.
-cdef object cut_bytes(PyObject* made, Py_ssize_t size):
-    if made == NULL:
-        return PyBytes_FromStringAndSize(scratch, size)
-    resize_bytes(&made, size)
-    result = <object>made
-    Py_DECREF(result)
-    return result
 
 
 # What a transport has in place of the protocol that it does not need any more.

@@ -8,6 +8,7 @@ cdef class TlsCodec:
     cdef size_t sealed_size    # how much of what collect() or write_lent() gave last is to be sent, bytes
 
     cdef bint shake_hands(self) except -1
+    cdef int say_farewell(self) except -1
     cdef int feed(self, const char* data, size_t size) except -1
     cdef int retain(self) except -1
     cdef Py_ssize_t unread(self) except -1

@@ -23,6 +23,7 @@ from cpython.buffer cimport PyBUF_READ, PyBUF_WRITE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
 from cython cimport no_gc_clear
 
 from zloop.engine.openssl cimport (
@@ -33,7 +34,6 @@ from zloop.engine.tls_session cimport TlsSession, session_failed, session_starve
 import _ssl
 
 cdef extern from "Python.h":
-    PyObject* new_bytes "PyBytes_FromStringAndSize"(const char* data, Py_ssize_t size) except NULL
     Py_ssize_t Py_REFCNT(PyObject* object)
 
 cdef tuple again_errors = (ssl.SSLWantReadError, ssl.SSLSyscallError)
@@ -71,6 +71,11 @@ cdef class TlsCodec:
         except again_errors:
             return False
         return True
+
+    # Tells the peer that nothing follows. Raises what the ssl module raises: also while the peer has not told the same.
+    cdef int say_farewell(self) except -1:
+        self.sslobj.unwrap()
+        return 0
 
     # Received bytes. They are left where they are until retain(), which copies what is unread then.
     cdef int feed(self, const char* data, size_t size) except -1:
@@ -130,6 +135,11 @@ cdef class DirectCodec(TlsCodec):
             if result == session_starved:
                 return False
         return TlsCodec.shake_hands(self)
+
+    # The module takes an error that others have left in OpenSSL's queue for one of this call.
+    cdef int say_farewell(self) except -1:
+        openssl.ERR_clear_error()
+        return TlsCodec.say_farewell(self)
 
     cdef int feed(self, const char* data, size_t size) except -1:
         self.session.feed(data, size)
@@ -217,7 +227,10 @@ cdef object make_sealed(Py_ssize_t capacity):
     if capacity <= pooled_size:
         for i in range(pool_size):
             if pool[i] == NULL:
-                pool[i] = new_bytes(NULL, pooled_size)
+                sealed = PyBytes_FromStringAndSize(NULL, pooled_size)
+                Py_INCREF(sealed)
+                pool[i] = <PyObject*>sealed
+                return sealed
             if Py_REFCNT(pool[i]) == 1:
                 return <object>pool[i]
     return PyBytes_FromStringAndSize(NULL, capacity)

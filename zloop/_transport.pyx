@@ -26,7 +26,7 @@ from libcpp cimport bool as cpp_bool
 
 from zloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit, raise_current
 from zloop._loop cimport Loop, check
-from zloop._receiving cimport native_protocol
+from zloop._receiving cimport cut_bytes, native_protocol
 from zloop._writing cimport WritingTransport, push_bytes, push_part, release_bytes
 from zloop.binding.address cimport sender_address
 from zloop.binding.context cimport call_method_and_leave, call_method_in_context, enter_and_call_method
@@ -41,7 +41,6 @@ from zloop.waiters import set_result_unless_cancelled
 cdef extern from "Python.h":
     PyObject** PySequence_Fast_ITEMS(object sequence)
     Py_ssize_t PySequence_Fast_GET_SIZE(object sequence)
-    int resize_bytes "_PyBytes_Resize"(PyObject** bytes, Py_ssize_t size) except -1
     # Declared as raising nothing: the caller looks at what they return, and deals with the exception that they set.
     Py_ssize_t length_or_error "PyObject_Length"(object thing) noexcept
     int leave_or_error "PyContext_Exit"(object context) noexcept
@@ -275,10 +274,7 @@ cdef class SocketTransport(WritingTransport):
             payload = <PyObject*>place
             Py_INCREF(place)
             place = None
-            resize_bytes(&payload, result)
-            place = <object>payload
-            Py_DECREF(place)
-            self.tell("data_received", place)
+            self.tell("data_received", cut_bytes(payload, result))
         return 0 if result > 0 else self.nothing_received(result)
 
     # What else a read can tell: the end, or -errno.

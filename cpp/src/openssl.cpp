@@ -23,7 +23,6 @@ bool find(void* module, const char* name, Function& function) noexcept {
 // The two halves of the table; each stops at the first function that is not there.
 bool find_bio_functions(void* module, OpenSsl& table) noexcept {
   return find(module, "OpenSSL_version_num", table.OpenSSL_version_num) &&
-         find(module, "ERR_peek_error", table.ERR_peek_error) &&
          find(module, "ERR_peek_last_error", table.ERR_peek_last_error) &&
          find(module, "ERR_reason_error_string", table.ERR_reason_error_string) &&
          find(module, "ERR_clear_error", table.ERR_clear_error) && find(module, "BIO_s_mem", table.BIO_s_mem) &&
@@ -50,7 +49,8 @@ bool find_ssl_functions(void* module, OpenSsl& table) noexcept {
          find(module, "SSL_is_server", table.SSL_is_server) &&
          find(module, "SSL_do_handshake", table.SSL_do_handshake) && find(module, "SSL_read_ex", table.SSL_read_ex) &&
          find(module, "SSL_write_ex", table.SSL_write_ex) && find(module, "SSL_get_error", table.SSL_get_error) &&
-         find(module, "SSL_pending", table.SSL_pending) && find(module, "SSL_has_pending", table.SSL_has_pending);
+         find(module, "SSL_get_shutdown", table.SSL_get_shutdown) && find(module, "SSL_pending", table.SSL_pending) &&
+         find(module, "SSL_has_pending", table.SSL_has_pending);
 }
 
 // The module's own handle is searched, and behind it what it was linked with, in the order in which it was bound.

@@ -19,6 +19,7 @@ constexpr int bio_ctrl_flush = 11;
 constexpr int ssl_error_want_read = 2;
 constexpr int ssl_error_want_write = 3;
 constexpr int ssl_error_zero_return = 6;
+constexpr int ssl_received_shutdown = 2;
 
 // RFC 8446, 5.1 and 5.2: the type of content, the version, which is any of TLS, and a size.
 bool begins_record(const unsigned char* header) noexcept {
@@ -43,16 +44,18 @@ struct TlsSessionBio {
 
   static TlsSession* session_of(bio_st* bio) noexcept { return static_cast<TlsSession*>(openssl->BIO_get_data(bio)); }
 
+  // The flags tell of a failure only: whether to try again.
   static int write(bio_st* bio, const char* data, std::size_t size, std::size_t* written) noexcept {
-    openssl->BIO_clear_flags(bio, bio_flags_all_again);
     TlsSession* session = session_of(bio);
-    if (session != nullptr && !session->put_output(data, size)) return 0;
+    if (session != nullptr && !session->put_output(data, size)) {
+      openssl->BIO_clear_flags(bio, bio_flags_all_again);
+      return 0;
+    }
     *written = size;
     return 1;
   }
 
   static int read(bio_st* bio, char* data, std::size_t size, std::size_t* taken) noexcept {
-    openssl->BIO_clear_flags(bio, bio_flags_all_again);
     TlsSession* session = session_of(bio);
     *taken = session == nullptr ? 0 : session->take_input(data, size);
     if (*taken > 0) return 1;
@@ -128,7 +131,8 @@ void TlsSession::retain() {
 
 std::size_t TlsSession::take_input(char* data, std::size_t size) noexcept {
   const std::size_t count = std::min(size, input_size_);
-  if (count == 0) return 0;
+  hungry_ = count == 0;
+  if (hungry_) return 0;
   drained_ = false;
   std::memcpy(data, input_, count);
   input_ += count;
@@ -138,7 +142,8 @@ std::size_t TlsSession::take_input(char* data, std::size_t size) noexcept {
 }
 
 ssize_t TlsSession::shake_hands() noexcept {
-  forget_old_errors();
+  openssl_->ERR_clear_error();  // so that the reason of a failure is all that stands there
+  hungry_ = false;
   if (openssl_->SSL_do_handshake(ssl_) == 1) return 1;
   const ssize_t reason = explain_failure();
   return reason == ended ? failed : reason;
@@ -169,7 +174,7 @@ std::size_t TlsSession::readable_max() const noexcept {
 }
 
 ssize_t TlsSession::read(char* data, std::size_t size) noexcept {
-  forget_old_errors();
+  hungry_ = false;
   std::size_t count = 0;
   const bool done = openssl_->SSL_read_ex(ssl_, data, size, &count) == 1;
   drained_ = done && count < size;
@@ -177,18 +182,16 @@ ssize_t TlsSession::read(char* data, std::size_t size) noexcept {
 }
 
 ssize_t TlsSession::write(const char* data, std::size_t size) noexcept {
-  forget_old_errors();
+  hungry_ = false;
   std::size_t count = 0;
   if (openssl_->SSL_write_ex(ssl_, data, size, &count) == 1) return static_cast<ssize_t>(count);
   const ssize_t reason = explain_failure();
   return reason == ended ? failed : reason;
 }
 
-// SSL_get_error() takes an error that somebody else has left in this thread's queue for one of this call.
-void TlsSession::forget_old_errors() noexcept {
-  if (openssl_->ERR_peek_error() != 0) openssl_->ERR_clear_error();
-}
-
+// SSL_get_error() takes an error that somebody else has left in this thread's queue for one of this call. To look for
+// such before each call takes longer than all else that is done here for a short record, so what is said to be an error
+// is looked at again: OpenSSL stops when it is hungry, and a connection that has failed also fails at its handshake.
 ssize_t TlsSession::explain_failure() noexcept {
   switch (openssl_->SSL_get_error(ssl_, 0)) {
     case ssl_error_want_read:
@@ -197,8 +200,11 @@ ssize_t TlsSession::explain_failure() noexcept {
     case ssl_error_zero_return:
       return ended;
     default:
-      return failed;
+      break;
   }
+  if (hungry_) return starved;
+  const bool closed = (openssl_->SSL_get_shutdown(ssl_) & ssl_received_shutdown) != 0;
+  return closed && openssl_->SSL_do_handshake(ssl_) == 1 ? ended : failed;
 }
 
 void TlsSession::lend(char* memory, std::size_t capacity) noexcept {

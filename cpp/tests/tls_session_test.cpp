@@ -196,6 +196,38 @@ TEST_CASE("a broken record fails, and what came before it is read") {
   }
 }
 
+TEST_CASE("what others have left in the queue of errors says nothing of the connection") {
+  if (missing()) return;
+  const Library& library = *Library::get();
+  TlsPair pair;
+  std::string sealed = pair.client.write("message");
+  REQUIRE(library.BIO_new_file("/no/such/file", "r") == nullptr);
+  const unsigned long old = library.openssl->ERR_peek_last_error();
+  REQUIRE(old != 0);
+  SECTION("it waits for the rest of a record") {
+    CHECK(pair.server.receive(sealed.substr(0, 7)).empty());
+    CHECK(pair.server.last == TlsSession::starved);
+    CHECK(pair.server.receive(sealed.substr(7)) == "message");
+    CHECK(pair.client.receive(pair.server.write("answer")) == "answer");
+  }
+  SECTION("its end is no failure") {
+    library.SSL_shutdown(pair.client.ssl);
+    CHECK(pair.server.receive(sealed + pair.client.output()) == "message");
+    CHECK(pair.server.last == TlsSession::ended);
+  }
+  SECTION("its failure is one, on both sides, and for its own reason") {
+    sealed.back() = static_cast<char>(sealed.back() ^ 1);
+    CHECK(pair.server.receive(sealed).empty());
+    CHECK(pair.server.last == TlsSession::failed);
+    const unsigned long reason = library.openssl->ERR_peek_last_error();
+    CHECK(reason != old);
+    CHECK(pair.client.receive(pair.server.output()).empty());
+    CHECK(pair.client.last == TlsSession::failed);
+    CHECK(library.openssl->ERR_peek_last_error() != reason);
+  }
+  library.openssl->ERR_clear_error();
+}
+
 TEST_CASE("an SSL outlives its session: it reads nothing, and what it writes is dropped") {
   if (missing()) return;
   const TlsContext context;

@@ -25,7 +25,6 @@ struct OpenSsl {
 
   // NOLINTBEGIN(readability-identifier-naming): each is what OpenSSL's manual has under its name
   unsigned long (*OpenSSL_version_num)();
-  unsigned long (*ERR_peek_error)();
   unsigned long (*ERR_peek_last_error)();
   const char* (*ERR_reason_error_string)(unsigned long error);
   void (*ERR_clear_error)();
@@ -62,6 +61,7 @@ struct OpenSsl {
   int (*SSL_read_ex)(ssl_st*, void*, std::size_t, std::size_t*);
   int (*SSL_write_ex)(ssl_st*, const void*, std::size_t, std::size_t*);
   int (*SSL_get_error)(const ssl_st*, int);
+  int (*SSL_get_shutdown)(const ssl_st*);
   int (*SSL_pending)(const ssl_st*);
   int (*SSL_has_pending)(const ssl_st*);
   // NOLINTEND(readability-identifier-naming)

@@ -76,12 +76,12 @@ class TlsSession {
   bool put_output(const char* data, std::size_t size) noexcept;
   [[nodiscard]] bool has_pending() const noexcept;
   ssize_t explain_failure() noexcept;
-  void forget_old_errors() noexcept;
 
   const OpenSsl* openssl_ = nullptr;  // static
   ssl_st* ssl_ = nullptr;             // borrowed
   bio_st* bio_ = nullptr;             // one reference is owned, the SSL has others
   bool drained_ = false;              // the last read() left nothing in OpenSSL, which has taken nothing since
+  bool hungry_ = false;               // the last thing that OpenSSL did in this call was to ask in vain for input
 
   const char* input_ = nullptr;  // the next unread byte: in retained_, or borrowed from feed()
   std::size_t input_size_ = 0;   // bytes

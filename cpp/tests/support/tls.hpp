@@ -32,6 +32,7 @@ struct Library {
   void (*SSL_set_accept_state)(ssl_st*) = nullptr;
   void (*SSL_set_connect_state)(ssl_st*) = nullptr;
   int (*SSL_shutdown)(ssl_st*) = nullptr;
+  bio_st* (*BIO_new_file)(const char*, const char*) = nullptr;
   // NOLINTEND(readability-identifier-naming)
 
  private:
@@ -47,6 +48,7 @@ struct Library {
     find(handle, "SSL_set_accept_state", SSL_set_accept_state);
     find(handle, "SSL_set_connect_state", SSL_set_connect_state);
     find(handle, "SSL_shutdown", SSL_shutdown);
+    find(handle, "BIO_new_file", BIO_new_file);
     openssl = OpenSsl::load(name);
   }
 
