@@ -18,7 +18,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_Clear, PyErr_SetString
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from cpython.weakref cimport PyWeakref_NewRef
 from libc.errno cimport EAGAIN, ECONNRESET
 from libc.string cimport memcpy
@@ -43,6 +43,7 @@ cdef extern from "Python.h":
     Py_ssize_t PySequence_Fast_GET_SIZE(object sequence)
     # Declared as raising nothing: the caller looks at what they return, and deals with the exception that they set.
     Py_ssize_t length_or_error "PyObject_Length"(object thing) noexcept
+    PyObject* integer_or_error "PyLong_FromSsize_t"(Py_ssize_t value) noexcept
     int leave_or_error "PyContext_Exit"(object context) noexcept
     int view_or_error "PyObject_GetBuffer"(object exporter, Py_buffer* view, int flags) noexcept
 
@@ -212,7 +213,7 @@ cdef class SocketTransport(WritingTransport):
 
     # Calls protocol.method(argument).
     cdef int tell(self, str method, object argument) except -1:
-        return self.told(call_method_in_context(self._context, self.protocol, method, argument), method)
+        return self.told(call_method_in_context(self._context, self.protocol, method, <PyObject*>argument), method)
 
     # `result`: what the call has returned.
     cdef int told(self, PyObject* result, str method) except -1:
@@ -316,6 +317,7 @@ cdef class SocketTransport(WritingTransport):
         return False
 
     cdef int buffer_filled(self, ssize_t result) except -1:
+        cdef PyObject* count
         cdef PyObject* updated
         # First of all, so that the protocol may resize what it lent.
         PyBuffer_Release(&self.loop.lent)
@@ -323,7 +325,9 @@ cdef class SocketTransport(WritingTransport):
             PyContext_Exit(self._context)
             return self.nothing_received(result)
         # As with asyncio, what get_buffer() has done to the transport, be it abort(), makes no difference any more.
-        updated = call_method_and_leave(self._context, self.protocol, "buffer_updated", result)
+        count = integer_or_error(result)
+        updated = call_method_and_leave(self._context, self.protocol, "buffer_updated", count)
+        Py_XDECREF(count)
         return self.told(updated, "buffer_updated")
 
     cdef int receive_end(self) except -1:

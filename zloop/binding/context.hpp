@@ -79,7 +79,8 @@ inline bool call_in_context(PyObject* context, PyObject* callback, PyObject* arg
 
 // For calls in the same context one after the other: the first enters it, and stays in it if it succeeds, the last
 // leaves it, either way. Each calls object.name(argument). A new reference; null, with the exception set, if that
-// failed or, of the first, the context is in use.
+// failed or, of the first, the context is in use. The last takes null for an argument that could not be made, with the
+// exception set.
 inline PyObject* enter_and_call_method(PyObject* context, PyObject* object, PyObject* name,
                                        PyObject* argument) noexcept {
   if (PyContext_Enter(context) < 0) return nullptr;
@@ -92,7 +93,8 @@ inline PyObject* enter_and_call_method(PyObject* context, PyObject* object, PyOb
 inline PyObject* call_method_and_leave(PyObject* context, PyObject* object, PyObject* name,
                                        PyObject* argument) noexcept {
   const std::array<PyObject*, 2> arguments = {object, argument};
-  PyObject* result = PyObject_VectorcallMethod(name, arguments.data(), arguments.size(), nullptr);
+  PyObject* result =
+      argument != nullptr ? PyObject_VectorcallMethod(name, arguments.data(), arguments.size(), nullptr) : nullptr;
   if (PyContext_Exit(context) < 0) Py_CLEAR(result);
   return result;
 }

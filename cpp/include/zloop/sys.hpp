@@ -53,8 +53,8 @@ int receive_packets(int fd, Packet* packets, int count) noexcept;
 // to a connected socket.
 int send_packets(int fd, const Packet* packets, int count) noexcept;
 
-// Connects a socket that does not block. 0 when it is connected, which over the loopback interface is at once; or -errno.
-// -EINPROGRESS, also after a signal: it goes on, and the socket becomes writable when that is over.
+// Connects a socket that does not block. 0 when it is connected, as unix sockets are at once; or -errno. -EINPROGRESS,
+// also after a signal: it goes on, and the socket becomes writable when that is over.
 int connect(int fd, const sockaddr* peer, socklen_t peer_size) noexcept;
 
 // How a connect() that goes on came out: 0, -errno, or -EINPROGRESS as long as it does.
