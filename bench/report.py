@@ -42,10 +42,10 @@ def describe(results: Results) -> str:
     else:
         reading = (
             f"Costs are the median of all windows of {results.rounds} interleaved rounds, and ratios that of what they "
-            f"are in each window; of operations/s the best round counts. {NOISE} stands where a median is not known to "
-            f"{DOUBT_BOUND:.0%} (at 95 % confidence), where no other round came within that of the best, or where "
-            f"others used more than {FOREIGN_BOUND:.0%} of a core in so many rounds that fewer than {FEWEST_SAMPLES} "
-            "samples are left."
+            "are in each window; behind ± is how far off a ratio may be, at 95 % confidence. Of operations/s the best "
+            "round counts, and behind ± is how far behind the second best was. "
+            f"{NOISE} stands for what may be off by more than {DOUBT_BOUND:.0%}, or where others used more than "
+            f"{FOREIGN_BOUND:.0%} of a core in so many rounds that fewer than {FEWEST_SAMPLES} samples are left."
         )
     reading += f" {ABSENT} stands for no number; the reasons are below and in the JSON file."
     return "\n".join([*lines, "", reading])
@@ -101,7 +101,7 @@ def value_text(results: Results, row: RowFacts, loop: str) -> str:
 def ratio_text(results: Results, comparison: Comparison) -> str:
     if results.is_first_look:
         return f"≈{comparison.times:.2f}"
-    return NOISE if comparison.is_noise else f"{comparison.times:.2f}"
+    return NOISE if comparison.is_noise else f"{comparison.times:.2f} ±{comparison.times * comparison.doubt:.2f}"
 
 
 def number_text(value: float) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from loops import LIMIT, OURS
 
-DOUBT_BOUND = 0.05
+DOUBT_BOUND = 0.10
 """How far off a value or a ratio may be, as a share of it: above it, it is noise."""
 
 FOREIGN_BOUND = 0.10
@@ -101,9 +101,11 @@ class RowFacts:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two values of a row: how many times better the first is, and whether either is noise."""
+    """Two values of a row: how many times better the first is, how far off that may be, and whether it is noise."""
 
     times: float
+    doubt: float
+    """As a share of `times`."""
     is_noise: bool
     other: str
 
@@ -145,14 +147,16 @@ class Results:
             return None
         cells = self.cells[row.name]
         if not row.lower_is_better:
-            noise = cells[loop].is_noise(best_of=True) or cells[other].is_noise(best_of=True)
-            return Comparison(value / against, noise, other)
+            both = cells[loop], cells[other]
+            doubt = sum(cell.doubt(best_of=True) for cell in both)
+            return Comparison(value / against, doubt, any(cell.is_noise(best_of=True) for cell in both), other)
         mine, theirs = (cells[name].counting or cells[name].samples for name in (loop, other))
         ratios = [
             their.value / my.value for my, their in zip(mine, theirs, strict=False)
         ]  # an interrupted round is odd
         few = min(len(cells[loop].counting), len(cells[other].counting)) < FEWEST_SAMPLES
-        return Comparison(statistics.median(ratios), few or doubt_of_median(ratios) > DOUBT_BOUND, other)
+        doubt = doubt_of_median(ratios)
+        return Comparison(statistics.median(ratios), doubt, few or doubt > DOUBT_BOUND, other)
 
     def compare_to_best_peer(self, row: RowFacts) -> Comparison | None:
         """Compare zloop with whichever peer is best."""

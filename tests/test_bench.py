@@ -84,7 +84,7 @@ def test_disturbed_samples_do_not_count(stats):
 
 def test_samples_far_apart_are_noise(stats):
     near = stats.Cell([stats.Sample(value) for value in (100.0, 101.0, 102.0)])
-    far = stats.Cell([stats.Sample(value) for value in (100.0, 110.0, 120.0)])
+    far = stats.Cell([stats.Sample(value) for value in (100.0, 115.0, 130.0)])
     for best_of in (False, True):
         assert not near.is_noise(best_of)
         assert far.is_noise(best_of)
@@ -97,6 +97,15 @@ def test_costs_are_compared_in_pairs(stats):
     assert found.times == pytest.approx(1.25)
     assert not found.is_noise
     assert results.cell(row, "zloop").is_noise(best_of=False)
+
+
+def test_a_comparison_says_how_far_off_it_may_be(bench, stats):
+    costs, row = results_of(stats, {"zloop": [10.0] * 5, "uvloop": [9.8, 9.9, 10.0, 10.1, 10.2]})
+    found = costs.compare(row, "zloop", "uvloop")
+    assert found.doubt == pytest.approx(1.57 * 0.02 / 5**0.5)
+    assert bench("report").ratio_text(costs, found) == "1.00 ±0.01"
+    rates, row = results_of(stats, {"zloop": [10.0, 9.8], "uvloop": [10.0, 9.9]}, lower_is_better=False)
+    assert rates.compare(row, "zloop", "uvloop").doubt == pytest.approx(0.02 + 0.01)
 
 
 def test_what_is_best_only_once_is_noise(stats):
@@ -142,7 +151,7 @@ def test_a_failure_is_no_number_and_has_its_reason_in_the_report(bench, stats):
     text = report.markdown(results)
     [line] = [line for line in text.splitlines() if line.startswith("| `row` A row")]
     assert [cell.strip() for cell in line.strip("|").split("|")] == [
-        "`row` A row", "µs", "8.00", "10.00", "–", "1.25 (uvloop)", "–",
+        "`row` A row", "µs", "8.00", "10.00", "–", "1.25 ±0.00 (uvloop)", "–",
     ]  # fmt: skip
     assert "- rloop: `row`: it fell over" in text
     assert results.value(row, "rloop") is None
@@ -154,7 +163,7 @@ def test_the_overview_puts_zloop_beside_the_best_peer_uvloop_and_the_limit(bench
     report = bench("report")
     line = report.overview(results).splitlines()[-1]
     assert [cell.strip() for cell in line.strip("|").split("|")] == [
-        "`row`", "µs", "8.00", "rloop 10.00", "1.25", "1.50", "2.00",
+        "`row`", "µs", "8.00", "rloop 10.00", "1.25 ±0.00", "1.50 ±0.00", "2.00 ±0.00",
     ]  # fmt: skip
     results, _ = results_of(stats, {"uvloop": [12.0] * 3})
     assert report.overview(results) == ""
