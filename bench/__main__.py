@@ -186,7 +186,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--peers", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--tools", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
-    parser.add_argument("--output", type=pathlib.Path, required=True, help="where the three files go")
+    parser.add_argument("--default-output", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--output", type=pathlib.Path, metavar="FOLDER", help="where the three files go")
     parser.add_argument(
         "--row", action="append", default=[], metavar="NAME", help="only this row, those of a topic, or a pattern"
     )
@@ -198,9 +199,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="print the rows' names, and measure nothing")
     parser.add_argument("--from", dest="source", type=pathlib.Path, metavar="FILE", help="report these results instead")
     arguments = parser.parse_args()
-    arguments.command = [
-        word for word in sys.argv[1:] if not word.startswith(("--peers=", "--tools=", "--output=build"))
-    ]
+    arguments.output = arguments.output or arguments.default_output
+    of_the_script = ("--peers=", "--tools=", "--default-output=")
+    arguments.command = [word for word in sys.argv[1:] if not word.startswith(of_the_script)]
     arguments.rounds = arguments.rounds or (1 if arguments.quick else 5)
     return arguments
 

@@ -178,14 +178,30 @@ def test_noise_is_printed_as_noise_unless_it_is_only_a_first_look(bench, stats):
     assert report.row_text(results, row) == "row (µs): zloop ≈8.00, uvloop ≈10.00; ≈1.25 of uvloop"
 
 
-def test_every_loop_comes_first_in_turn(bench, stats, monkeypatch):
+@pytest.fixture
+def bench_main(bench, stats):
+    """The module that scripts/bench runs."""
     pytest.importorskip("trustme")
     main = importlib.util.spec_from_file_location("bench_main", BENCH / "__main__.py")
     module = importlib.util.module_from_spec(main)
     main.loader.exec_module(module)
+    return module
+
+
+def test_the_report_has_the_command_as_it_was_given(bench_main, monkeypatch):
+    given = ["--rounds", "3", "--output=here"]
+    monkeypatch.setattr(sys, "argv", ["bench", "--peers=p", "--tools=t", "--default-output=there", *given])
+    arguments = bench_main.parse_arguments()
+    assert arguments.command == given
+    assert arguments.output == pathlib.Path("here")
+    monkeypatch.setattr(sys, "argv", sys.argv[:4])
+    assert bench_main.parse_arguments().output == pathlib.Path("there")
+
+
+def test_every_loop_comes_first_in_turn(bench_main, stats):
     results, _ = results_of(stats, {"a": [], "b": [], "c": []}, rounds=3)
-    [row] = module.choose_rows(["call-soon"])
-    turns = [(number, "".join(names)) for number, _, names in module.plan(results, [row])]
+    [row] = bench_main.choose_rows(["call-soon"])
+    turns = [(number, "".join(names)) for number, _, names in bench_main.plan(results, [row])]
     assert turns == [(1, "abc"), (2, "bca"), (3, "cab")]
 
 
