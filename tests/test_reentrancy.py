@@ -260,7 +260,7 @@ KINDS = {
             "close stdout": lambda protocol: protocol.transport.get_pipe_transport(1).close(),
             "ask": lambda protocol: (
                 type(protocol.transport.get_pid()),
-                protocol.transport.get_returncode() is None,
+                protocol.transport.get_returncode() in (None, 0),  # the end may be known before the last data
                 protocol.transport.is_closing(),
             ),
             **ENDINGS,
