@@ -26,7 +26,7 @@ from loops import LIMIT, LOOPS, reason_missing, version
 from measure import Failed, ForeignTime, Workshop, applies, take_samples
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rows import ROWS, Row, ServerRow
+from rows import ROWS, SHORT, Row, ServerRow
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -46,7 +46,7 @@ def choose_rows(patterns: list[str]) -> list[Row]:
 
 
 def matches(row: Row, pattern: str) -> bool:
-    return row.topic == pattern or fnmatch.fnmatch(row.name, pattern)
+    return row.topic == pattern or fnmatch.fnmatch(row.name, pattern) or (pattern == "short" and row.name in SHORT)
 
 
 def plan(results: stats.Results, rows: list[Row]) -> Iterator[tuple[int, Row, list[str]]]:
@@ -192,6 +192,8 @@ def parse_arguments() -> argparse.Namespace:
         "--row", action="append", default=[], metavar="NAME", help="only this row, those of a topic, or a pattern"
     )
     parser.add_argument("--ssl", dest="row", action="append_const", const="tls", help="only the TLS rows: --row tls")
+    short = "one row of each kind: --row short"
+    parser.add_argument("--short", dest="row", action="append_const", const="short", help=short)
     parser.add_argument("--loops", type=names, default=[], metavar="NAME,...", help="only these loops (default: all)")
     parser.add_argument("--rounds", type=positive, help="rounds (default: 5)")
     parser.add_argument("--quick", action="store_true", help="one short round: a first look")

@@ -205,6 +205,12 @@ def test_every_loop_comes_first_in_turn(bench_main, stats):
     assert turns == [(1, "abc"), (2, "bca"), (3, "cab")]
 
 
+def test_the_short_selection_names_rows(bench, bench_main):
+    rows = bench("rows")
+    assert {row.name for row in bench_main.choose_rows(["short"])} == rows.SHORT <= rows.ROWS.keys()
+    assert len(rows.SHORT) < len(rows.ROWS)
+
+
 def test_rows_are_chosen_by_name_topic_and_pattern(bench):
     module = bench("rows")
     assert {"echo-1k-protocol", "tls-100k-streams", "call-soon", "spawn-1-gib"} <= module.ROWS.keys()

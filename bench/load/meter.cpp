@@ -57,7 +57,7 @@ void Meter::tick() {
     phase_ = Phase::window;
     phase_ends_ = time + window_;
     began_ = now();
-  } else if (phase_ == Phase::window) {
+  } else if (phase_ == Phase::window && requests_ > began_.requests) {  // a virtual machine may have stood still
     phase_ = Phase::over;
     ended_ = now();
   }
@@ -87,7 +87,6 @@ Meter::Moment Meter::now() const {
 void Meter::print(double pieces_per_request) const {
   using Seconds = std::chrono::duration<double>;
   const double requests = static_cast<double>(ended_.requests - began_.requests) / pieces_per_request;
-  if (requests == 0) throw std::runtime_error("the server answered nothing in the time that was measured");
   const Seconds spent = ended_.processor_time - began_.processor_time;
   auto latencies = latencies_ns_;
   std::printf(R"({"cost": %.6f, "rate": %.3f, "p50": %s, "p99": %s})"

@@ -14,7 +14,7 @@
 namespace bench {
 
 // Runs through a warm-up, which begins with the first request that is complete and counts for nothing, and a window,
-// which is measured.
+// which is measured, and in which one request is completed at least, however long that takes.
 class Meter {
  public:
   // `server` is the process whose processor time is read, that of all its threads.
