@@ -1,6 +1,7 @@
 """Garbage: whatever hangs off a loop, in containers of any language, is seen and freed by the collector."""
 
 import asyncio
+import concurrent.futures
 import contextvars
 import gc
 import socket
@@ -16,6 +17,7 @@ from support import (
     resource_warnings,
     run_bounded,
     run_script,
+    several_turns,
     socket_pair,
 )
 
@@ -245,6 +247,83 @@ def test_what_hangs_off_a_loop_is_visible(loop):
     loop.call_later(3600, owner.callback)
     handles = [thing for thing in gc.get_objects() if isinstance(thing, asyncio.TimerHandle)]
     assert any(gc.is_tracked(handle) and owner.callback in gc.get_referents(handle) for handle in handles)
+
+
+def schedule_here(loop, callback):
+    return loop.call_soon(callback)
+
+
+def schedule_thread_safely(loop, callback):
+    return loop.call_soon_threadsafe(callback)
+
+
+def schedule_from_another_thread(loop, callback):
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        return executor.submit(loop.call_soon_threadsafe, callback).result()
+
+
+SCHEDULE = pytest.mark.parametrize("schedule", [schedule_here, schedule_thread_safely, schedule_from_another_thread])
+
+
+class Holder:
+    """In a cycle with the handle of its own method."""
+
+    def __init__(self, loop, schedule, end):
+        self.end = end
+        self.handle = schedule(loop, self.callback)
+
+    def callback(self):
+        if self.end is not None:
+            raise self.end
+
+
+@SCHEDULE
+@pytest.mark.zloop_only
+def test_handles_that_wait_are_no_work_for_the_collector(loop, run, schedule):
+    async def scenario():
+        handle = schedule(loop, int)
+        waiting = gc.is_tracked(handle)
+        await several_turns()
+        return waiting, gc.is_tracked(handle)
+
+    assert run(scenario()) == (False, True)
+
+
+@SCHEDULE
+@pytest.mark.parametrize("end", [None, ValueError], ids=["returns", "raises"])
+@pytest.mark.parametrize("cancelled", [False, True], ids=["ran", "cancelled"])
+def test_cycle_through_a_handle_that_had_its_turn_is_collected(loop, run, schedule, end, cancelled):
+    async def scenario():
+        holder = Holder(loop, schedule, end)
+        reference = weakref.ref(holder)
+        if cancelled:
+            holder.handle.cancel()
+        await several_turns()
+        del holder
+        gc.collect()
+        return reference()
+
+    loop.set_exception_handler(lambda *_arguments: None)
+    assert run(scenario()) is None
+
+
+def stop_and_leave_one_behind(loop, schedule, references):
+    loop.stop()
+    references.append(weakref.ref(Holder(loop, schedule, None)))
+
+
+@SCHEDULE
+def test_cycle_through_a_handle_that_still_waits_when_the_loop_stops_is_collected(loop_kind, schedule):
+    """The loop is never closed, nor run again."""
+    loop = new_loop(loop_kind)
+    references = [weakref.ref(loop)]
+    loop.call_soon(stop_and_leave_one_behind, loop, schedule, references)
+    loop.run_forever()
+    assert references[1]() is not None
+    with resource_warnings() as texts:
+        del loop
+    assert any("unclosed event loop" in text for text in texts)
+    assert [reference() for reference in references] == [None, None]
 
 
 def test_collection_at_interpreter_exit_does_not_crash(loop_kind):

@@ -1,6 +1,8 @@
 # Handles: what call_soon and its kin return, and what the ready queue and the timer heap hold.
 from libc.stdint cimport int64_t
 
+from zloop.engine.inbox cimport Inbox
+from zloop.engine.ring_buffer cimport ReadyQueue
 from zloop.engine.timer_heap cimport TimerHeap, TimerNode
 
 cdef extern from "Python.h":
@@ -64,4 +66,7 @@ cdef class TimerHandle(Handle):
 cdef Handle new_handle(LoopCore loop, object callback, object args, object context, bint runs_once)
 cdef ThreadSafeHandle new_thread_safe_handle(LoopCore loop, object callback, object args, object context)
 cdef TimerHandle new_timer_handle(LoopCore loop, object when, object callback, object args, object context)
+cdef int untrack(Handle handle) noexcept
+cdef int track_if_held(Handle handle) noexcept
+cdef int track_queued(ReadyQueue& ready, Inbox& inbox) noexcept
 cdef int raise_current() except -1

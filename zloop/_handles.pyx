@@ -4,6 +4,11 @@
 A handle belongs to whoever holds a Python reference; the loop's queues each own one. Handles are made by a loop only.
 ``isinstance(handle, asyncio.Handle)`` holds: asyncio's class is written in Python with slots of its own, too heavy to
 derive from, so ``__class__`` names it instead.
+
+Most handles are run and gone before anybody looks at them, and there may be a hundred thousand of them at a time. While
+a loop runs, those in its queues are no business of the garbage collector's (untrack): a running loop is no garbage, and
+what it is about to call is none either. Whoever still holds a handle that has had its turn, or whose loop has stopped,
+may have tied it into a cycle; from then on the collector knows it (track_if_held, track_queued).
 """
 import asyncio
 import threading
@@ -17,6 +22,9 @@ from libc.math cimport ceil, isnan
 from zloop.binding.context cimport (
     are_alike, call_in_context, contexts_are_as_described, current_context, is_unshared,
 )
+from zloop.binding.gc_slots cimport visit_inbox, visit_queue
+from zloop.engine.inbox cimport Inbox
+from zloop.engine.ring_buffer cimport ReadyQueue
 from zloop.engine.timer_heap cimport never
 
 from zloop.diagnostics import creation_stack, describe_callback
@@ -30,6 +38,9 @@ cdef double ns_per_s = 1e9
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(object thing)
+    void PyObject_GC_UnTrack(object thing) noexcept
+    int PyObject_GC_IsTracked(PyObject* thing) noexcept
+    void PyObject_GC_Track(PyObject* thing) noexcept
     unsigned long PyThread_get_thread_ident()
 
 # Else every callback gets a copy of the context at once.
@@ -314,6 +325,32 @@ cdef inline int fill(
         handle.context = PyContext_CopyCurrent()
     if loop.debug:
         handle._source_traceback = creation_stack()
+    return 0
+
+
+cdef int untrack(Handle handle) noexcept:
+    """Keep a handle, which the queues of a running loop are about to hold, from the garbage collector."""
+    PyObject_GC_UnTrack(handle)
+    return 0
+
+
+cdef int track_if_held(Handle handle) noexcept:
+    """Give a handle that has had its turn to the collector, if anybody but the caller holds it."""
+    if Py_REFCNT(handle) > 1:
+        track(<PyObject*>handle, NULL)
+    return 0
+
+
+cdef int track_queued(ReadyQueue& ready, Inbox& inbox) noexcept:
+    """Give the handles in the queues of a loop that has stopped to the collector."""
+    visit_queue(ready, track, NULL)
+    visit_inbox(inbox, track, NULL)
+    return 0
+
+
+cdef int track(PyObject* handle, void* nothing) noexcept:
+    if not PyObject_GC_IsTracked(handle):
+        PyObject_GC_Track(handle)
     return 0
 
 

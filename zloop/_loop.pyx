@@ -14,7 +14,8 @@ from libc.errno cimport EEXIST, EINTR
 from libc.stdint cimport int64_t
 
 from zloop._handles cimport (
-    Handle, LoopCore, TimerHandle, new_handle, new_thread_safe_handle, new_timer_handle,
+    Handle, LoopCore, TimerHandle, new_handle, new_thread_safe_handle, new_timer_handle, track_if_held, track_queued,
+    untrack,
 )
 from zloop.binding.gc_slots cimport install_gc_slots, visit_inbox, visit_queue, visit_timers, visitproc
 from zloop.engine.clock cimport monotonic_ns
@@ -222,6 +223,8 @@ cdef class Loop(LoopCore):
     cdef Handle schedule(self, object callback, object args, object context):
         cdef Handle handle = new_handle(self, callback, args, context, True)
         self.push_ready(handle)
+        if self.running:
+            untrack(handle)
         return handle
 
     def call_soon(self, callback, *args, context=None):
@@ -245,6 +248,8 @@ cdef class Loop(LoopCore):
             handle = new_thread_safe_handle(self, callback, args, context)
         else:
             handle = new_handle(self, callback, args, context, True)
+        if self.running:
+            untrack(handle)
         if self.running and self.thread_id == PyThread_get_thread_ident():
             self.push_ready(handle)  # the loop is awake: it is what called this
             return handle
@@ -412,8 +417,11 @@ cdef class Loop(LoopCore):
             count -= 1
             handle = <Handle>queue.pop_front()
             Py_DECREF(handle)  # the queue's reference; `handle` holds another
-            if not handle._cancelled:
-                self.run_handle(handle)
+            try:
+                if not handle._cancelled:
+                    self.run_handle(handle)
+            finally:
+                track_if_held(handle)
         return 0
 
     cdef int run_handle(self, Handle handle) except -1:
@@ -478,6 +486,7 @@ cdef class Loop(LoopCore):
         """Undo _run_forever_setup()."""
         self.stopping = False
         self.running = False
+        track_queued(self.ready, self.inbox)
         self.contexts.clear()
         self.reactor.deferred().run()  # a callback that left by an exception may have written something
         self.signals_due = False
