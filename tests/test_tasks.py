@@ -47,6 +47,29 @@ def test_create_task_keywords(loop, run):
     assert run(scenario()) == (["unset", "given", "both"], "named", "7")
 
 
+@pytest.mark.parametrize(("module", "name"), [(asyncio.tasks, "Task"), (asyncio.futures, "Future")])
+def test_classes_put_in_place_of_asyncios(loop, run, monkeypatch, module, name):
+    """What they do to the keywords that they get is forgotten at the next call."""
+    seen = []
+
+    class Replaced(getattr(module, name)):
+        def __init__(self, *arguments, **keywords):
+            super().__init__(*arguments, **keywords)
+            seen.append((keywords.pop("loop"), "more" in keywords))
+            keywords["more"] = True
+
+    async def scenario():
+        monkeypatch.setattr(module, name, Replaced)
+        for _ in range(2):
+            future = loop.create_future() if name == "Future" else loop.create_task(value())
+            assert type(future) is Replaced
+            future.cancel()
+        monkeypatch.undo()
+
+    run(scenario())
+    assert seen == [(loop, False)] * 2
+
+
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="eager_start is new in 3.14")
 def test_eager_start(loop, run):
     async def scenario():

@@ -46,6 +46,7 @@ cdef class Loop(LoopCore):
     cdef unsigned long thread_id   # of run_forever(), while running
     cdef object interruption       # SystemExit or KeyboardInterrupt out of an I/O callback, on its way to run_forever()
     cdef object task_factory       # None: asyncio.Task
+    cdef dict itself               # while running, {"loop": self}: a call's keywords need not be made anew for each
     cdef object old_asyncgen_hooks
     cdef int saved_origin_depth    # -1: coroutine origin tracking is not ours
     cdef readonly object _current_handle  # debug mode: the one that runs

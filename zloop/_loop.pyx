@@ -28,6 +28,7 @@ from zloop import diagnostics
 from zloop.tasks import task_from_factory
 
 cdef extern from "Python.h":
+    object PyObject_Call(object callable, tuple args, dict keywords)
     unsigned long PyThread_get_thread_ident()
 
 # CPython 3.14 lets other threads cancel a thread-safe handle, and has a class for it.
@@ -292,14 +293,18 @@ cdef class Loop(LoopCore):
 
     def create_future(self):
         """A new asyncio.Future of this loop."""
-        return futures.Future(loop=self)
+        if self.itself is None:
+            return futures.Future(loop=self)
+        return PyObject_Call(futures.Future, (), self.itself)
 
     def create_task(self, coro, **kwargs):
         """Wrap a coroutine in a task and schedule it; keywords as the running Python's asyncio.Task has them."""
         self.check_closed()
         if self.task_factory is not None:
             return task_from_factory(self, self.task_factory, coro, kwargs)
-        return tasks.Task(coro, loop=self, **kwargs)
+        if kwargs or self.itself is None:
+            return tasks.Task(coro, loop=self, **kwargs)
+        return PyObject_Call(tasks.Task, (coro,), self.itself)
 
     def set_task_factory(self, factory):
         """Make tasks by factory(loop, coro, **kwargs); None: by asyncio.Task. TypeError for what cannot be called."""
@@ -475,6 +480,7 @@ cdef class Loop(LoopCore):
         sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
         self.thread_id = PyThread_get_thread_ident()
         self.running = True
+        self.itself = {"loop": self}
         self.reactor.restart_pacing()
         events._set_running_loop(self)
         if self._signal_handlers:
@@ -486,6 +492,7 @@ cdef class Loop(LoopCore):
         """Undo _run_forever_setup()."""
         self.stopping = False
         self.running = False
+        self.itself = None
         track_queued(self.ready, self.inbox)
         self.contexts.clear()
         self.reactor.deferred().run()  # a callback that left by an exception may have written something
