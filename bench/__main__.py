@@ -23,7 +23,7 @@ import report
 import stats
 import trustme
 from loops import LIMIT, LOOPS, reason_missing, version
-from measure import Failed, ForeignTime, Workshop, applies, take_samples
+from measure import Failed, ForeignTime, StolenTime, Workshop, applies, take_samples
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rows import ROWS, SHORT, Row, ServerRow
@@ -225,10 +225,12 @@ def main() -> None:
         results = stats.Results(describe_machine(arguments, shop), present, missing, arguments.rounds)
         results.rows = [facts(row) for row in rows]
         warn_if_busy()
+        host = StolenTime()
         try:
             run(results, rows, shop)
         except KeyboardInterrupt:
             console.print("interrupted: reporting what there is")
+        results.description["others"] += f"; the host took {host.share():.0%} of the machine's time"
     write(results, arguments)
 
 

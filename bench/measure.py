@@ -76,7 +76,11 @@ def take_samples(row: Row, names: Sequence[str], shop: Workshop) -> dict[str, li
 
 
 class ForeignTime:
-    """The processor time that others use: the machine's, less this process's and its children's that have ended."""
+    """The processor time that other processes use: the machine's, less this process's and its children's that ended.
+
+    What a virtual machine's host takes away is none of it. It is in no process's time, and so in no cost, and of
+    operations/s the best round counts; where it disturbs all the same, values lie apart, and are noise for that.
+    """
 
     def __init__(self) -> None:
         self.before = self.now()
@@ -88,11 +92,32 @@ class ForeignTime:
 
     @staticmethod
     def now() -> tuple[float, float, float]:
-        with pathlib.Path("/proc/stat").open() as file:
-            user, nice, system, _, _, _, _, steal = map(int, file.readline().split()[1:9])
-        machine = (user + nice + system + steal) / os.sysconf("SC_CLK_TCK")
+        user, nice, system, *_ = machine_times()
         usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        return machine, sum(usage.ru_utime + usage.ru_stime for usage in usages), time.monotonic()
+        own = sum(usage.ru_utime + usage.ru_stime for usage in usages)
+        return user + nice + system, own, time.monotonic()
+
+
+class StolenTime:
+    """The processor time that a virtual machine's host took away (proc_stat(5): steal)."""
+
+    def __init__(self) -> None:
+        self.before = self.now()
+
+    def share(self) -> float:
+        """Of all cores, since this object was made."""
+        stolen, clock = (after - before for after, before in zip(self.now(), self.before, strict=True))
+        return stolen / clock / (os.cpu_count() or 1)
+
+    @staticmethod
+    def now() -> tuple[float, float]:
+        return machine_times()[7], time.monotonic()
+
+
+def machine_times() -> list[float]:
+    """What the machine has done since it started, in seconds of one core (proc_stat(5))."""
+    with pathlib.Path("/proc/stat").open() as file:
+        return [int(ticks) / os.sysconf("SC_CLK_TCK") for ticks in file.readline().split()[1:]]
 
 
 def measure_locals(row: LocalRow, names: Sequence[str], shop: Workshop) -> dict[str, list[Sample] | Failed]:

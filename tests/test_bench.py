@@ -82,6 +82,20 @@ def test_disturbed_samples_do_not_count(stats):
     assert cell.is_noise(best_of=False)
 
 
+def test_other_processes_are_told_from_the_host(bench, monkeypatch):
+    """Of ten seconds of one core, others used two, and the host took three."""
+    measure = bench("measure")
+    monkeypatch.setattr(measure.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(measure.time, "monotonic", iter([0.0, 0.0, 10.0, 10.0]).__next__)
+    # user, nice, system, idle, iowait, irq, softirq, steal, guest, guest_nice
+    busy, later = [50.0, 0, 5.0, 40.0, 0, 0, 0, 7.0, 0, 0], [51.0, 0.5, 5.5, 45.0, 0, 0, 0, 10.0, 0, 0]
+    monkeypatch.setattr(measure, "machine_times", iter([busy, busy, later, later]).__next__)
+    monkeypatch.setattr(measure.resource, "getrusage", lambda _who: measure.resource.struct_rusage([0] * 16))
+    foreign, stolen = measure.ForeignTime(), measure.StolenTime()
+    assert foreign.share() == pytest.approx(0.2)
+    assert stolen.share() == pytest.approx(0.3)
+
+
 def test_samples_far_apart_are_noise(stats):
     near = stats.Cell([stats.Sample(value) for value in (100.0, 101.0, 102.0)])
     far = stats.Cell([stats.Sample(value) for value in (100.0, 115.0, 130.0)])
