@@ -104,7 +104,14 @@ async def client_session(bench: Bench) -> AsyncIterator[tuple[Any, str]]:
             limit.kill()
 
 
-@operation("http-client", "aiohttp client, 16 requests at once", topic="http", transports=True, setup=client_session)
+@operation(
+    "http-client",
+    "aiohttp client, 16 requests at once",
+    topic="http",
+    transports=True,
+    setup=client_session,
+    waits=True,
+)
 async def http_client(count: int, client: tuple[Any, str]) -> None:
     session, url = client
 

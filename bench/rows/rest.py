@@ -143,11 +143,11 @@ async def ballast(bench: Bench) -> AsyncIterator[bytearray]:
     yield block
 
 
-operation("spawn", "a process started and waited for", topic="rest")(spawn)
-operation("spawn-1-gib", "a process started by one of 1 GiB", topic="rest", setup=ballast)(spawn)
+operation("spawn", "a process started and waited for", topic="rest", waits=True)(spawn)
+operation("spawn-1-gib", "a process started by one of 1 GiB", topic="rest", setup=ballast, waits=True)(spawn)
 
 
-@operation("pipe", "MiB through a subprocess's stdout", topic="rest", unit="MiB/s", transports=True)
+@operation("pipe", "MiB through a subprocess's stdout", topic="rest", unit="MiB/s", transports=True, waits=True)
 async def pipe(count: int) -> None:
     process = await asyncio.create_subprocess_exec(
         "/usr/bin/head", "-c", f"{count}M", "/dev/zero", stdout=subprocess.PIPE, limit=1024 * KIB

@@ -113,7 +113,7 @@ async def four_threads(count: int) -> None:
     await from_threads(count, 4)
 
 
-@operation("wake-up", "call_soon_threadsafe() to an idle loop, and back", topic="scheduling")
+@operation("wake-up", "call_soon_threadsafe() to an idle loop, and back", topic="scheduling", waits=True)
 async def wake_up(count: int) -> None:
     loop = asyncio.get_running_loop()
     done = loop.create_future()
@@ -177,7 +177,7 @@ async def gather(count: int) -> None:
         await asyncio.gather(*(nothing_at_all() for _ in range(100)))
 
 
-@operation("executor", "run_in_executor()", topic="scheduling")
+@operation("executor", "run_in_executor()", topic="scheduling", waits=True)
 async def executor(count: int) -> None:
     loop = asyncio.get_running_loop()
     for _ in range(count):
