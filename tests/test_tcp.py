@@ -1091,6 +1091,58 @@ def test_accepted_connections_need_no_socket_object(loop, run, listener, monkeyp
     run(scenario())
 
 
+@pytest.mark.zloop_only  # asyncio keeps the one that connected
+def test_connections_made_need_no_socket_object(loop, run, monkeypatch):
+    """The object that connected gives its descriptor away; another one is made for who asks."""
+    made = []
+    plain = socket.socket.__init__
+
+    def note(self, *args, **kwargs):
+        plain(self, *args, **kwargs)
+        made.append(self)
+
+    async def scenario():
+        protocols = ServerProtocols()
+        server = await loop.create_server(protocols, LOCALHOST, 0)
+        address = server.sockets[0].getsockname()
+        monkeypatch.setattr(socket.socket, "__init__", note)
+        transport, protocol = await loop.create_connection(Recorder, *address)
+        await protocols.until_connected(1)
+        accepted = protocols[0].transport
+        accepted.write(b"x")
+        await protocol.until(lambda: protocol.received == b"x")
+        assert transport.get_extra_info("peername") == address
+        assert transport.get_extra_info("sockname") == accepted.get_extra_info("peername")
+        assert [each.fileno() for each in made] == [-1]
+        assert transport.get_extra_info("socket").fileno() == made[1].fileno() >= 0
+        assert made[1].gettimeout() == 0
+        await close_and_wait(server, transport)
+        assert len(made) == 2
+        assert made[1].fileno() == -1
+
+    run(scenario())
+
+
+def test_peer_that_is_gone_before_the_transport_is_made(same_as_asyncio):
+    async def scenario(loop):
+        with listening_socket() as listener:
+            plain = loop.sock_connect
+
+            async def sock_connect(sock, address):
+                await plain(sock, address)
+                accepted, _ = listener.accept()
+                accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                accepted.close()
+                await until(lambda: outcome_of(sock.getpeername)[0] == "raised")
+
+            loop.sock_connect = sock_connect
+            transport, protocol = await loop.create_connection(Recorder, *listener.getsockname())
+            lost = await protocol.until_called("connection_lost")
+            return transport.get_extra_info("peername"), protocol.names(), lost
+
+    assert same_as_asyncio(scenario).returned[0] is None
+
+
 def test_half_closing_an_accepted_connection(loop, run, listener):
     async def scenario():
         server, protocol, client = await accepted_transport(loop, listener)

@@ -9,7 +9,7 @@ from asyncio.log import logger
 
 from zloop._handles cimport PyContext_Copy, PyContext_Enter, PyContext_Exit
 from zloop._loop cimport Loop, check
-from zloop._transport cimport SocketTransport, new_accepted_transport, new_socket_transport
+from zloop._transport cimport SocketTransport, new_bare_transport, new_socket_transport
 from zloop.binding.address cimport address_tuple
 from zloop.engine cimport sys as sys_calls
 from zloop.engine.address cimport SmallAddress
@@ -118,7 +118,7 @@ cdef class Acceptor:
             try:
                 protocol = self.protocol_factory()
                 owned = -1
-                new_accepted_transport(self.loop, fd, small, self.kind, protocol, self.server, context)
+                new_bare_transport(self.loop, fd, small, self.kind, protocol, None, self.server, context)
             finally:
                 PyContext_Exit(context)
         except BaseException as exc:

@@ -58,8 +58,9 @@ cdef class SocketTransport(WritingTransport):
 
 cdef SocketTransport new_socket_transport(
     Loop loop, object sock, object protocol, object waiter, dict extra, object server, object context)
-cdef SocketTransport new_accepted_transport(
-    Loop loop, int fd, const SmallAddress& peer, tuple kind, object protocol, object server, object context)
+cdef SocketTransport new_bare_transport(
+    Loop loop, int fd, const SmallAddress& peer, tuple kind, object protocol, object waiter, object server,
+    object context)
 
 
 # For every kind of transport.

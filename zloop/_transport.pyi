@@ -24,3 +24,10 @@ def make_socket_transport(
     server: Any = None,
     context: Context | None = None,
 ) -> SocketTransport: ...
+def make_bare_transport(
+    loop: Loop,
+    sock: socket,
+    protocol: asyncio.BaseProtocol,
+    waiter: asyncio.Future[None],
+    context: Context,
+) -> SocketTransport | None: ...

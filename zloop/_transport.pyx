@@ -35,7 +35,7 @@ from zloop.engine cimport sys as sys_calls
 from zloop.engine.stream cimport StreamOps
 
 from zloop import diagnostics
-from zloop.sockets import closed_socket, hold_socket, is_tcp, let_go_socket, wrap_descriptor
+from zloop.sockets import closed_socket, hold_socket, is_tcp, kind_of, let_go_socket, wrap_descriptor
 from zloop.waiters import set_result_unless_cancelled
 
 cdef extern from "Python.h":
@@ -63,6 +63,7 @@ cdef object plain_get_extra_info = TransportBase.get_extra_info
 # What asyncio's transports know from the beginning.
 cdef frozenset described_names = frozenset({"socket", "sockname", "peername"})
 
+cdef object plain_socket = socket.socket  # programs put other classes there, which may know more of a connection
 cdef tuple internet_families = (int(socket.AF_INET), int(socket.AF_INET6))
 cdef int SOCK_STREAM = socket.SOCK_STREAM
 
@@ -702,13 +703,14 @@ cdef SocketTransport new_socket_transport(
     return begin(transport, connection_made, is_tcp(sock), waiter, server)
 
 
-cdef SocketTransport new_accepted_transport(
-    Loop loop, int fd, const SmallAddress& peer, tuple kind, object protocol, object server, object context
+cdef SocketTransport new_bare_transport(
+    Loop loop, int fd, const SmallAddress& peer, tuple kind, object protocol, object waiter, object server,
+    object context
 ):
-    """The same for a connection that was accepted from `peer`, by a listener of this family, type and protocol.
+    """The same for a connection to `peer` that nobody has a socket object of; `kind` is its family, type and protocol.
 
-    No object is made of its socket before somebody asks. The descriptor is the transport's from the call on, and closed
-    if there is none to be had.
+    An object is made when somebody asks. The descriptor is the transport's from the call on, and closed if there is no
+    transport to be had.
     """
     cdef SocketTransport transport = None
     try:
@@ -723,7 +725,8 @@ cdef SocketTransport new_accepted_transport(
         sys_calls.close(fd)
         raise
     transport.holds_fd = True
-    return begin(transport, connection_made, kind[0] in internet_families and kind[1] == SOCK_STREAM, None, server)
+    tcp = kind[0] in internet_families and kind[1] == SOCK_STREAM
+    return begin(transport, connection_made, tcp, waiter, server)
 
 
 # A closed loop and what is no protocol are found out before anything is tied. Returns what to call first.
@@ -767,6 +770,22 @@ cdef SocketTransport begin(
 def make_socket_transport(Loop loop not None, sock, protocol, waiter=None, *, extra=None, server=None, context=None):
     """For the Python half of the loop: see new_socket_transport()."""
     return new_socket_transport(loop, sock, protocol, waiter, {} if extra is None else extra, server, context)
+
+
+def make_bare_transport(Loop loop not None, sock, protocol, waiter, context):
+    """The same for a connected internet socket that nobody else has: see new_bare_transport().
+
+    The descriptor is taken out of the socket object; None, and nothing is taken, where somebody might miss the object.
+    """
+    cdef sockaddr_storage address
+    cdef socklen_t size
+    cdef SmallAddress peer
+    kind = kind_of(sock)
+    if type(sock) is not plain_socket or kind[0] not in internet_families or loop.debug:
+        return None
+    if sys_calls.peer_address(sock.fileno(), &address, &size) < 0 or not peer.assign(address, size):
+        return None
+    return new_bare_transport(loop, sock.detach(), peer, kind, protocol, waiter, None, context)
 
 
 cdef str describe_transport(

@@ -12,7 +12,7 @@ from asyncio.log import logger
 from collections.abc import Iterable
 from typing import Any
 
-from zloop._transport import make_socket_transport
+from zloop._transport import make_bare_transport, make_socket_transport
 from zloop.diagnostics import bind_error
 from zloop.dns import AddressInfo
 from zloop.mixin import MixinBase
@@ -60,7 +60,8 @@ class ConnectMixin(MixinBase):
         if sock is not None:
             refuse_ssl_socket(sock)
 
-        if host is not None or port is not None:
+        made_here = host is not None or port is not None
+        if made_here:
             if sock is not None:
                 raise ValueError("host/port and sock can not be specified at the same time")
             infos = await self._resolve_end((host, port), family, proto, flags)
@@ -80,6 +81,7 @@ class ConnectMixin(MixinBase):
             protocol_factory,
             ssl,
             server_hostname,
+            made_here=made_here,
             ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
@@ -126,16 +128,22 @@ class ConnectMixin(MixinBase):
         ssl: Any,
         server_hostname: str | None,
         *,
+        made_here: bool = False,
         server_side: bool = False,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
     ) -> tuple[Any, Any]:
-        """Make protocol and transport, and wait until the protocol knows. The socket is the transport's or closed."""
+        """Make protocol and transport, and wait until the protocol knows. The socket is the transport's or closed.
+
+        A socket that was made_here does not block, and has no other user.
+        """
         try:
-            sock.setblocking(False)
+            if not made_here:
+                sock.setblocking(False)
             context = contextvars.copy_context()
             protocol = protocol_factory()
             waiter = self.create_future()
+            transport: Any = None
             if ssl:
                 transport = make_ssl_transport(
                     self,
@@ -149,7 +157,9 @@ class ConnectMixin(MixinBase):
                     ssl_handshake_timeout=ssl_handshake_timeout,
                     ssl_shutdown_timeout=ssl_shutdown_timeout,
                 )
-            else:
+            elif made_here:
+                transport = make_bare_transport(self, sock, protocol, waiter, context)
+            if transport is None:
                 transport = make_socket_transport(self, sock, protocol, waiter, context=context)
         except BaseException:
             sock.close()

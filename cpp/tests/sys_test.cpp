@@ -203,6 +203,18 @@ TEST_CASE("local_address gives a socket's own") {
   CHECK(sys::local_address(-1, &address, &size) == -EBADF);
 }
 
+TEST_CASE("peer_address gives the other end's, of a connected socket") {
+  const Listener listener = make_listener();
+  const Fd client = zloop::test::make_socket(AF_INET, SOCK_STREAM);
+  sockaddr_storage address{};
+  socklen_t size = 0;
+  CHECK(sys::peer_address(client.get(), &address, &size) == -ENOTCONN);
+  REQUIRE(connected(client.get(), sys::connect(client.get(), listener.generic(), sizeof(listener.address))) == 0);
+  REQUIRE(sys::peer_address(client.get(), &address, &size) == 0);
+  REQUIRE(size == sizeof(sockaddr_in));
+  CHECK(reinterpret_cast<const sockaddr_in&>(address).sin_port == listener.address.sin_port);
+}
+
 TEST_CASE("set_nodelay switches Nagle's algorithm off, where there is one") {
   const Fd fd = zloop::test::make_socket(AF_INET, SOCK_STREAM);
   int value = 0;

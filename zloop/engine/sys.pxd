@@ -13,6 +13,7 @@ cdef extern from "zloop/sys.hpp" namespace "zloop::sys" nogil:
     int finish_connect(int fd) noexcept
     int set_nodelay(int fd) noexcept
     int local_address(int fd, sockaddr_storage* address, socklen_t* size) noexcept
+    int peer_address(int fd, sockaddr_storage* address, socklen_t* size) noexcept
     int shutdown_write(int fd) noexcept
     int accept(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept
     int close(int fd) noexcept

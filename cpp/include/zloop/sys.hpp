@@ -66,6 +66,9 @@ int set_nodelay(int fd) noexcept;
 // The address of this end. 0 or -errno.
 int local_address(int fd, sockaddr_storage* address, socklen_t* size) noexcept;
 
+// The address of the other end, of a connected socket. 0 or -errno.
+int peer_address(int fd, sockaddr_storage* address, socklen_t* size) noexcept;
+
 // A new connection's descriptor, non-blocking and close-on-exec, or -errno. The caller owns the descriptor.
 int accept(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept;
 

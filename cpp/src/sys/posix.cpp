@@ -98,6 +98,11 @@ int local_address(int fd, sockaddr_storage* address, socklen_t* size) noexcept {
   return ::getsockname(fd, reinterpret_cast<sockaddr*>(address), size) == 0 ? 0 : -errno;
 }
 
+int peer_address(int fd, sockaddr_storage* address, socklen_t* size) noexcept {
+  *size = sizeof(*address);
+  return ::getpeername(fd, reinterpret_cast<sockaddr*>(address), size) == 0 ? 0 : -errno;
+}
+
 int shutdown_write(int fd) noexcept { return ::shutdown(fd, SHUT_WR) == 0 ? 0 : -errno; }
 
 int check_open(int fd) noexcept { return ::fcntl(fd, F_GETFD) >= 0 ? 0 : -errno; }
