@@ -127,7 +127,7 @@ def warn_if_busy() -> None:
 @contextlib.contextmanager
 def workshop(arguments: argparse.Namespace) -> Iterator[Workshop]:
     """The settings, a scratch directory, and a certificate in it."""
-    warm_up, window, windows, budget = (0.05, 0.1, 1, 0.05) if arguments.quick else (0.05, 0.15, 4, 0.4)
+    warm_up, window, windows, budget = (0.05, 0.1, 1, 0.05) if arguments.quick else (0.05, 0.15, 4, 0.1)
     with tempfile.TemporaryDirectory(prefix="zloop-bench-") as name:
         scratch = pathlib.Path(name)
         certificate, key = scratch / "certificate.pem", scratch / "key.pem"

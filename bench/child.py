@@ -1,9 +1,10 @@
-"""One loop doing one row, in a process of its own: started by measure.py, for each number.
+"""One loop doing one row, in a process of its own: started by measure.py, for each round.
 
     python child.py --loop NAME --row NAME --peers DIR [--core N] ...
 
 A server's process prints its port (0 for a unix socket) once it listens, and serves until it is killed.  Any other
-prints the row's value.  No process lives longer than its --patience: then it says where each thread is, and ends.
+measures the row's value for each line that it reads, and prints it.  No process lives longer than its --patience: then
+it says where each thread is, and ends.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ def main() -> None:
     row = ROWS[arguments.row]
     if isinstance(row, LocalRow):
         bench = Bench(arguments.loop, find_factory, arguments.budget, arguments.tools, arguments.other_core)
-        print(row.measure(bench), flush=True)
+        for _ in sys.stdin:
+            print(row.measure(bench), flush=True)
     else:
         assert isinstance(row, ServerRow)
         with asyncio.Runner(loop_factory=find_factory()) as runner, contextlib.suppress(KeyboardInterrupt):

@@ -121,35 +121,58 @@ def machine_times() -> list[float]:
 
 
 def measure_locals(row: LocalRow, names: Sequence[str], shop: Workshop) -> dict[str, list[Sample] | Failed]:
-    """A process for each loop, one after the other."""
-    found: dict[str, list[Sample] | Failed] = {}
-    for name in names:
-        try:
-            found[name] = [Sample(measure_local(row, name, shop))]
-        except Failed as failure:
-            found[name] = failure
+    """A process of each loop, which measure for a moment in turn while the others wait, as measure_servers() has it."""
+    found: dict[str, list[Sample] | Failed] = {name: [] for name in names}
+    with contextlib.ExitStack() as stack:
+        running = {name: stack.enter_context(running_local(row, name, shop)) for name in names}
+        for _ in range(1 if row.fresh else shop.windows):
+            for name, local in list(running.items()):
+                try:
+                    value = local.measure()
+                except Failed as failure:
+                    found[name] = failure
+                    del running[name]
+                else:
+                    found[name].append(Sample(value))
     return found
 
 
-def measure_local(row: LocalRow, loop: str, shop: Workshop) -> float:
+@dataclass(frozen=True)
+class RunningLocal:
+    """A process that measures itself whenever it is asked to, and what it writes to standard error."""
+
+    process: subprocess.Popen[str]
+    errors: IO[str]
+
+    def measure(self) -> float:
+        """Ask once. Raises Failed."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended: no answer comes, either
+            self.process.stdin.write("again\n")
+            self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise Failed(f"{describe(self.process.wait(PATIENCE))}{last_words(self.errors)}")
+        return float(answer)
+
+
+@contextlib.contextmanager
+def running_local(row: LocalRow, loop: str, shop: Workshop) -> Iterator[RunningLocal]:
+    """A process that waits to be asked, until the block ends."""
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             child_command(row, loop, shop, *options("--budget", shop.budget)),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
             start_new_session=True,
         )
         try:
-            output, _ = process.communicate(timeout=PATIENCE)
-        except subprocess.TimeoutExpired:
-            raise Failed(f"not done after {PATIENCE:g} s{last_words(errors)}") from None
+            yield RunningLocal(process, errors)
         finally:
             end(process)
-        if process.returncode:
-            raise Failed(f"{describe(process.returncode)}{last_words(errors)}")
-        return float(output)
 
 
 def measure_servers(row: ServerRow, names: Sequence[str], shop: Workshop) -> dict[str, list[Sample] | Failed]:

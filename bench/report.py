@@ -41,10 +41,10 @@ def describe(results: Results) -> str:
         reading = f"A first look: nothing follows from fewer than {FEWEST_SAMPLES} rounds."
     else:
         reading = (
-            f"Costs are the median of all windows of {results.rounds} interleaved rounds, and ratios that of what they "
-            "are in each window; behind ± is how far off a ratio may be, at 95 % confidence. Of operations/s (of the "
-            "process's own processor time, unless it waits for others) the best round counts, and behind ± is how far "
-            "behind the second best was. "
+            f"There are {results.rounds} interleaved rounds, with several windows in each, where the loops take turns. "
+            "Costs are the median of all windows; of operations/s (of the process's own processor time, unless it "
+            "waits for others) the best counts. Ratios are the median of what they are in each window, and behind ± is "
+            "how far off that may be, at 95 % confidence. "
             f"{NOISE} stands for what may be off by more than {DOUBT_BOUND:.0%}, or where others used more than "
             f"{FOREIGN_BOUND:.0%} of a core in so many rounds that fewer than {FEWEST_SAMPLES} samples are left."
         )

@@ -140,20 +140,16 @@ class Results:
     def compare(self, row: RowFacts, loop: str, other: str) -> Comparison | None:
         """How many times better `loop` is than `other` on a row; None where either has no value.
 
-        Costs are divided in pairs, each taken at nearly the same time: the pace of the machine drops out.
+        Samples are divided in pairs, each taken at nearly the same time: the pace of the machine drops out.
         """
         value, against = self.value(row, loop), self.value(row, other)
         if not value or not against:
             return None
         cells = self.cells[row.name]
-        if not row.lower_is_better:
-            both = cells[loop], cells[other]
-            doubt = sum(cell.doubt(best_of=True) for cell in both)
-            return Comparison(value / against, doubt, any(cell.is_noise(best_of=True) for cell in both), other)
         mine, theirs = (cells[name].counting or cells[name].samples for name in (loop, other))
-        ratios = [
-            their.value / my.value for my, their in zip(mine, theirs, strict=False)
-        ]  # an interrupted round is odd
+        pairs = zip(mine, theirs, strict=False)  # an interrupted round is odd
+        times = [their.value / my.value for my, their in pairs]
+        ratios = times if row.lower_is_better else [1 / ratio for ratio in times]
         few = min(len(cells[loop].counting), len(cells[other].counting)) < FEWEST_SAMPLES
         doubt = doubt_of_median(ratios)
         return Comparison(statistics.median(ratios), doubt, few or doubt > DOUBT_BOUND, other)

@@ -54,6 +54,8 @@ class LocalRow(Row):
     """Something that a process measures of itself."""
 
     measure: Callable[[Bench], float]
+    fresh: bool = False
+    """Whether a process can measure it only once."""
 
 
 @dataclass
@@ -116,7 +118,7 @@ class Operations:
     setup: Callable[[Bench], contextlib.AbstractAsyncContextManager[Any]] | None = None
     count: int | None = None
     waits: bool = False
-    shortest: float = field(default=0.2, repr=False)  # of the budget, for one repetition
+    shortest: float = field(default=0.4, repr=False)  # of the budget, for one repetition
 
     def __call__(self, bench: Bench) -> float:
         with asyncio.Runner(loop_factory=bench.find_factory()) as runner:
@@ -154,11 +156,11 @@ def operation(name: str, title: str, *, topic: str, unit: str = "/s", transports
     return declare
 
 
-def measurement(name: str, title: str, *, topic: str, unit: str, lower_is_better: bool) -> Any:
+def measurement(name: str, title: str, *, topic: str, unit: str, lower_is_better: bool, fresh: bool = False) -> Any:
     """Declare a row by a function that measures by itself, and returns the value."""
 
     def declare(measure: Callable[[Bench], float]) -> Callable[[Bench], float]:
-        add(LocalRow(name, topic, title, unit, lower_is_better, False, measure))
+        add(LocalRow(name, topic, title, unit, lower_is_better, False, measure, fresh))
         return measure
 
     return declare
