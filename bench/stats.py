@@ -148,7 +148,10 @@ class Results:
         cells = self.cells[row.name]
         mine, theirs = (cells[name].counting or cells[name].samples for name in (loop, other))
         pairs = zip(mine, theirs, strict=False)  # an interrupted round is odd
-        times = [their.value / my.value for my, their in pairs]
+        # What is too little to be measured comes out as nothing, and cannot be divided by.
+        times = [their.value / my.value for my, their in pairs if my.value and their.value]
+        if not times:
+            return None
         ratios = times if row.lower_is_better else [1 / ratio for ratio in times]
         few = min(len(cells[loop].counting), len(cells[other].counting)) < FEWEST_SAMPLES
         doubt = doubt_of_median(ratios)

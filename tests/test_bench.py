@@ -115,6 +115,13 @@ def test_values_are_compared_in_pairs(stats, lower_is_better):
     assert results.cell(row, "zloop").is_noise(best_of=False)
 
 
+def test_nothing_is_divided_by_nothing(stats):
+    results, row = results_of(stats, {"zloop": [4.0, 0.0, 4.0, 4.0], "uvloop": [0.0, 5.0, 5.0, 5.0]})
+    assert results.compare(row, "zloop", "uvloop").times == pytest.approx(1.25)
+    results, row = results_of(stats, {"zloop": [4.0, 0.0, 4.0], "uvloop": [0.0, 5.0, 0.0]})
+    assert results.compare(row, "zloop", "uvloop") is None
+
+
 def test_a_comparison_says_how_far_off_it_may_be(bench, stats):
     costs, row = results_of(stats, {"zloop": [10.0] * 5, "uvloop": [9.8, 9.9, 10.0, 10.1, 10.2]})
     found = costs.compare(row, "zloop", "uvloop")
