@@ -15,6 +15,7 @@ import weakref
 import pytest
 from support import (
     LOCALHOST,
+    NEW_EVENT_LOOP,
     Recorder,
     awaited_outcome,
     connection,
@@ -876,6 +877,37 @@ def test_methods_of_a_subclass_are_used_in_the_callers_context(same_as_asyncio):
                 return await task, sock.calls
 
     assert same_as_asyncio(scenario).returned == (b"x", ["caller", "caller"])
+
+
+def test_class_put_in_place_of_the_plain_one_before_the_loop_is_imported(loop_kind):
+    script = f"""
+import asyncio, socket
+made = []
+class Replaced(socket.socket):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        made.append(self)
+    def recv(self, *args):
+        print("recv")
+        return super().recv(*args)
+socket.socket = Replaced
+{NEW_EVENT_LOOP[loop_kind]}
+async def main(loop):
+    left, right = socket.socketpair()
+    with left, right:
+        left.setblocking(False)
+        right.send(b"x")
+        print(await loop.sock_recv(left, 10))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        made.clear()
+        transport, _protocol = await loop.create_connection(asyncio.Protocol, *listener.getsockname())
+        print([transport.get_extra_info("socket")._sock is sock for sock in made])
+        transport.abort()
+loop = new_event_loop()
+loop.run_until_complete(main(loop))
+loop.close()
+"""
+    assert run_script("asyncio", script) == ["recv", "b'x'", "[True]"]
 
 
 def test_senders_are_told_apart(loop, run):

@@ -24,7 +24,7 @@ from zloop.engine cimport sys as sys_calls
 from zloop.engine.reactor cimport read_buffer_size
 
 from zloop import diagnostics
-from zloop.sockets import WOULD_BLOCK, refuse_ssl_socket, wrap_accepted
+from zloop.sockets import WOULD_BLOCK, plain_socket, refuse_ssl_socket, wrap_accepted
 
 cdef extern from "Python.h":
     ctypedef struct TypeSlots "PyTypeObject":
@@ -42,7 +42,6 @@ cdef extern from "Python.h":
 
 cdef object would_block = object()
 
-cdef object plain_socket = socket.socket
 # What a plain socket has of its base. Past socket.socket's own property the family is a number.
 cdef object fileno_of = socket.SocketType.fileno
 cdef object timeout_descriptor = socket.SocketType.timeout

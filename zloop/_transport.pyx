@@ -35,7 +35,7 @@ from zloop.engine cimport sys as sys_calls
 from zloop.engine.stream cimport StreamOps
 
 from zloop import diagnostics
-from zloop.sockets import closed_socket, hold_socket, is_tcp, kind_of, let_go_socket, wrap_descriptor
+from zloop.sockets import closed_socket, hold_socket, is_tcp, kind_of, let_go_socket, plain_socket, wrap_descriptor
 from zloop.waiters import set_result_unless_cancelled
 
 cdef extern from "Python.h":
@@ -63,7 +63,6 @@ cdef object plain_get_extra_info = TransportBase.get_extra_info
 # What asyncio's transports know from the beginning.
 cdef frozenset described_names = frozenset({"socket", "sockname", "peername"})
 
-cdef object plain_socket = socket.socket  # programs put other classes there, which may know more of a connection
 cdef tuple internet_families = (int(socket.AF_INET), int(socket.AF_INET6))
 cdef int SOCK_STREAM = socket.SOCK_STREAM
 

@@ -10,6 +10,9 @@ try:
 except ImportError:  # an interpreter built without OpenSSL
     SSLSocket = None  # type: ignore[assignment,misc]
 
+# Python's own class, whatever a program may have put in its place before or since: what that does, its methods know.
+plain_socket = next((kind for kind in socket.socket.__mro__ if kind.__module__ == "socket"), None)
+
 WOULD_BLOCK = (BlockingIOError, InterruptedError)
 
 # Past socket.socket's properties, which make members of enumerations of them: that takes longer than the system calls.
