@@ -68,7 +68,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--path", help="where a unix socket is to be")
     parser.add_argument("--certificate")
     parser.add_argument("--key")
-    parser.add_argument("--budget", type=float, default=0.4, help="seconds for a row without a server")
+    parser.add_argument("--budget", type=float, required=True, help="seconds for a row without a server")
     parser.add_argument("--patience", type=float, default=60.0, help="seconds that this process may live")
     return parser.parse_args()
 

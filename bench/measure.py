@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import IO
+from typing import IO, Any
 
 from loops import LIMIT, LOOPS
 from rows import LocalRow, Row, ServerRow
@@ -65,8 +65,7 @@ def applies(row: Row, loop: str) -> str | None:
 def take_samples(row: Row, names: Sequence[str], shop: Workshop) -> dict[str, list[Sample] | Failed]:
     """Measure one round of a row: as many samples of each loop as the row wants, or why there are none."""
     watch = ForeignTime()
-    measure = measure_servers if isinstance(row, ServerRow) else measure_locals
-    found = measure(row, names, shop)
+    found = take_turns(row, names, shop)
     # Known only now that all the processes have ended, and for all the samples alike: none of them loses its partners.
     foreign = watch.share()
     return {
@@ -78,8 +77,8 @@ def take_samples(row: Row, names: Sequence[str], shop: Workshop) -> dict[str, li
 class ForeignTime:
     """The processor time that other processes use: the machine's, less this process's and its children's that ended.
 
-    What a virtual machine's host takes away is none of it. It is in no process's time, and so in no cost, and of
-    operations/s the best round counts; where it disturbs all the same, values lie apart, and are noise for that.
+    What a virtual machine's host takes away is none of it: it is in no process's time, and so in no value but those of
+    rows that wait. Where it disturbs all the same, values lie apart, and are noise for that.
     """
 
     def __init__(self) -> None:
@@ -120,20 +119,27 @@ def machine_times() -> list[float]:
         return [int(ticks) / os.sysconf("SC_CLK_TCK") for ticks in file.readline().split()[1:]]
 
 
-def measure_locals(row: LocalRow, names: Sequence[str], shop: Workshop) -> dict[str, list[Sample] | Failed]:
-    """A process of each loop, which measure for a moment in turn while the others wait, as measure_servers() has it."""
+def take_turns(row: Row, names: Sequence[str], shop: Workshop) -> dict[str, list[Sample] | Failed]:
+    """A process of each loop; all live at once, and are measured for a moment in turn while the others idle.
+
+    Machines change their pace from second to second; moments that lie close to each other can be compared.
+    """
     found: dict[str, list[Sample] | Failed] = {name: [] for name in names}
     with contextlib.ExitStack() as stack:
-        running = {name: stack.enter_context(running_local(row, name, shop)) for name in names}
+        running: dict[str, RunningLocal | RunningServer] = {}
+        for name in names:
+            start = running_server(row, name, shop) if isinstance(row, ServerRow) else running_local(row, name, shop)
+            try:
+                running[name] = stack.enter_context(start)
+            except Failed as failure:
+                found[name] = failure
         for _ in range(1 if row.fresh else shop.windows):
-            for name, local in list(running.items()):
+            for name, contestant in list(running.items()):
                 try:
-                    value = local.measure()
+                    found[name].append(contestant.measure())
                 except Failed as failure:
                     found[name] = failure
                     del running[name]
-                else:
-                    found[name].append(Sample(value))
     return found
 
 
@@ -144,7 +150,7 @@ class RunningLocal:
     process: subprocess.Popen[str]
     errors: IO[str]
 
-    def measure(self) -> float:
+    def measure(self) -> Sample:
         """Ask once. Raises Failed."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -154,7 +160,7 @@ class RunningLocal:
         answer = self.process.stdout.readline()
         if not answer:
             raise Failed(f"{describe(self.process.wait(PATIENCE))}{last_words(self.errors)}")
-        return float(answer)
+        return Sample(float(answer))
 
 
 @contextlib.contextmanager
@@ -162,7 +168,7 @@ def running_local(row: LocalRow, loop: str, shop: Workshop) -> Iterator[RunningL
     """A process that waits to be asked, until the block ends."""
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
-            child_command(row, loop, shop, *options("--budget", shop.budget)),
+            child_command(row, loop, shop),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -175,38 +181,23 @@ def running_local(row: LocalRow, loop: str, shop: Workshop) -> Iterator[RunningL
             end(process)
 
 
-def measure_servers(row: ServerRow, names: Sequence[str], shop: Workshop) -> dict[str, list[Sample] | Failed]:
-    """All loops' servers at once, each loaded for a moment in turn while the others idle.
-
-    Machines change their pace from second to second; windows that lie close to each other can be compared.
-    """
-    found: dict[str, list[Sample] | Failed] = {name: [] for name in names}
-    with contextlib.ExitStack() as stack:
-        servers: dict[str, RunningServer] = {}
-        for name in names:
-            try:
-                servers[name] = stack.enter_context(running_server(row, name, shop))
-            except Failed as failure:
-                found[name] = failure
-        for _ in range(1 if row.fresh else shop.windows):
-            for name, server in list(servers.items()):
-                try:
-                    fields = load(row, server, shop)
-                except Failed as failure:
-                    found[name] = server.blame(failure)
-                    del servers[name]
-                else:
-                    found[name].append(Sample(fields["cost"], rate=fields.get("rate"), p99=fields.get("p99")))
-    return found
-
-
 @dataclass(frozen=True)
 class RunningServer:
-    """A server's process, its address as the load generator takes it, and what it writes to standard error."""
+    """A row's server: its process, its address as the load generator takes it, and what it writes to standard error."""
 
+    row: ServerRow
+    shop: Workshop
     process: subprocess.Popen[str]
     address: str
     errors: IO[str]
+
+    def measure(self) -> Sample:
+        """Load it for a warm-up and a window. Raises Failed."""
+        try:
+            fields = load(self.row, self.process.pid, self.address, self.shop)
+        except Failed as failure:
+            raise self.blame(failure) from None
+        return Sample(fields["cost"], rate=fields.get("rate"), p99=fields.get("p99"))
 
     def blame(self, failure: Failed) -> Failed:
         """The failure, with what the server has to do with it."""
@@ -215,11 +206,11 @@ class RunningServer:
         return Failed(f"{failure}{how}{last_words(self.errors)}")
 
 
-def load(row: ServerRow, server: RunningServer, shop: Workshop) -> dict[str, float | None]:
-    """Load a server for a warm-up and a window. Raises Failed."""
+def load(row: ServerRow, pid: int, address: str, shop: Workshop) -> dict[str, Any]:
+    """What the load generator says of a server, whose process `pid` is. Raises Failed."""
     _, core = shop.cores
     command = [
-        *(str(shop.tools / "load"), *row.load, "--server", server.address, "--pid", str(server.process.pid)),
+        *(str(shop.tools / "load"), *row.load, "--server", address, "--pid", str(pid)),
         *options("--core", core),
         *options("--warm-up", round(1000 * shop.warm_up)),
         *options("--window", round(1000 * shop.window)),
@@ -250,7 +241,7 @@ def running_server(row: ServerRow, loop: str, shop: Workshop) -> Iterator[Runnin
             start_new_session=True,
         )
         try:
-            server = RunningServer(process, f"unix:{path}", errors)
+            server = RunningServer(row, shop, process, f"unix:{path}", errors)
             try:
                 port = read_port(process)
             except Failed as failure:
@@ -280,6 +271,7 @@ def child_command(row: Row, loop: str, shop: Workshop, *more: str) -> list[str]:
     return [
         *(sys.executable, str(HERE / "child.py"), "--loop", loop, "--row", row.name),
         *("--peers", str(shop.peers), "--tools", str(shop.tools), "--patience", str(PATIENCE)),
+        *("--budget", str(shop.budget)),
         *options("--core", core),
         *options("--other-core", other),
         *more,
