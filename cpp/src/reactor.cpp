@@ -21,10 +21,12 @@ constexpr std::uint32_t generation_of(std::uint64_t token) noexcept {
 }
 
 // Not zeroed: pages that no read has reached yet cost nothing. Null when memory is out.
-std::unique_ptr<char[]> make_buffer(std::size_t size) noexcept {
+std::unique_ptr<CacheLine[]> make_buffer(std::size_t size) noexcept {
   sys::expect_large_blocks();
-  return std::unique_ptr<char[]>(new (std::nothrow) char[size]);
+  return std::unique_ptr<CacheLine[]>(new (std::nothrow) CacheLine[size / sizeof(CacheLine)]);
 }
+
+char* bytes_of(CacheLine* lines) noexcept { return lines == nullptr ? nullptr : lines->bytes.data(); }
 
 }  // namespace
 
@@ -294,12 +296,12 @@ void Reactor::interrupt_dispatch() noexcept {
 
 char* Reactor::read_buffer() noexcept {
   if (read_buffer_ == nullptr) read_buffer_ = make_buffer(read_buffer_size);
-  return read_buffer_.get();
+  return bytes_of(read_buffer_.get());
 }
 
 char* Reactor::datagram_buffer() noexcept {
   if (datagram_buffer_ == nullptr) datagram_buffer_ = make_buffer(datagram_buffer_size);
-  return datagram_buffer_.get();
+  return bytes_of(datagram_buffer_.get());
 }
 
 }  // namespace zloop
