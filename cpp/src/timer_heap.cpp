@@ -2,26 +2,29 @@
 
 #include <algorithm>
 #include <cassert>
+#include <new>
 #include <ranges>
 
 namespace zloop {
 
 void TimerHeap::push(TimerNode& node, void* owner, std::int64_t deadline_ns) {
   assert(!holds(node));
-  const Entry entry{.deadline_ns = deadline_ns, .sequence = next_sequence_, .node = &node, .owner = owner};
+  const std::size_t index = entries_.size();
+  if (index > std::numeric_limits<decltype(node.index)>::max()) throw std::bad_alloc();
+  const Entry entry{.deadline_ns = deadline_ns, .owner = owner};
   entries_.push_back(entry);
-  ++next_sequence_;
-  sift_up(entries_.size() - 1, entry);
+  node_offset_ = reinterpret_cast<char*>(&node) - static_cast<char*>(owner);
+  node.sequence = next_sequence_++;
+  sift_up(index, entry);
 }
 
 bool TimerHeap::remove(TimerNode& node) noexcept {
   if (!holds(node)) return false;
   const std::size_t index = node.index;
-  const Entry& last = entries_.back();
-  if (index > 0 && last.before(entries_[(index - 1) / arity])) {
-    const Entry moved = last;
+  const Entry last = entries_.back();
+  if (index > 0 && before(last, entries_[(index - 1) / arity])) {
     entries_.pop_back();
-    sift_up(index, moved);
+    sift_up(index, last);
   } else {
     fill_from_below(index);
   }
@@ -41,7 +44,7 @@ void TimerHeap::take_due(std::int64_t now_ns, ReadyQueue& queue) {
   std::vector<Entry> due;
   due.reserve(places.size());
   for (const std::size_t place : places) due.push_back(entries_[place]);
-  std::ranges::sort(due, [](const Entry& left, const Entry& right) { return left.before(right); });
+  std::ranges::sort(due, [this](const Entry& left, const Entry& right) { return before(left, right); });
   queue.make_room(due.size());
   // The lowest first: what fills its place is due later than all that is left above, and never due itself.
   for (const std::size_t place : std::views::reverse(places)) fill_from_below(place);
@@ -54,9 +57,9 @@ void TimerHeap::clear(void (*release)(void* owner)) {
   for (const Entry& entry : entries) release(entry.owner);
 }
 
-void TimerHeap::put(std::size_t index, const Entry& entry) noexcept {
+void TimerHeap::put(std::size_t index, Entry entry) noexcept {
   entries_[index] = entry;
-  entry.node->index = index;
+  node_of(entry).index = static_cast<std::uint32_t>(index);
 }
 
 // Overwrites an entry with the last one, which is not before what stands above `index`. It may be that entry itself.
@@ -66,26 +69,26 @@ void TimerHeap::fill_from_below(std::size_t index) noexcept {
   if (index < entries_.size()) sift_down(index, last);
 }
 
-void TimerHeap::sift_up(std::size_t index, const Entry& entry) noexcept {
+void TimerHeap::sift_up(std::size_t index, Entry entry) noexcept {
   while (index > 0) {
     const std::size_t parent = (index - 1) / arity;
-    if (!entry.before(entries_[parent])) break;
+    if (!before(entry, entries_[parent])) break;
     put(index, entries_[parent]);
     index = parent;
   }
   put(index, entry);
 }
 
-void TimerHeap::sift_down(std::size_t index, const Entry& entry) noexcept {
+void TimerHeap::sift_down(std::size_t index, Entry entry) noexcept {
   for (;;) {
     const std::size_t first_child = (index * arity) + 1;
     if (first_child >= entries_.size()) break;
     const std::size_t end = std::min(first_child + arity, entries_.size());
     std::size_t least = first_child;
     for (std::size_t child = first_child + 1; child < end; ++child) {
-      if (entries_[child].before(entries_[least])) least = child;
+      if (before(entries_[child], entries_[least])) least = child;
     }
-    if (!entries_[least].before(entry)) break;
+    if (!before(entries_[least], entry)) break;
     put(index, entries_[least]);
     index = least;
   }

@@ -1,7 +1,8 @@
 // Timers by deadline: a four-ary min-heap in which every timer knows its place, so that a cancelled one leaves at once.
 //
-// The heap does not own the nodes: each TimerNode is embedded in its owner, and an entry stands for one reference to
-// that owner, which whoever takes the entry out gets. It runs no foreign code. Loop thread only.
+// The heap does not own the nodes: each TimerNode is embedded in its owner, at the same place in all owners of one
+// heap, and an entry stands for one reference to that owner, which whoever takes the entry out gets. It runs no foreign
+// code. Loop thread only.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +16,8 @@ namespace zloop {
 
 // What the owner of a timer embeds.
 struct TimerNode {
-  std::size_t index = 0;  // of its entry; stale once that has left the heap
+  std::uint32_t index = 0;     // of its entry; stale once that has left the heap
+  std::uint32_t sequence = 0;  // breaks ties by insertion, unless 2^31 more were inserted between two; wraps
 };
 
 class TimerHeap {
@@ -29,11 +31,11 @@ class TimerHeap {
 
   [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
   [[nodiscard]] bool holds(const TimerNode& node) const noexcept {
-    return node.index < entries_.size() && entries_[node.index].node == &node;
+    return node.index < entries_.size() && &node_of(entries_[node.index]) == &node;
   }
 
   // Takes over one reference to the owner, of which `node` is a part and is not in a heap. Equal deadlines come out in
-  // the order they were pushed. Throws std::bad_alloc, having taken nothing.
+  // the order they were pushed. Throws std::bad_alloc, also for more timers than 32 bits count, having taken nothing.
   void push(TimerNode& node, void* owner, std::int64_t deadline_ns);
 
   // Takes one timer out: its reference is the caller's then. False if the heap does not hold it.
@@ -61,30 +63,32 @@ class TimerHeap {
   }
 
  private:
-  // With the owner, although the node is a part of it: taking a timer out touches no memory but the heap's.
+  // A quarter of a cache line, so that what is under one entry is in two lines at most.
   struct Entry {
     std::int64_t deadline_ns;
-    std::uint64_t sequence;  // breaks ties by insertion
-    TimerNode* node;
     void* owner;
-
-    [[nodiscard]] bool before(const Entry& other) const noexcept {
-      return deadline_ns != other.deadline_ns ? deadline_ns < other.deadline_ns : sequence < other.sequence;
-    }
   };
 
   static constexpr std::size_t arity = 4;
 
+  [[nodiscard]] TimerNode& node_of(const Entry& entry) const noexcept {
+    return *reinterpret_cast<TimerNode*>(static_cast<char*>(entry.owner) + node_offset_);
+  }
+  [[nodiscard]] bool before(const Entry& left, const Entry& right) const noexcept {
+    if (left.deadline_ns != right.deadline_ns) return left.deadline_ns < right.deadline_ns;
+    return static_cast<std::int32_t>(node_of(left).sequence - node_of(right).sequence) < 0;
+  }
   [[nodiscard]] bool is_due(std::size_t index, std::int64_t now_ns) const noexcept {
     return index < entries_.size() && entries_[index].deadline_ns <= now_ns;
   }
-  void put(std::size_t index, const Entry& entry) noexcept;
-  void sift_up(std::size_t index, const Entry& entry) noexcept;
-  void sift_down(std::size_t index, const Entry& entry) noexcept;
+  void put(std::size_t index, Entry entry) noexcept;
+  void sift_up(std::size_t index, Entry entry) noexcept;
+  void sift_down(std::size_t index, Entry entry) noexcept;
   void fill_from_below(std::size_t index) noexcept;
 
   std::vector<Entry> entries_;
-  std::uint64_t next_sequence_ = 0;
+  std::ptrdiff_t node_offset_ = 0;  // of each node in its owner, in bytes
+  std::uint32_t next_sequence_ = 0;
 };
 
 }  // namespace zloop
