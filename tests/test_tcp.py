@@ -1,8 +1,11 @@
 """TCP connections and servers: create_connection, create_server, connect_accepted_socket, and Server itself."""
 
 import asyncio
+import contextlib
 import contextvars
 import errno
+import gc
+import os
 import resource
 import socket
 import ssl
@@ -24,6 +27,7 @@ from support import (
     listening_socket,
     outcome_of,
     refusing_port,
+    run_script,
     several_turns,
     socket_pair,
     tcp_pair,
@@ -1121,6 +1125,97 @@ def test_connections_made_need_no_socket_object(loop, run, monkeypatch):
         assert made[1].fileno() == -1
 
     run(scenario())
+
+
+@pytest.mark.zloop_only  # asyncio connects with one
+@pytest.mark.parametrize("watched", [None, "class", "__init__", "connect"])
+def test_socket_object_to_connect_with_is_for_who_could_miss_it(loop, run, monkeypatch, watched):
+    class Watching(socket.socket):
+        pass
+
+    def objects():
+        return {id(each) for each in gc.get_objects() if isinstance(each, socket.socket) and each.fileno() >= 0}
+
+    async def scenario(listener):
+        before = objects()
+        if watched == "class":
+            monkeypatch.setattr(socket, "socket", Watching)
+        elif watched is not None:
+            plain = getattr(socket.socket, watched)
+
+            def watching(*args, **kwargs):
+                plain(*args, **kwargs)
+
+            monkeypatch.setattr(socket.socket, watched, watching)
+        found = []
+
+        def factory():
+            found.extend(objects() - before)
+            return Recorder()
+
+        transport, _protocol = await loop.create_connection(factory, *listener.getsockname())
+        assert len(found) == (0 if watched is None else 1)
+        transport.abort()
+        await until(lambda: descriptor_closed(transport))
+
+    with listening_socket() as listener:
+        run(scenario(listener))
+
+
+def test_connection_neither_blocks_nor_outlives_an_exec(loop, run):
+    async def scenario(listener):
+        transport, _protocol = await loop.create_connection(Recorder, *listener.getsockname())
+        sock = transport.get_extra_info("socket")
+        assert not os.get_blocking(sock.fileno())
+        assert not os.get_inheritable(sock.fileno())
+        assert sock.gettimeout() == 0
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+        assert (sock.family, sock.type, sock.proto) == (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        transport.abort()
+        await until(lambda: descriptor_closed(transport))
+
+    with listening_socket() as listener:
+        run(scenario(listener))
+
+
+def test_auditors_are_told_of_connections(loop_kind):
+    script = """
+import asyncio, socket, sys
+async def main(loop):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sys.addaudithook(tell)
+        transport, _ = await loop.create_connection(asyncio.Protocol, *listener.getsockname())
+        transport.abort()
+        await asyncio.sleep(0)
+def tell(event, arguments):
+    if event in ("socket.__new__", "socket.connect"):
+        print(event, isinstance(arguments[0], socket.socket), arguments[1] if event == "socket.__new__" else "")
+loop = new_event_loop()
+loop.run_until_complete(main(loop))
+loop.close()
+"""
+    lines = run_script(loop_kind, script)
+    assert [line.split()[:2] for line in lines[:2]] == [["socket.__new__", "True"], ["socket.connect", "True"]]
+
+
+def test_cancelled_while_the_kernel_connects(loop, run):
+    """The leak guard looks for the descriptor."""
+
+    async def scenario(address):
+        task = loop.create_task(loop.create_connection(protocol_that_must_not_be_made, *address))
+        await several_turns()
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with socket.create_server((LOCALHOST, 0), backlog=0) as listener, contextlib.ExitStack() as stack:
+        with contextlib.suppress(TimeoutError):
+            while True:  # until the backlog is full
+                filler = stack.enter_context(socket.socket())
+                filler.settimeout(0.05)
+                filler.connect(listener.getsockname())
+        run(scenario(listener.getsockname()))
 
 
 def test_peer_that_is_gone_before_the_transport_is_made(same_as_asyncio):

@@ -7,6 +7,15 @@ from zloop._loop cimport FdWatcher, Loop
 ctypedef object (*Attempt)(Loop loop, object sock, object argument)
 
 
+cdef class BareSocket:
+    cdef int fd             # owned; -1: given away, or closed
+    cdef tuple kind         # family, type and protocol, as plain numbers
+    cdef object address     # what it connects to, as error messages have it
+    cdef readonly bint pending  # the connection is not known to be there
+
+    cpdef int detach(self) noexcept
+
+
 cdef class Unsent:
     cdef object view          # of all that sock_sendall() was given, as bytes
     cdef Py_ssize_t position  # how many of them have been sent

@@ -18,13 +18,14 @@ from libc.errno cimport EAGAIN, EINPROGRESS
 from zloop._handles cimport ContextCache, Handle, PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from zloop._loop cimport FdWatcher, Loop
 from zloop.binding.address cimport parse_address, sender_address
+from zloop.binding.audit cimport is_audited
 from zloop.engine.address cimport Address
 from zloop.engine.listener cimport sockaddr_storage, socklen_t
 from zloop.engine cimport sys as sys_calls
 from zloop.engine.reactor cimport read_buffer_size
 
 from zloop import diagnostics
-from zloop.sockets import WOULD_BLOCK, plain_socket, refuse_ssl_socket, wrap_accepted
+from zloop.sockets import WOULD_BLOCK, plain_socket, refuse_ssl_socket, wrap_accepted, wrap_descriptor
 
 cdef extern from "Python.h":
     ctypedef struct TypeSlots "PyTypeObject":
@@ -38,6 +39,7 @@ cdef extern from "Python.h":
     void PyErr_SetObject(object kind, object exception) noexcept
     void PyErr_SetString(object kind, const char* message) noexcept
     int PySys_Audit(const char* event, const char* format, ...) except -1
+    bint PyLong_Check(object thing)
     bint PyLong_CheckExact(object thing)
 
 cdef object would_block = object()
@@ -49,6 +51,11 @@ cdef object family_descriptor = socket.SocketType.family
 cdef int AF_INET = socket.AF_INET
 cdef int AF_INET6 = socket.AF_INET6
 cdef int AF_UNIX = socket.AF_UNIX
+cdef int SOCK_STREAM = socket.SOCK_STREAM
+cdef int IPPROTO_TCP = socket.IPPROTO_TCP
+
+# By family: that, type and protocol, as plain numbers.
+cdef dict tcp_kinds = {family: (family, SOCK_STREAM, IPPROTO_TCP) for family in (AF_INET, AF_INET6)}
 
 
 cdef class Operation(Handle):
@@ -414,6 +421,10 @@ def is_resolved(sock, address):
     if addressed_descriptor(sock) < 0:
         return False
     family = value_of(family_descriptor, sock)
+    return parse_resolved(address, family, peer)
+
+
+cdef bint parse_resolved(object address, int family, Address& peer) noexcept:
     if family == AF_INET6 and not (type(address) is tuple and len(<tuple>address) == 4):
         return False
     return parse_address(address, family, peer)
@@ -460,14 +471,10 @@ def begin_connect(Loop loop not None, sock, address):
     """
     cdef int fd = addressed_descriptor(sock)
     cdef Address peer
-    cdef int status
     if fd >= 0 and parse_address(address, value_of(family_descriptor, sock), peer):
         PySys_Audit("socket.connect", "OO", <PyObject*>sock, <PyObject*>address)
-        status = sys_calls.connect(fd, peer.data(), peer.size())
-        if status == 0:
+        if not goes_on(sys_calls.connect(fd, peer.data(), peer.size())):
             return False
-        if status != -EINPROGRESS:
-            failed(status)  # or EAGAIN, of a Unix socket
     else:
         try:
             sock.connect(address)
@@ -482,14 +489,105 @@ def begin_connect(Loop loop not None, sock, address):
 def finish_connect(Loop loop not None, sock, address):
     """None if a connection is there by now, an Operation if that takes longer; OSError if it failed."""
     cdef int fd = addressed_descriptor(sock)
-    cdef int status
-    if fd >= 0:
-        status = sys_calls.finish_connect(fd)
-        if status == 0:
-            return None
-        if status != -EINPROGRESS:
-            raise OSError(-status, f"Connect call failed {address}")
+    if fd >= 0 and is_connected(fd, address):
+        return None
     return wait_for(loop, sock, try_finish_connect, False, address)
+
+
+# What connect() answered: whether it goes on, or is done; OSError if it failed.
+cdef bint goes_on(int status) except -1:
+    if status != 0 and status != -EINPROGRESS:
+        failed(status)  # or EAGAIN, of a Unix socket
+    return status != 0
+
+
+# How what went on came out: whether the connection is there, or not yet; OSError if it failed.
+cdef bint is_connected(int fd, object address) except -1:
+    cdef int status = sys_calls.finish_connect(fd)
+    if status != 0 and status != -EINPROGRESS:
+        raise OSError(-status, f"Connect call failed {address}")
+    return status == 0
+
+
+# What programs change of the class, to see or to steer connections.
+cdef object plain_init = getattr(plain_socket, "__init__", None)
+cdef object plain_connect = socket.SocketType.connect
+
+
+# Whether nobody could tell that a connection was made without a socket object.
+cdef bint is_unwatched(Loop loop) except -1:
+    return (
+        not loop.debug
+        and socket.socket is plain_socket
+        and plain_socket.__init__ is plain_init
+        and plain_socket.connect is plain_connect
+        and not is_audited()
+    )
+
+
+cdef class BareSocket:
+    """A stream socket that connects, while nobody needs an object of Python's for it.
+
+    It owns the descriptor, which does not block, until that is given away.
+    """
+
+    def __cinit__(self):
+        self.fd = -1
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            sys_calls.close(self.fd)
+
+    def is_connected(self):
+        """Whether the connection is there by now; OSError if it failed."""
+        return is_connected(self.fd, self.address)
+
+    def close(self):
+        """Close the descriptor, if it has not been given away."""
+        cdef int fd = self.detach()
+        if fd >= 0:
+            sys_calls.close(fd)
+
+    cpdef int detach(self) noexcept:
+        """Give the descriptor away: it is the caller's."""
+        cdef int fd = self.fd
+        self.fd = -1
+        return fd
+
+    def as_socket(self):
+        """A socket object, which has the descriptor from here on."""
+        family, kind, proto = self.kind
+        sock = wrap_descriptor(family, kind, proto, self.fd)
+        self.detach()
+        return sock
+
+
+def connect_bare(Loop loop not None, family, kind, proto, address):
+    """A BareSocket that begins to connect to an internet address that needs no resolver; OSError if that fails at once.
+
+    None, and nothing has been done, where somebody might miss the socket object.
+    """
+    cdef BareSocket bare
+    cdef Address peer
+    cdef int fd
+    cdef tuple known
+    if not (PyLong_Check(family) and PyLong_Check(kind) and PyLong_Check(proto)) or not is_unwatched(loop):
+        return None
+    known = tcp_kinds.get(family)
+    if known is None or kind != SOCK_STREAM or proto != IPPROTO_TCP or not parse_resolved(address, known[0], peer):
+        return None
+    bare = BareSocket.__new__(BareSocket)
+    bare.kind = known
+    bare.address = address
+    fd = sys_calls.open_socket(known[0], SOCK_STREAM, IPPROTO_TCP)
+    if fd < 0:
+        raise diagnostics.os_error(-fd)
+    bare.fd = fd
+    bare.pending = goes_on(sys_calls.connect(fd, peer.data(), peer.size()))
+    if bare.pending:
+        loop.check_no_transport(fd)
+        loop.check_closed()
+    return bare
 
 
 def accept(Loop loop not None, sock):

@@ -6,6 +6,7 @@ from socket import socket
 from typing import Any
 
 from zloop._loop import Loop
+from zloop._sockets import BareSocket
 from zloop._writing import WritingTransport
 
 class SocketTransport(WritingTransport):
@@ -26,7 +27,7 @@ def make_socket_transport(
 ) -> SocketTransport: ...
 def make_bare_transport(
     loop: Loop,
-    sock: socket,
+    sock: socket | BareSocket,
     protocol: asyncio.BaseProtocol,
     waiter: asyncio.Future[None],
     context: Context,

@@ -27,6 +27,7 @@ from libcpp cimport bool as cpp_bool
 from zloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit, raise_current
 from zloop._loop cimport Loop, check
 from zloop._receiving cimport cut_bytes, native_protocol
+from zloop._sockets cimport BareSocket
 from zloop._writing cimport WritingTransport, push_bytes, push_part, release_bytes
 from zloop.binding.address cimport sender_address
 from zloop.binding.context cimport call_method_and_leave, call_method_in_context, enter_and_call_method
@@ -774,15 +775,25 @@ def make_socket_transport(Loop loop not None, sock, protocol, waiter=None, *, ex
 def make_bare_transport(Loop loop not None, sock, protocol, waiter, context):
     """The same for a connected internet socket that nobody else has: see new_bare_transport().
 
-    The descriptor is taken out of the socket object; None, and nothing is taken, where somebody might miss the object.
+    The descriptor is taken out of the socket object, or BareSocket; None, and nothing is taken, where somebody might
+    miss the object.
     """
     cdef sockaddr_storage address
     cdef socklen_t size
     cdef SmallAddress peer
-    kind = kind_of(sock)
-    if type(sock) is not plain_socket or kind[0] not in internet_families or loop.debug:
+    cdef tuple kind
+    cdef int fd
+    if loop.debug:
         return None
-    if sys_calls.peer_address(sock.fileno(), &address, &size) < 0 or not peer.assign(address, size):
+    if type(sock) is BareSocket:
+        kind = (<BareSocket>sock).kind
+        fd = (<BareSocket>sock).fd
+    else:
+        kind = kind_of(sock)
+        if type(sock) is not plain_socket or kind[0] not in internet_families:
+            return None
+        fd = sock.fileno()
+    if sys_calls.peer_address(fd, &address, &size) < 0 or not peer.assign(address, size):
         return None
     return new_bare_transport(loop, sock.detach(), peer, kind, protocol, waiter, None, context)
 

@@ -12,12 +12,18 @@ from asyncio.log import logger
 from collections.abc import Iterable
 from typing import Any
 
+from zloop import _sockets
+from zloop._sockets import BareSocket
 from zloop._transport import make_bare_transport, make_socket_transport
 from zloop.diagnostics import bind_error
 from zloop.dns import AddressInfo
 from zloop.mixin import MixinBase
+from zloop.socket_methods import SocketMixin
 from zloop.sockets import refuse_ssl_socket
 from zloop.tls import make_ssl_transport
+from zloop.waiters import next_turn
+
+sock_connect = SocketMixin.sock_connect
 
 
 class ConnectMixin(MixinBase):
@@ -60,6 +66,7 @@ class ConnectMixin(MixinBase):
         if sock is not None:
             refuse_ssl_socket(sock)
 
+        connected: socket.socket | BareSocket
         made_here = host is not None or port is not None
         if made_here:
             if sock is not None:
@@ -70,14 +77,16 @@ class ConnectMixin(MixinBase):
                 interleave = 1
             if interleave:
                 infos = interleave_families(infos, interleave)
-            sock = await self._connect_first(infos, local_infos, happy_eyeballs_delay, all_errors)
+            connected = await self._connect_first(infos, local_infos, happy_eyeballs_delay, all_errors)
         elif sock is None:
             raise ValueError("host and port was not specified and no sock specified")
         elif sock.type != socket.SOCK_STREAM:
             raise ValueError(f"A Stream Socket was expected, got {sock!r}")
+        else:
+            connected = sock
 
         transport, protocol = await self._create_connection_transport(
-            sock,
+            connected,
             protocol_factory,
             ssl,
             server_hostname,
@@ -123,7 +132,7 @@ class ConnectMixin(MixinBase):
 
     async def _create_connection_transport(
         self,
-        sock: socket.socket,
+        sock: Any,
         protocol_factory: Any,
         ssl: Any,
         server_hostname: str | None,
@@ -135,7 +144,7 @@ class ConnectMixin(MixinBase):
     ) -> tuple[Any, Any]:
         """Make protocol and transport, and wait until the protocol knows. The socket is the transport's or closed.
 
-        A socket that was made_here does not block, and has no other user.
+        A socket that was made_here does not block, and has no other user; it may be a BareSocket.
         """
         try:
             if not made_here:
@@ -144,6 +153,10 @@ class ConnectMixin(MixinBase):
             protocol = protocol_factory()
             waiter = self.create_future()
             transport: Any = None
+            if made_here and not ssl:
+                transport = make_bare_transport(self, sock, protocol, waiter, context)
+            if transport is None and isinstance(sock, BareSocket):
+                sock = sock.as_socket()
             if ssl:
                 transport = make_ssl_transport(
                     self,
@@ -157,9 +170,7 @@ class ConnectMixin(MixinBase):
                     ssl_handshake_timeout=ssl_handshake_timeout,
                     ssl_shutdown_timeout=ssl_shutdown_timeout,
                 )
-            elif made_here:
-                transport = make_bare_transport(self, sock, protocol, waiter, context)
-            if transport is None:
+            elif transport is None:
                 transport = make_socket_transport(self, sock, protocol, waiter, context=context)
         except BaseException:
             sock.close()
@@ -187,10 +198,10 @@ class ConnectMixin(MixinBase):
         local_infos: list[AddressInfo] | None,
         happy_eyeballs_delay: float | None,
         all_errors: bool,
-    ) -> socket.socket:
+    ) -> socket.socket | BareSocket:
         """A socket connected to the first address that answers."""
         errors: list[list[OSError]] = []
-        sock: socket.socket | None = None
+        sock: socket.socket | BareSocket | None = None
         try:
             if happy_eyeballs_delay is None:
                 for info in infos:
@@ -210,12 +221,12 @@ class ConnectMixin(MixinBase):
 
     async def _race_to_connect(
         self, errors: list[list[OSError]], infos: list[AddressInfo], local_infos: list[AddressInfo] | None, delay: float
-    ) -> socket.socket | None:
+    ) -> socket.socket | BareSocket | None:
         """The first socket that connects, each attempt beginning `delay` seconds after the one before; None: none."""
-        connected: list[socket.socket] = []
-        winner: socket.socket | None = None
+        connected: list[socket.socket | BareSocket] = []
+        winner: socket.socket | BareSocket | None = None
 
-        async def attempt(info: AddressInfo) -> socket.socket:
+        async def attempt(info: AddressInfo) -> socket.socket | BareSocket:
             connected.append(await self._connect_sock(errors, info, local_infos))
             return connected[-1]
 
@@ -231,18 +242,29 @@ class ConnectMixin(MixinBase):
 
     async def _connect_sock(
         self, errors: list[list[OSError]], info: AddressInfo, local_infos: list[AddressInfo] | None = None
-    ) -> socket.socket:
+    ) -> socket.socket | BareSocket:
         """One attempt: a socket for the address, bound and connected. Its errors are added to `errors`, as a list."""
         own_errors: list[OSError] = []
         errors.append(own_errors)
         family, kind, proto, _, address = info
-        sock = None
+        sock: socket.socket | BareSocket | None = None
         try:
-            sock = socket.socket(family=family, type=kind, proto=proto)
-            sock.setblocking(False)
-            if local_infos is not None:
-                bind_to_any(sock, family, local_infos, own_errors)
-            await self.sock_connect(sock, address)
+            # Who binds, or has a sock_connect() of their own, needs a socket object.
+            watched = local_infos is not None or getattr(self.sock_connect, "__func__", None) is not sock_connect
+            sock = None if watched else _sockets.connect_bare(self, family, kind, proto, address)
+            if sock is None:
+                sock = socket.socket(family=family, type=kind, proto=proto)
+                sock.setblocking(False)
+                if local_infos is not None:
+                    bind_to_any(sock, family, local_infos, own_errors)
+                await self.sock_connect(sock, address)
+            elif sock.pending:
+                await next_turn()  # as sock_connect() does
+                if not sock.is_connected():
+                    sock = sock.as_socket()
+                    outcome = _sockets.finish_connect(self, sock, address)
+                    if outcome is not None:
+                        await outcome
             return sock
         except BaseException as exc:
             if isinstance(exc, OSError):

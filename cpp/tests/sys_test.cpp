@@ -193,6 +193,18 @@ TEST_CASE("connect begins, and finish_connect tells how it came out") {
   CHECK(sys::connect(-1, listener.generic(), sizeof(listener.address)) == -EBADF);
 }
 
+TEST_CASE("open_socket's neither blocks nor outlives an exec") {
+  const Fd fd{sys::open_socket(AF_INET, SOCK_STREAM, IPPROTO_TCP)};
+  REQUIRE(fd.get() >= 0);
+  CHECK((::fcntl(fd.get(), F_GETFL) & O_NONBLOCK) != 0);
+  CHECK((::fcntl(fd.get(), F_GETFD) & FD_CLOEXEC) != 0);
+  int type = 0;
+  socklen_t size = sizeof(type);
+  REQUIRE(::getsockopt(fd.get(), SOL_SOCKET, SO_TYPE, &type, &size) == 0);
+  CHECK(type == SOCK_STREAM);
+  CHECK(sys::open_socket(-1, SOCK_STREAM, 0) == -EAFNOSUPPORT);
+}
+
 TEST_CASE("local_address gives a socket's own") {
   const Listener listener = make_listener();
   sockaddr_storage address{};

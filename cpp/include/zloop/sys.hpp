@@ -24,7 +24,7 @@ ssize_t recv_from(int fd, void* data, std::size_t size, sockaddr_storage* sender
 ssize_t send_to(int fd, const void* data, std::size_t size, const sockaddr* peer, socklen_t peer_size) noexcept;
 
 // To be called once for a socket before anything is sent: macOS has a socket's option where other systems have a flag
-// of send(2). What accept() brings is prepared.
+// of send(2). What open_socket() and accept() bring is prepared.
 void prepare_socket(int fd) noexcept;
 
 // The same for descriptors that need not be sockets. Writing to a pipe that nobody reads raises SIGPIPE, unless that is
@@ -52,6 +52,9 @@ int receive_packets(int fd, Packet* packets, int count) noexcept;
 // middle shows when it is the first of another call - but for an error that is reported once, such as an ICMP message
 // to a connected socket.
 int send_packets(int fd, const Packet* packets, int count) noexcept;
+
+// A socket's descriptor, non-blocking and close-on-exec, or -errno. The caller owns the descriptor.
+int open_socket(int family, int type, int protocol) noexcept;
 
 // Connects a socket that does not block. 0 when it is connected, as unix sockets are at once; or -errno. -EINPROGRESS,
 // also after a signal: it goes on, and the socket becomes writable when that is over.

@@ -16,6 +16,11 @@ void prepare_socket(int /*fd*/) noexcept {}
 
 ssize_t write_unchecked(int fd, const void* data, std::size_t size) noexcept { return write(fd, data, size); }
 
+int open_socket(int family, int type, int protocol) noexcept {
+  const int fd = ::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
+  return fd < 0 ? -errno : fd;
+}
+
 int accept(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept {
   return retrying([&] {
     *peer_size = sizeof(*peer);

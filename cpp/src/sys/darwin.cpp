@@ -17,6 +17,16 @@ int set_flags(int fd) noexcept {
   return ::fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 && ::fcntl(fd, F_SETFL, O_NONBLOCK) == 0 ? 0 : -errno;
 }
 
+// The new socket with all that it is to have; or -errno, and it is closed.
+int prepared(int fd) noexcept {
+  if (const int status = set_flags(fd); status < 0) {
+    close(fd);
+    return status;
+  }
+  prepare_socket(fd);
+  return fd;
+}
+
 }  // namespace
 
 const int no_sigpipe_flag = 0;
@@ -29,18 +39,17 @@ void prepare_socket(int fd) noexcept {
 
 ssize_t write_unchecked(int fd, const void* data, std::size_t size) noexcept { return write(fd, data, size); }
 
+int open_socket(int family, int type, int protocol) noexcept {
+  const int fd = ::socket(family, type, protocol);
+  return fd < 0 ? -errno : prepared(fd);
+}
+
 int accept(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept {
   const int fd = retrying([&] {
     *peer_size = sizeof(*peer);
     return ::accept(listener, reinterpret_cast<sockaddr*>(peer), peer_size);
   });
-  if (fd < 0) return fd;
-  if (const int status = set_flags(fd); status < 0) {
-    close(fd);
-    return status;
-  }
-  prepare_socket(fd);
-  return fd;
+  return fd < 0 ? fd : prepared(fd);
 }
 
 bool failed_before_accept(int error) noexcept { return error == ECONNABORTED; }

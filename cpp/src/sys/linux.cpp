@@ -61,6 +61,11 @@ ssize_t write_unchecked(int fd, const void* data, std::size_t size) noexcept {
   return retrying([&] { return static_cast<ssize_t>(::syscall(SYS_write, fd, data, size)); });
 }
 
+int open_socket(int family, int type, int protocol) noexcept {
+  const int fd = ::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
+  return fd < 0 ? -errno : fd;
+}
+
 int accept(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept {
   return retrying([&] {
     *peer_size = sizeof(*peer);
