@@ -391,6 +391,18 @@ def tcp_pair():
 
 
 @contextlib.contextmanager
+def full_listener():
+    """A listening socket that can queue no connection more: whoever connects waits until one is accepted."""
+    with socket.create_server((LOCALHOST, 0), backlog=0) as listener, contextlib.ExitStack() as stack:
+        with contextlib.suppress(TimeoutError):
+            while True:
+                filler = stack.enter_context(socket.socket())
+                filler.settimeout(0.05)
+                filler.connect(listener.getsockname())
+        yield listener
+
+
+@contextlib.contextmanager
 def listening_socket():
     """A non-blocking TCP socket that listens on LOCALHOST, closed in the end."""
     with socket.create_server((LOCALHOST, 0)) as listener:

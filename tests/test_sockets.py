@@ -21,6 +21,7 @@ from support import (
     connection,
     enable_debug,
     fill,
+    full_listener,
     listening_socket,
     outcome_of,
     pattern,
@@ -521,21 +522,22 @@ def test_connecting_to_what_is_no_address(same_as_asyncio, address):
 @pytest.fixture
 def pending_address():
     """An address that a connect waits for: a unix socket could not, so a listener with a full backlog."""
-    with socket.socket() as listener:
-        listener.bind((LOCALHOST, 0))
-        listener.listen(0)
-        fillers = []
-        try:
-            while True:
-                filler = socket.socket()
-                fillers.append(filler)
-                filler.settimeout(0.05)
-                filler.connect(listener.getsockname())
-        except TimeoutError:
-            pass
+    with full_listener() as listener:
         yield listener.getsockname()
-        for filler in fillers:
-            filler.close()
+
+
+def test_connect_put_in_place_of_the_class_s_is_called(same_as_asyncio, monkeypatch):
+    def refuse(*_args):
+        raise PermissionError("no connections here")
+
+    async def scenario(loop):
+        with listening_socket() as listener, socket.socket() as sock:
+            sock.setblocking(False)
+            with monkeypatch.context() as patch:
+                patch.setattr(socket.socket, "connect", refuse)
+                return await awaited_outcome(loop.sock_connect(sock, listener.getsockname()))
+
+    assert same_as_asyncio(scenario).returned[1] is PermissionError
 
 
 def test_cancelled_connect_removes_its_watcher(loop, run, pending_address):

@@ -23,6 +23,7 @@ from support import (
     connection,
     descriptor_closed,
     enable_debug,
+    full_listener,
     info_of,
     listening_socket,
     outcome_of,
@@ -1209,13 +1210,27 @@ def test_cancelled_while_the_kernel_connects(loop, run):
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    with socket.create_server((LOCALHOST, 0), backlog=0) as listener, contextlib.ExitStack() as stack:
-        with contextlib.suppress(TimeoutError):
-            while True:  # until the backlog is full
-                filler = stack.enter_context(socket.socket())
-                filler.settimeout(0.05)
-                filler.connect(listener.getsockname())
+    with full_listener() as listener:
         run(scenario(listener.getsockname()))
+
+
+def test_connection_that_takes_the_kernel_a_while(loop, run):
+    """It asks again after a second (RFC 6298)."""
+
+    async def scenario(listener):
+        task = loop.create_task(loop.create_connection(Recorder, *listener.getsockname()))
+        await several_turns()
+        assert not task.done()
+        with contextlib.ExitStack() as stack:
+            loop.add_reader(listener, lambda: stack.enter_context(listener.accept()[0]))
+            transport, _protocol = await task
+            loop.remove_reader(listener)
+            assert transport.get_extra_info("peername") == listener.getsockname()
+            transport.abort()
+            await until(lambda: descriptor_closed(transport))
+
+    with full_listener() as listener:
+        run(scenario(listener))
 
 
 def test_peer_that_is_gone_before_the_transport_is_made(same_as_asyncio):

@@ -464,6 +464,15 @@ cdef object try_nothing(Loop loop, object sock, object argument):
     return None
 
 
+# What programs change of the class, to see or to steer connections.
+cdef object plain_init = getattr(plain_socket, "__init__", None)
+cdef object plain_connect = socket.SocketType.connect
+
+
+cdef bint connects_plainly() except -1:
+    return plain_socket.connect is plain_connect
+
+
 def begin_connect(Loop loop not None, sock, address):
     """Connect to an address that needs no resolver; OSError if that fails at once.
 
@@ -471,7 +480,7 @@ def begin_connect(Loop loop not None, sock, address):
     """
     cdef int fd = addressed_descriptor(sock)
     cdef Address peer
-    if fd >= 0 and parse_address(address, value_of(family_descriptor, sock), peer):
+    if fd >= 0 and connects_plainly() and parse_address(address, value_of(family_descriptor, sock), peer):
         PySys_Audit("socket.connect", "OO", <PyObject*>sock, <PyObject*>address)
         if not goes_on(sys_calls.connect(fd, peer.data(), peer.size())):
             return False
@@ -509,18 +518,13 @@ cdef bint is_connected(int fd, object address) except -1:
     return status == 0
 
 
-# What programs change of the class, to see or to steer connections.
-cdef object plain_init = getattr(plain_socket, "__init__", None)
-cdef object plain_connect = socket.SocketType.connect
-
-
 # Whether nobody could tell that a connection was made without a socket object.
 cdef bint is_unwatched(Loop loop) except -1:
     return (
         not loop.debug
         and socket.socket is plain_socket
         and plain_socket.__init__ is plain_init
-        and plain_socket.connect is plain_connect
+        and connects_plainly()
         and not is_audited()
     )
 
