@@ -5,6 +5,8 @@ import concurrent.futures
 import contextvars
 import gc
 import socket
+import sys
+import warnings
 import weakref
 
 import pytest
@@ -19,6 +21,7 @@ from support import (
     run_script,
     several_turns,
     socket_pair,
+    until,
 )
 
 
@@ -207,6 +210,67 @@ def test_transport_of_a_closed_loop_warns_when_it_is_freed(loop_kind):
             del loop
         assert any("unclosed transport <" in text for text in texts)
         assert peer.recv(1) == b""
+
+
+def test_cycle_through_a_transport_that_the_loop_keeps_is_collected(loop_kind):
+    """Nobody but the loop holds a transport that reads, and the loop is held by the transport's protocol."""
+    loop = new_loop(loop_kind)
+
+    async def abandon():
+        with socket.create_server((LOCALHOST, 0)) as listener:
+            protocol = Recorder()
+            protocol.owner = Owner(loop)
+            transport, _protocol = await loop.create_connection(lambda: protocol, *listener.getsockname())
+            return weakref.ref(transport), weakref.ref(protocol), listener.accept()[0]
+
+    *references, peer = run_bounded(loop, abandon())
+    with peer:
+        gc.collect()
+        assert None not in [reference() for reference in references]
+        with resource_warnings() as texts:
+            del loop, abandon
+        assert any("unclosed event loop" in text for text in texts)
+        assert any("unclosed transport <" in text for text in texts)
+        assert [reference() for reference in references] == [None, None]
+        assert peer.recv(1) == b""
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_transport_whose_warning_is_an_error_lets_go_all_the_same(loop, run, monkeypatch, accepted):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_type))
+
+    async def abandon():
+        made = []
+
+        class Pausing(asyncio.Protocol):
+            def connection_made(self, transport):
+                transport.pause_reading()  # else the loop's interest in the socket keeps it alive
+                made.append(transport)
+
+        server = await loop.create_server(Pausing if accepted else asyncio.Protocol, LOCALHOST, 0)
+        address = server.sockets[0].getsockname()
+        if accepted:
+            peer = socket.create_connection(address)
+        else:
+            server.close()
+            with socket.create_server((LOCALHOST, 0)) as listener:
+                await loop.create_connection(Pausing, *listener.getsockname())
+                peer, _address = listener.accept()
+        with peer:
+            await until(lambda: made)
+            await several_turns()
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", ResourceWarning)
+                made.clear()
+                gc.collect()
+            peer.settimeout(10)
+            assert peer.recv(1) == b""
+        server.close()
+        await server.wait_closed()
+
+    run(abandon())
+    assert set(told) == {ResourceWarning}
 
 
 def test_server_that_nobody_closed(loop_kind):

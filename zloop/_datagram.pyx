@@ -18,7 +18,6 @@ sends each at once. Here, system calls are shared, and a protocol cannot tell:
 import socket
 import sys
 import warnings
-import weakref
 from asyncio import constants
 from asyncio.log import logger
 from collections import deque
@@ -527,25 +526,14 @@ cdef class DatagramTransport(DatagramTransportBase):
         """Give everything back: the engine's half, the descriptor, the place in the loop's tables."""
         self.datagram.close()
         self.anchor()
-        if self.loop.transports.get(self.fd) is self.reference:
-            del self.loop.transports[self.fd]
         sock, self._sock = self._sock, None
         if sock is not None:
             let_go_socket(sock)
         return 0
 
-    # As with asyncio's selector: a transport that waits for the kernel lives, one that waits for nothing is its
-    # holders' alone. Called wherever that may change.
     cdef int anchor(self) except -1:
         cdef bint waits = self.datagram.reading() or self.datagram.pending() > 0
-        if waits == self.anchored:
-            return 0
-        self.anchored = waits
-        if waits:
-            self.loop.anchored.add(self)
-        else:
-            self.loop.anchored.discard(self)
-        return 0
+        return self.loop.hold_while(waits, self, self.anchorage)
 
 
 def make_datagram_transport(Loop loop not None, sock, protocol, address, waiter):
@@ -578,8 +566,6 @@ def make_datagram_transport(Loop loop not None, sock, protocol, address, waiter)
         loop.reactor, transport.fd, longest_internet_datagram if is_internet else longest_datagram))
     hold_socket(sock)
     transport._sock = sock
-    transport.reference = weakref.ref(transport)
-    loop.transports[transport.fd] = transport.reference
     loop.call_soon(connection_made, transport, context=transport._context)
     loop.call_soon(transport._start_reading, context=transport._context)
     loop.call_soon(set_result_unless_cancelled, waiter, None, context=transport._context)

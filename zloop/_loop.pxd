@@ -2,6 +2,7 @@
 from libc.stdint cimport int64_t
 
 from zloop._handles cimport Handle, LoopCore, TimerHandle
+from zloop.engine.hook_list cimport HookList, ListHook
 from zloop.engine.inbox cimport Inbox
 from zloop.engine.reactor cimport Reactor
 from zloop.engine.ring_buffer cimport ReadyQueue
@@ -22,15 +23,14 @@ cdef class FdWatcher:
 
 cdef class Loop(LoopCore):
     cdef Reactor reactor
-    # Each slot of these, and of the timers, owns a reference to a Handle; the garbage collector sees them through
-    # binding/gc_slots.
+    # Each slot of these, and of the timers, owns a reference to a Handle; the garbage collector sees them, and what is
+    # anchored, through binding/gc_slots.
     cdef ReadyQueue ready
     cdef ReadyQueue due        # timers whose time came with this turn
     cdef Inbox inbox
 
     cdef dict watchers         # descriptor -> FdWatcher: add_reader(), add_writer(), sock_* calls that wait
-    cdef dict transports       # descriptor -> weak reference to the transport that uses it
-    cdef set anchored          # transports that wait for the kernel: nobody else may hold them
+    cdef HookList anchored     # owns a reference to each transport that waits for the kernel: nobody else may hold it
     cdef Py_buffer lent        # a protocol's buffer, during one transport's read
     cdef dict acceptors        # descriptor -> Acceptor: keeps a listening one alive
     cdef list retired          # closed inside an I/O callback: the engine may still be in them until the turn ends
@@ -70,6 +70,7 @@ cdef class Loop(LoopCore):
     cdef int interrupt(self, object exception) except -1
     cdef int raise_interruption(self) except -1
     cdef void escaped(self, object exception, str message) noexcept
+    cdef int hold_while(self, bint waits, object transport, ListHook& anchor) noexcept
     cdef int check_no_transport(self, object fileobj) except -1
     cdef int watched_descriptor(self, object fileobj) except -1
     cdef FdWatcher watcher_for(self, object fileobj)

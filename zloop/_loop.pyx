@@ -11,13 +11,14 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EEXIST, EINTR
+from libc.limits cimport INT_MAX
 from libc.stdint cimport int64_t
 
 from zloop._handles cimport (
     Handle, LoopCore, TimerHandle, new_handle, new_thread_safe_handle, new_timer_handle, track_if_held, track_queued,
     untrack,
 )
-from zloop.binding.gc_slots cimport install_gc_slots, visit_inbox, visit_queue, visit_timers, visitproc
+from zloop.binding.gc_slots cimport install_gc_slots, visit_inbox, visit_list, visit_queue, visit_timers, visitproc
 from zloop.engine.clock cimport monotonic_ns
 from zloop.engine.poller cimport interest_none, interest_read, interest_write
 from zloop.engine.ring_buffer cimport ReadyQueue
@@ -29,6 +30,7 @@ from zloop.tasks import task_from_factory
 
 cdef extern from "Python.h":
     object PyObject_Call(object callable, tuple args, dict keywords)
+    Py_ssize_t Py_REFCNT(PyObject* thing)
     unsigned long PyThread_get_thread_ident()
 
 # CPython 3.14 lets other threads cancel a thread-safe handle, and has a class for it.
@@ -136,8 +138,6 @@ cdef class Loop(LoopCore):
     def __cinit__(self, *args, **kwargs):
         self.closed = True  # until there is something to close
         self.watchers = {}
-        self.transports = {}
-        self.anchored = set()
         self.acceptors = {}
         self.retired = []
         self.signal_fd = -1
@@ -540,9 +540,8 @@ cdef class Loop(LoopCore):
         # Released last: what these drop may run foreign code.
         watchers, self.watchers = self.watchers, {}
         acceptors, self.acceptors = self.acceptors, {}
-        anchored, self.anchored = self.anchored, set()
         clear_containers(<PyObject*>self)
-        del watchers, acceptors, anchored
+        del watchers, acceptors
 
     def _acceptor_of(self, sock):
         """The Acceptor of a listening socket, or None."""
@@ -555,10 +554,26 @@ cdef class Loop(LoopCore):
 
     # RuntimeError if a transport uses the descriptor: two readers would steal each other's bytes.
     cdef int check_no_transport(self, object fileobj) except -1:
-        reference = self.transports.get(number_of(fileobj))
-        transport = reference() if reference is not None else None
-        if transport is not None and not transport.is_closing():
+        cdef object number = number_of(fileobj)
+        cdef void* user = self.reactor.user_of(number) if 0 <= number <= INT_MAX else NULL
+        if user == NULL or Py_REFCNT(<PyObject*>user) == 0:  # on its way out, it is not to be brought back
+            return 0
+        transport = <object><PyObject*>user
+        if not transport.is_closing():
             raise RuntimeError(f"File descriptor {fileobj!r} is used by transport {transport!r}")
+        return 0
+
+    # As with asyncio's selector: a transport that waits for the kernel lives, one that waits for nothing is its
+    # holders' alone. To be called wherever that may change; `anchor` is the transport's.
+    cdef int hold_while(self, bint waits, object transport, ListHook& anchor) noexcept:
+        if waits == anchor.linked():
+            return 0
+        if waits:
+            self.anchored.add(anchor, <void*>transport)
+            Py_INCREF(transport)
+        else:
+            anchor.leave()
+            Py_DECREF(transport)  # the caller holds another
         return 0
 
     def add_reader(self, fd, callback, *args):
@@ -728,6 +743,8 @@ cdef int walk_containers(PyObject* self, visitproc visit, void* arg) noexcept:
         stop = visit_inbox((<Loop>self).inbox, visit, arg)
     if stop == 0:
         stop = visit_timers((<Loop>self).timers, visit, arg)
+    if stop == 0:
+        stop = visit_list((<Loop>self).anchored, visit, arg)
     return stop
 
 
@@ -745,6 +762,8 @@ cdef void clear_containers(PyObject* self) noexcept:
     while not detached.empty():
         release_handle(detached.pop_front())
     (<Loop>self).timers.clear(release_handle)
+    while not (<Loop>self).anchored.empty():
+        Py_DECREF(<object><PyObject*>(<Loop>self).anchored.pop_front())
 
 
 install_gc_slots(<PyTypeObject*>Loop, walk_containers, clear_containers)

@@ -4,6 +4,7 @@ from libcpp.optional cimport optional
 from zloop._loop cimport Loop
 from zloop._writing cimport WritingTransport
 from zloop.binding.transport_base cimport ReadTransportBase
+from zloop.engine.hook_list cimport ListHook
 from zloop.engine.stream cimport Stream
 
 
@@ -13,7 +14,7 @@ cdef class ReadPipeTransport(ReadTransportBase):
     cdef optional[Stream] stream_storage
     cdef Stream* stream          # in stream_storage
     cdef Loop loop               # None once the connection is lost; its `anchored` owns a transport at work
-    cdef bint anchored           # in the loop's set of that name
+    cdef ListHook anchorage      # in the list of that name
     cdef object protocol         # None once the connection is lost
     cdef public object _pipe     # owns the descriptor; None once closed
     cdef object context          # protocol callbacks run in it

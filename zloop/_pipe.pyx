@@ -150,14 +150,7 @@ cdef class ReadPipeTransport(ReadTransportBase):
 
     cdef int anchor(self) except -1:
         cdef bint waits = self.stream.reading()
-        if waits == self.anchored:
-            return 0
-        self.anchored = waits
-        if waits:
-            self.loop.anchored.add(self)
-        else:
-            self.loop.anchored.discard(self)
-        return 0
+        return self.loop.hold_while(waits, self, self.anchorage)
 
     cdef int let_go(self) except -1:
         self.stream.close()

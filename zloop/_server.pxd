@@ -2,11 +2,13 @@
 from libcpp.optional cimport optional
 
 from zloop._loop cimport Loop
+from zloop.engine.hook_list cimport HookList
 from zloop.engine.listener cimport Listener, sockaddr_storage, socklen_t
 
 
 cdef class Clients:
-    cdef set references            # the weak ones that the transports have of themselves
+    cdef HookList members          # borrowed: each leaves before it goes
+    cdef Py_ssize_t count          # how many there are
 
 
 cdef class Acceptor:

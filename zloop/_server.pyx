@@ -7,16 +7,22 @@ import socket
 from asyncio import constants, trsock
 from asyncio.log import logger
 
+from cpython.object cimport PyObject
+
 from zloop._handles cimport PyContext_Copy, PyContext_Enter, PyContext_Exit
 from zloop._loop cimport Loop, check
 from zloop._transport cimport SocketTransport, new_bare_transport, new_socket_transport
 from zloop.binding.address cimport address_tuple
+from zloop.binding.gc_slots cimport visit_list
 from zloop.engine cimport sys as sys_calls
 from zloop.engine.address cimport SmallAddress
 from zloop.engine.listener cimport ListenerOps, out_of_resources, sockaddr_storage, socklen_t
 
 from zloop import diagnostics
 from zloop.sockets import hold_socket, kind_of, let_go_socket, unhold_socket, wrap_accepted
+
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(PyObject* thing)
 
 # Whose addresses can be told later.
 cdef frozenset known_families = frozenset({int(socket.AF_INET), int(socket.AF_INET6), int(socket.AF_UNIX)})
@@ -25,15 +31,11 @@ cdef frozenset known_families = frozenset({int(socket.AF_INET), int(socket.AF_IN
 cdef class Clients:
     """A server's transports: what asyncio.Server (from CPython 3.13 on) takes a WeakSet for.
 
-    It does without a weak reference of its own to each, and without Python's frames: a transport takes itself out, also
-    when it is dropped.
+    It does without weak references, and without Python's frames: a transport takes itself out, also when it is dropped.
     """
 
-    def __cinit__(self):
-        self.references = set()
-
     def __len__(self):
-        return len(self.references)
+        return self.count
 
     def __iter__(self):
         return iter(self.copy())
@@ -42,17 +44,34 @@ cdef class Clients:
         return any(client is transport for client in self)
 
     def add(self, SocketTransport transport not None):
-        """The transport is the server's."""
-        self.references.add(transport.reference)
+        """The transport is the server's, and no other's."""
+        if not transport.membership.linked():
+            self.members.add(transport.membership, <void*>transport)
+            self.count += 1
 
     def discard(self, SocketTransport transport not None):
         """It is no longer, if it was."""
-        self.references.discard(transport.reference)
+        if transport.membership.linked():
+            transport.membership.leave()
+            self.count -= 1
 
     def copy(self):
         """Those that are there now, as a list."""
-        transports = [reference() for reference in list(self.references)]
-        return [transport for transport in transports if transport is not None]
+        transports = []
+        if visit_list(self.members, append_living, <void*>transports) != 0:
+            raise MemoryError
+        return transports
+
+
+# One that is on its way out, and runs what others left to run then, is not to be brought back.
+cdef int append_living(PyObject* transport, void* transports) noexcept:
+    if Py_REFCNT(transport) == 0:
+        return 0
+    try:
+        (<list>transports).append(<object>transport)
+    except MemoryError:
+        return -1
+    return 0
 
 
 cdef class Acceptor:

@@ -5,17 +5,18 @@ from zloop._loop cimport Loop
 from zloop._receiving cimport NativeProtocol
 from zloop._writing cimport WritingTransport
 from zloop.engine.address cimport SmallAddress
+from zloop.engine.hook_list cimport ListHook
 from zloop.engine.listener cimport sockaddr_storage, socklen_t
 
 
 cdef class SocketTransport(WritingTransport):
     cdef NativeProtocol native   # the protocol's native face, if it has one; else None
-    cdef object reference        # a weak one to this transport: what the loop's `transports` has
     cdef object sock             # owns the descriptor, held open against its other users; None: not made yet, or closed
     cdef tuple kind              # family, type and protocol of a socket object that is made when asked for; else None
     cdef SmallAddress peer       # of such a connection: its peername, until somebody asks
     cdef SmallAddress local      # and its sockname, when it is closed
     cdef object server           # the asyncio Server that counts this transport, or None
+    cdef ListHook membership     # in that server's Clients
     cdef bint holds_fd           # until the connection is let go; while there is no `sock`, `fd` is the transport's own
     cdef int fd                  # kept for repr() and for the loop's table when the socket is gone
     cdef bint reads_in_place     # much comes at a time: the next read goes straight to where its bytes are to be

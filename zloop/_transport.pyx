@@ -19,7 +19,6 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 from cpython.exc cimport PyErr_Clear, PyErr_SetString
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
-from cpython.weakref cimport PyWeakref_NewRef
 from libc.errno cimport EAGAIN, ECONNRESET
 from libc.string cimport memcpy
 from libcpp cimport bool as cpp_bool
@@ -90,8 +89,10 @@ cdef class SocketTransport(WritingTransport):
     def __del__(self):
         if not self.holds_fd:
             return
-        warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-        self.let_go()
+        try:
+            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+        finally:
+            self.let_go()  # whatever becomes of the warning: Clients are not told otherwise
 
     def __repr__(self):
         return describe_transport(
@@ -490,13 +491,13 @@ cdef class SocketTransport(WritingTransport):
         if self.stream.pending() > self.high_water or not self.loop.running:
             self.flush_now()
             self.pause_protocol_if_full()
-        if not self.anchored and self.conn_lost == 0:
+        if not self.anchorage.linked() and self.conn_lost == 0:
             self.anchor()
         return 0
 
     # The kernel took something of the queue, which nobody may have waited for.
     cdef bint flush_matters(self) noexcept:
-        return not self.anchored or not self.stream.reading() or self.protocol_paused or self.closing or (
+        return not self.anchorage.linked() or not self.stream.reading() or self.protocol_paused or self.closing or (
             self.eof_written or self.empty_waiter is not None
         )
 
@@ -614,8 +615,6 @@ cdef class SocketTransport(WritingTransport):
         """Give everything back: the engine's half, the descriptor, the place in the loop's and the server's tables."""
         self.stream.close()
         self.anchor()
-        if self.loop.transports.get(self.fd) is self.reference:
-            del self.loop.transports[self.fd]
         if self.holds_fd:
             if self.kind is not None and (self.extra is None or "sockname" not in self.extra):
                 self.note_local_address()
@@ -749,8 +748,6 @@ cdef SocketTransport begin(
     SocketTransport transport, object connection_made, bint tcp, object waiter, object server
 ):
     cdef Loop loop = transport.loop
-    transport.reference = PyWeakref_NewRef(transport, None)
-    loop.transports[transport.fd] = transport.reference
     if tcp:
         # Fails for other stream protocols, or when the peer is gone already: the first read or write will tell.
         sys_calls.set_nodelay(transport.fd)

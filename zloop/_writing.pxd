@@ -3,6 +3,7 @@ from libcpp.optional cimport optional
 
 from zloop._loop cimport Loop
 from zloop.binding.transport_base cimport TransportBase
+from zloop.engine.hook_list cimport ListHook
 from zloop.engine.stream cimport Stream
 
 
@@ -12,7 +13,7 @@ cdef class WritingTransport(TransportBase):
     cdef optional[Stream] stream_storage  # filled in by the derived class
     cdef Stream* stream          # in stream_storage
     cdef Loop loop               # None once the connection is lost; its `anchored` owns a transport at work
-    cdef bint anchored           # in the loop's set of that name
+    cdef ListHook anchorage      # in the list of that name
     cdef object protocol         # None once the connection is lost
     cdef readonly object _context     # protocol callbacks run in it
     cdef bint closing            # close() or abort() was called, or an error was met

@@ -107,18 +107,9 @@ cdef class WritingTransport(TransportBase):
 
     # ---- lifetime
 
-    # As with asyncio's selector: a transport that waits for the kernel lives, one that waits for nothing is its
-    # holders' alone. Called wherever that may change.
     cdef int anchor(self) except -1:
         cdef bint waits = self.stream.reading() or self.stream.blocked() or self.stream.pending() > 0
-        if waits == self.anchored:
-            return 0
-        self.anchored = waits
-        if waits:
-            self.loop.anchored.add(self)
-        else:
-            self.loop.anchored.discard(self)
-        return 0
+        return self.loop.hold_while(waits, self, self.anchorage)
 
 
 cdef (size_t, size_t) water_marks(object high, object low) except *:

@@ -24,7 +24,7 @@ sys::Packet packet_of(const OutgoingDatagram& datagram) noexcept {
 
 }  // namespace
 
-const WatcherOps Datagram::watcher_ops = {&Datagram::on_ready};
+const WatcherOps Datagram::watcher_ops = {.on_ready = &Datagram::on_ready, .user = &Datagram::owner_of};
 
 Datagram::Datagram(const DatagramOps& ops, WriteQueue::ReleaseFn release, void* owner) noexcept
     : ops_(ops), owner_(owner), release_(release), deferred_(&Datagram::on_deferred, this) {}
@@ -49,6 +49,8 @@ void Datagram::close() noexcept {
 int Datagram::start_reading() noexcept { return watcher_.set_interest(watcher_.interest() | interest_read); }
 
 void Datagram::stop_reading() noexcept { watcher_.set_interest(watcher_.interest() & ~unsigned{interest_read}); }
+
+void* Datagram::owner_of(void* self) noexcept { return static_cast<Datagram*>(self)->owner_; }
 
 void Datagram::on_ready(void* self, unsigned ready) noexcept {
   auto& datagram = *static_cast<Datagram*>(self);

@@ -233,6 +233,14 @@ void Reactor::detach(Watcher& watcher) noexcept {
   watcher.owner_ = nullptr;
 }
 
+void* Reactor::user_of(int fd) const noexcept {
+  const auto index = static_cast<std::size_t>(fd);
+  if (fd < 0 || index >= slots_.size()) return nullptr;
+  const Watcher* watcher = slots_[index].watcher;
+  if (watcher == nullptr || watcher->ops_->user == nullptr) return nullptr;
+  return watcher->ops_->user(watcher->owner_);
+}
+
 Watcher* Reactor::watcher_of(std::uint64_t token) const noexcept {
   if (token == wakeup_token) return nullptr;
   const Slot& slot = slots_[static_cast<std::size_t>(fd_of(token))];

@@ -22,7 +22,7 @@ const StreamIo socket_io = {.receive = sys::recv, .send = sys::send, .sendv = sy
 const StreamIo pipe_io = {.receive = sys::read, .send = sys::write, .sendv = sys::writev};
 const StreamIo write_end_io = {.receive = report_end, .send = sys::write, .sendv = sys::writev};
 
-const WatcherOps Stream::watcher_ops = {&Stream::on_ready};
+const WatcherOps Stream::watcher_ops = {.on_ready = &Stream::on_ready, .user = &Stream::socket_owner};
 
 Stream::Stream(const StreamOps& ops, WriteQueue::ReleaseFn release, void* owner) noexcept
     : ops_(ops), owner_(owner), deferred_(&Stream::on_deferred, this), queue_(release) {}
@@ -62,6 +62,12 @@ void Stream::on_ready(void* self, unsigned ready) noexcept {
   } else {
     stream.read_shared();
   }
+}
+
+// A pipe's descriptor may be anybody's, too.
+void* Stream::socket_owner(void* self) noexcept {
+  const auto& stream = *static_cast<const Stream*>(self);
+  return stream.io_ == &socket_io ? stream.owner_ : nullptr;
 }
 
 // One read for each event: draining until EAGAIN costs a system call more for each message, and lets one busy

@@ -97,6 +97,26 @@ TEST_CASE("a reactor opens, closes, and opens again") {
   CHECK_FALSE(reactor.is_open());
 }
 
+TEST_CASE("the user of a descriptor is told while it is attached") {
+  OpenReactor reactor;
+  const Pair pair = make_pair();
+  const WatcherOps with_user{.on_ready = &Probe::on_ready, .user = [](void* owner) { return owner; }};
+  Probe probe;
+  REQUIRE(reactor.attach(probe.watcher, pair.ours.get(), with_user, &probe) == 0);
+  CHECK(reactor.user_of(pair.ours.get()) == &probe);
+  for (const int other : {pair.theirs.get(), -1, std::numeric_limits<int>::max()}) CHECK(reactor.user_of(other) == nullptr);
+  reactor.detach(probe.watcher);
+  CHECK(reactor.user_of(pair.ours.get()) == nullptr);
+}
+
+TEST_CASE("what shares its descriptor with others is no user of it") {
+  OpenReactor reactor;
+  const Pair pair = make_pair();
+  Probe probe;
+  REQUIRE(probe.attach(reactor, pair.ours.get()) == 0);
+  CHECK(reactor.user_of(pair.ours.get()) == nullptr);
+}
+
 TEST_CASE("a reactor that cannot open stays closed, and keeps nothing") {
   Reactor reactor;
   for (const int spare : {0, 1}) {  // nothing for the poller; nothing for the wake-up

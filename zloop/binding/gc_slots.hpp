@@ -8,6 +8,7 @@
 
 #include <Python.h>
 
+#include "zloop/hook_list.hpp"
 #include "zloop/inbox.hpp"
 #include "zloop/ring_buffer.hpp"
 #include "zloop/timer_heap.hpp"
@@ -58,6 +59,10 @@ inline int visit_timers(const TimerHeap& timers, visitproc visit, void* arg) noe
 
 inline int visit_inbox(const Inbox& inbox, visitproc visit, void* arg) noexcept {
   return inbox.for_each([&](void* item) { return visit(static_cast<PyObject*>(item), arg); });
+}
+
+inline int visit_list(const HookList& list, visitproc visit, void* arg) noexcept {
+  return list.for_each([&](void* owner) { return visit(static_cast<PyObject*>(owner), arg); });
 }
 
 }  // namespace zloop::binding

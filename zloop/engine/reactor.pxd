@@ -18,6 +18,7 @@ cdef extern from "zloop/reactor.hpp" namespace "zloop":
         int arm(Watcher& watcher, unsigned interest) noexcept
         void disarm(Watcher& watcher) noexcept
         void detach(Watcher& watcher) noexcept
+        void* user_of(int fd) noexcept
         bint skips_wait(size_t unimportant) noexcept
         void restart_pacing() noexcept
         int wait(int64_t timeout_ns) noexcept nogil

@@ -109,6 +109,7 @@ class Datagram {
   static const WatcherOps watcher_ops;
 
   static void on_ready(void* self, unsigned ready) noexcept;
+  static void* owner_of(void* self) noexcept;
   static void on_deferred(void* self) noexcept;
 
   [[nodiscard]] int gather(sys::Packet* packets) const noexcept;

@@ -110,6 +110,9 @@ class Reactor {
   // Call it before the descriptor is closed: the kernel would report it for as long as a duplicate is open.
   void detach(Watcher& watcher) noexcept;
 
+  // Who has the descriptor to itself (WatcherOps::user), or nullptr. Any number may be asked for.
+  [[nodiscard]] void* user_of(int fd) const noexcept;
+
   // How many watchers the poller watches for something: without any, only notify() ends a wait().
   [[nodiscard]] std::size_t watched() const noexcept { return watched_; }
 

@@ -107,6 +107,7 @@ class Stream {
   static constexpr int vectors_max = 64;  // per system call; more gained nothing and costs stack
 
   static void on_ready(void* self, unsigned ready) noexcept;
+  static void* socket_owner(void* self) noexcept;
   static void on_deferred(void* self) noexcept;
 
   void read_shared() noexcept;
