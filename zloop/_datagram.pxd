@@ -21,7 +21,7 @@ cdef class DatagramTransport(DatagramTransportBase):
     cdef readonly object _address     # the only one that sendto() may name, or None
     cdef bint connected          # the socket has a peer: sendto() goes there whatever address it names
     cdef int family              # of the socket
-    cdef int fd                  # kept for repr() and for the loop's table when the socket is gone
+    cdef int fd                  # kept for repr() when the socket is gone
     cdef object backlog          # (data, sender) of what was received and not yet passed on, in a deque
     cdef bint delivery_scheduled  # of the backlog
     cdef unsigned long delivered_in  # the loop's turn in which that was done last

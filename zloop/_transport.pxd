@@ -1,5 +1,6 @@
 # The transport of a connected stream socket.
 from cpython.object cimport PyObject
+from libcpp cimport bool as cpp_bool
 
 from zloop._loop cimport Loop
 from zloop._receiving cimport NativeProtocol
@@ -17,13 +18,13 @@ cdef class SocketTransport(WritingTransport):
     cdef SmallAddress local      # and its sockname, when it is closed
     cdef object server           # the asyncio Server that counts this transport, or None
     cdef ListHook membership     # in that server's Clients
-    cdef bint holds_fd           # until the connection is let go; while there is no `sock`, `fd` is the transport's own
-    cdef int fd                  # kept for repr() and for the loop's table when the socket is gone
-    cdef bint reads_in_place     # much comes at a time: the next read goes straight to where its bytes are to be
-    cdef object place            # that is, during one read: a bytes object, or the native protocol that has lent it
-    cdef bint eof_written        # write_eof() was called
-    cdef readonly bint _paused    # pause_reading() was called last
+    cdef object place            # of a read in place, while it lasts: a bytes object, or the native protocol that lent it
     cdef object empty_waiter     # a future that waits for an empty write queue: sendfile is in progress
+    cdef int fd                  # kept for repr() when the socket is gone
+    cdef cpp_bool holds_fd       # until the connection is let go; while there is no `sock`, `fd` is the transport's own
+    cdef cpp_bool reads_in_place  # much comes at a time: the next read goes straight to where its bytes are to be
+    cdef cpp_bool eof_written    # write_eof() was called
+    cdef readonly cpp_bool _paused  # pause_reading() was called last
 
     cdef int receive(self, const char* data, size_t size) except -1
     cdef int tell(self, str method, object argument) except -1

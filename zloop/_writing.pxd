@@ -1,4 +1,5 @@
 # What the transports that write to a stream share.
+from libcpp cimport bool as cpp_bool
 from libcpp.optional cimport optional
 
 from zloop._loop cimport Loop
@@ -16,9 +17,9 @@ cdef class WritingTransport(TransportBase):
     cdef ListHook anchorage      # in the list of that name
     cdef object protocol         # None once the connection is lost
     cdef readonly object _context     # protocol callbacks run in it
-    cdef bint closing            # close() or abort() was called, or an error was met
+    cdef cpp_bool closing        # close() or abort() was called, or an error was met
+    cdef cpp_bool protocol_paused  # pause_writing() was called last
     cdef int conn_lost           # not 0: nothing can be sent any more; counts the writes since
-    cdef bint protocol_paused    # pause_writing() was called last
     cdef size_t high_water       # bytes
     cdef size_t low_water        # bytes
 

@@ -22,7 +22,8 @@ void WriteQueue::push(Segment segment) {
   if (empty()) {
     front_ = segment;
   } else {
-    rest_.push_back(segment);
+    if (rest_ == nullptr) rest_ = std::make_unique<RingBuffer<Segment>>();
+    rest_->push_back(segment);
   }
   bytes_ += segment.size;
 }
@@ -30,8 +31,9 @@ void WriteQueue::push(Segment segment) {
 int WriteQueue::peek(iovec* vectors, int capacity) const noexcept {
   if (empty() || capacity <= 0) return 0;
   vectors[0] = vector_of(front_);
-  const int others = static_cast<int>(std::min(static_cast<std::size_t>(capacity - 1), rest_.size()));
-  for (int i = 0; i < others; ++i) vectors[i + 1] = vector_of(rest_[static_cast<std::size_t>(i)]);
+  if (rest_ == nullptr) return 1;
+  const int others = static_cast<int>(std::min(static_cast<std::size_t>(capacity - 1), rest_->size()));
+  for (int i = 0; i < others; ++i) vectors[i + 1] = vector_of((*rest_)[static_cast<std::size_t>(i)]);
   return 1 + others;
 }
 
@@ -54,7 +56,7 @@ void WriteQueue::clear() noexcept {
 void WriteQueue::drop_front() noexcept {
   void* reference = front_.reference;
   bytes_ -= front_.size;
-  if (!rest_.empty()) front_ = rest_.pop_front();
+  if (rest_ != nullptr && !rest_->empty()) front_ = rest_->pop_front();
   release_(reference);
 }
 

@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 
 #include <cstddef>
+#include <memory>
 
 #include "zloop/ring_buffer.hpp"
 
@@ -47,7 +48,7 @@ class WriteQueue {
 
   // What is left of the first segment; nothing when bytes_ is 0. Most queues never have another, and so no ring.
   Segment front_{};
-  RingBuffer<Segment> rest_;
+  std::unique_ptr<RingBuffer<Segment>> rest_;  // made for the first that has to wait, and kept
   std::size_t bytes_ = 0;
   ReleaseFn release_;
 };
