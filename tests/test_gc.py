@@ -216,21 +216,65 @@ def test_cycle_through_a_transport_that_the_loop_keeps_is_collected(loop_kind):
     """Nobody but the loop holds a transport that reads, and the loop is held by the transport's protocol."""
     loop = new_loop(loop_kind)
 
-    async def abandon():
+    async def abandon(loop):
         with socket.create_server((LOCALHOST, 0)) as listener:
             protocol = Recorder()
             protocol.owner = Owner(loop)
             transport, _protocol = await loop.create_connection(lambda: protocol, *listener.getsockname())
             return weakref.ref(transport), weakref.ref(protocol), listener.accept()[0]
 
-    *references, peer = run_bounded(loop, abandon())
+    *references, peer = run_bounded(loop, abandon(loop))
     with peer:
         gc.collect()
         assert None not in [reference() for reference in references]
         with resource_warnings() as texts:
-            del loop, abandon
+            del loop
         assert any("unclosed event loop" in text for text in texts)
         assert any("unclosed transport <" in text for text in texts)
+        assert [reference() for reference in references] == [None, None]
+        assert peer.recv(1) == b""
+
+
+def test_transport_that_still_has_to_write_is_collected_with_its_closed_loop(loop_kind):
+    loop = new_loop(loop_kind)
+
+    async def abandon(loop):
+        with socket.create_server((LOCALHOST, 0)) as listener:
+            transport, _protocol = await loop.create_connection(Recorder, *listener.getsockname())
+            peer, _address = listener.accept()
+        transport.write(bytes(1 << 25))  # more than the kernel takes
+        assert transport.get_write_buffer_size() > 0
+        return transport, peer
+
+    transport, peer = run_bounded(loop, abandon(loop))
+    loop.close()
+    transport.pause_reading()  # makes the loop see whether it is to keep the transport
+    references = [weakref.ref(transport), weakref.ref(loop)]
+    with peer, resource_warnings():
+        del loop, transport
+    assert [reference() for reference in references] == [None, None]
+
+
+def test_transports_of_a_loop_that_cannot_be_closed_are_collected(loop_kind, monkeypatch):
+    """The collector takes the two apart in an order of its own."""
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_type))
+    loop = new_loop(loop_kind)
+
+    async def abandon(loop):
+        with socket.create_server((LOCALHOST, 0)) as listener:
+            protocol = Recorder()
+            protocol.owner = Owner(loop)
+            transport, _protocol = await loop.create_connection(lambda: protocol, *listener.getsockname())
+            return weakref.ref(transport), weakref.ref(protocol), listener.accept()[0]
+
+    *references, peer = run_bounded(loop, abandon(loop))
+    with peer:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ResourceWarning)
+            del loop
+            gc.collect()
+        assert set(told) == {ResourceWarning}
         assert [reference() for reference in references] == [None, None]
         assert peer.recv(1) == b""
 

@@ -147,6 +147,10 @@ cdef class Loop(LoopCore):
         check(self.reactor.open())
         self.closed = False
 
+    def __dealloc__(self):
+        # Nothing is left, but where the collector takes what holds the loop apart before it comes to that.
+        clear_containers(<PyObject*>self)
+
     def __repr__(self):
         return (
             f"<{type(self).__name__} running={self.is_running()} "

@@ -18,7 +18,7 @@ cdef class SocketTransport(WritingTransport):
     cdef SmallAddress local      # and its sockname, when it is closed
     cdef object server           # the asyncio Server that counts this transport, or None
     cdef ListHook membership     # in that server's Clients
-    cdef object place            # of a read in place, while it lasts: a bytes object, or the native protocol that lent it
+    cdef object place            # of a read in place, while it lasts: a bytes object, or the protocol that lent it
     cdef object empty_waiter     # a future that waits for an empty write queue: sendfile is in progress
     cdef int fd                  # kept for repr() when the socket is gone
     cdef cpp_bool holds_fd       # until the connection is let go; while there is no `sock`, `fd` is the transport's own

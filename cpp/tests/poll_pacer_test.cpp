@@ -10,7 +10,7 @@ using zloop::PollPacer;
 
 std::int64_t now_ns = 0;  // NOLINT(*-non-const-global-variables): a clock is a plain function
 
-int times_asked = 0;      // NOLINT(*-non-const-global-variables): the same
+int times_asked = 0;  // NOLINT(*-non-const-global-variables): the same
 
 std::int64_t stopped_clock() noexcept {
   ++times_asked;

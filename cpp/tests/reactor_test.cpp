@@ -104,7 +104,8 @@ TEST_CASE("the user of a descriptor is told while it is attached") {
   Probe probe;
   REQUIRE(reactor.attach(probe.watcher, pair.ours.get(), with_user, &probe) == 0);
   CHECK(reactor.user_of(pair.ours.get()) == &probe);
-  for (const int other : {pair.theirs.get(), -1, std::numeric_limits<int>::max()}) CHECK(reactor.user_of(other) == nullptr);
+  for (const int other : {pair.theirs.get(), -1, std::numeric_limits<int>::max()})
+    CHECK(reactor.user_of(other) == nullptr);
   reactor.detach(probe.watcher);
   CHECK(reactor.user_of(pair.ours.get()) == nullptr);
 }

@@ -7,8 +7,8 @@
 //   - With one, `looks_in_vain` looks in a row must have found nothing before. From then on a look is left out if fewer
 //     than `most_skipped` were since the last one, and that was less than `longest_gap_ns` ago. So an event is told at
 //     most that much later than by a loop that looks in every turn, and the callbacks of the turn that runs.
-//   - The clock costs a quarter of a short turn. While turns are short, it is asked in one of `turns_on_trust`; the first
-//     long ones after short ones may put an event off by their callbacks, too, which are of that many turns at most.
+//   - The clock costs a quarter of a short turn. While turns are short, it is asked in one of `turns_on_trust`; the
+//     first long ones after them may put an event off by their callbacks, too, which are of that many turns at most.
 //   - An event that is found, a turn that would block, a change of what is watched, and a loop that begins to run end
 //     it: the next `looks_in_vain` turns look again.
 //
@@ -56,8 +56,8 @@ class PollPacer {
   void restart() noexcept { in_vain_ = 0; }
 
  private:
-  // Whether the last look is `longest_gap_ns` ago. If all turns since then took less than half of that, as many again are
-  // not expected to take more than the other half.
+  // Whether the last look is `longest_gap_ns` ago. If all turns since then took less than half of that, as many again
+  // are not expected to take more than the other half.
   bool is_late() noexcept {
     if (skipped_ < clock_due_) return false;
     const std::int64_t gap_ns = clock_() - looked_at_;

@@ -16,8 +16,8 @@ struct WatcherOps {
   // alive during the call, in which it may detach the watcher, and is not looked at after it.
   void (*on_ready)(void* owner, unsigned ready);
 
-  // What Reactor::user_of() answers: the object that has the descriptor to itself, so that nobody else may read from it or
-  // write to it. No function: there is none; the answer may be nullptr, too.
+  // What Reactor::user_of() answers: the object that has the descriptor to itself, so that nobody else may read from it
+  // or write to it; or nullptr. Without the function there is none.
   void* (*user)(void* owner) = nullptr;
 };
 
