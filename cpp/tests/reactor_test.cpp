@@ -61,7 +61,7 @@ struct Probe {
     REQUIRE(reactor.set_interest(watcher, interest) == 0);
   }
 
-  static constexpr WatcherOps ops{&Probe::on_ready};
+  static constexpr WatcherOps ops{.on_ready = &Probe::on_ready};
   Watcher watcher;
   std::vector<unsigned> told;
   std::function<void()> react;

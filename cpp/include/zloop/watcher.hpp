@@ -14,7 +14,7 @@ namespace zloop {
 struct WatcherOps {
   // `ready` is one bit of the watcher's interest; when both are there, reading comes first. The owner keeps itself
   // alive during the call, in which it may detach the watcher, and is not looked at after it.
-  void (*on_ready)(void* owner, unsigned ready);
+  void (*on_ready)(void* owner, unsigned ready) = nullptr;
 
   // What Reactor::user_of() answers: the object that has the descriptor to itself, so that nobody else may read from it
   // or write to it; or nullptr. Without the function there is none.
