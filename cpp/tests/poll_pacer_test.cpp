@@ -10,12 +10,7 @@ using zloop::PollPacer;
 
 std::int64_t now_ns = 0;  // NOLINT(*-non-const-global-variables): a clock is a plain function
 
-int times_asked = 0;  // NOLINT(*-non-const-global-variables): the same
-
-std::int64_t stopped_clock() noexcept {
-  ++times_asked;
-  return now_ns;
-}
+std::int64_t stopped_clock() noexcept { return now_ns; }
 
 // Turns that would not block, beside a watcher or not, in which no event is found.
 struct Turns {
@@ -93,35 +88,6 @@ TEST_CASE("with a watcher, no look is left out for long") {
   now_ns += 1;
   CHECK_FALSE(turns.skips());
   CHECK(turns.skips());  // the time runs from there
-}
-
-TEST_CASE("short turns ask the clock now and then") {
-  Turns turns(true);
-  CHECK(turns.looks() == PollPacer::looks_in_vain);
-  times_asked = 0;
-  CHECK(turns.skipped() == PollPacer::most_skipped);
-  CHECK(times_asked <= (PollPacer::most_skipped / PollPacer::turns_on_trust) + 4);
-}
-
-TEST_CASE("long turns after short ones leave few looks out") {
-  Turns turns(true);
-  CHECK(turns.looks() == PollPacer::looks_in_vain);
-  for (int i = 0; i < 20; ++i) CHECK(turns.skips());
-  const auto skips_late = [&] {
-    now_ns += PollPacer::longest_gap_ns;
-    return turns.skips();
-  };
-  int left_out = 0;
-  while (skips_late()) REQUIRE(++left_out < PollPacer::turns_on_trust);
-}
-
-TEST_CASE("turns that are not short ask the clock each time") {
-  Turns turns(true);
-  CHECK(turns.looks() == PollPacer::looks_in_vain);
-  now_ns += PollPacer::longest_gap_ns / 2;
-  CHECK(turns.skips());
-  now_ns += PollPacer::longest_gap_ns / 2;
-  CHECK_FALSE(turns.skips());
 }
 
 }  // namespace

@@ -7,8 +7,6 @@
 //   - With one, `looks_in_vain` looks in a row must have found nothing before. From then on a look is left out if fewer
 //     than `most_skipped` were since the last one, and that was less than `longest_gap_ns` ago. So an event is told at
 //     most that much later than by a loop that looks in every turn, and the callbacks of the turn that runs.
-//   - The clock costs a quarter of a short turn. While turns are short, it is asked in one of `turns_on_trust`; the
-//     first long ones after them may put an event off by their callbacks, too, which are of that many turns at most.
 //   - An event that is found, a turn that would block, a change of what is watched, and a loop that begins to run end
 //     it: the next `looks_in_vain` turns look again.
 //
@@ -16,7 +14,6 @@
 // as they do not count beyond `looks_in_vain`.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
 #include "zloop/clock.hpp"
@@ -28,7 +25,6 @@ class PollPacer {
   static constexpr int looks_in_vain = 64;
   static constexpr int most_skipped = 64;
   static constexpr std::int64_t longest_gap_ns = 50'000;
-  static constexpr int turns_on_trust = 4;
 
   // `clock` gives nanoseconds that never go backwards.
   explicit PollPacer(std::int64_t (*clock)() noexcept = monotonic_ns) noexcept : clock_(clock) {}
@@ -36,14 +32,14 @@ class PollPacer {
   // Whether this turn, which would not block, goes without a look; it is counted then.
   bool skips(bool watching) noexcept {
     if (skipped_ == most_skipped) return false;
-    if (watching && (in_vain_ < looks_in_vain || is_late())) return false;
+    if (watching && (in_vain_ < looks_in_vain || clock_() - looked_at_ >= longest_gap_ns)) return false;
     ++skipped_;
     return true;
   }
 
   // A turn that would not block has looked.
   void looked(bool found) noexcept {
-    skipped_ = clock_due_ = 0;
+    skipped_ = 0;
     if (found) {
       in_vain_ = 0;
     } else if (in_vain_ < looks_in_vain) {
@@ -56,19 +52,8 @@ class PollPacer {
   void restart() noexcept { in_vain_ = 0; }
 
  private:
-  // Whether the last look is `longest_gap_ns` ago. If all turns since then took less than half of that, as many again
-  // are not expected to take more than the other half.
-  bool is_late() noexcept {
-    if (skipped_ < clock_due_) return false;
-    const std::int64_t gap_ns = clock_() - looked_at_;
-    const int turns = skipped_ + 1;
-    clock_due_ = skipped_ + (gap_ns < longest_gap_ns / 2 ? std::min(turns, turns_on_trust) : 1);
-    return gap_ns >= longest_gap_ns;
-  }
-
   std::int64_t (*clock_)() noexcept;
   int skipped_ = 0;             // turns since the last look
-  int clock_due_ = 0;           // how many there have to be before the clock is asked
   int in_vain_ = 0;             // looks in a row that found nothing, up to looks_in_vain
   std::int64_t looked_at_ = 0;  // when the last look was; of no meaning before looks_in_vain
 };
