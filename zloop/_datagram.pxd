@@ -5,7 +5,7 @@ from zloop._loop cimport Loop
 from zloop.binding.transport_base cimport DatagramTransportBase
 from zloop.engine.address cimport Address
 from zloop.engine.datagram cimport Datagram, ReceivedDatagram, Route
-from zloop.engine.hook_list cimport ListHook
+from zloop.engine.hook_list cimport OwnedHook
 
 
 cdef class DatagramTransport(DatagramTransportBase):
@@ -14,7 +14,7 @@ cdef class DatagramTransport(DatagramTransportBase):
     cdef optional[Datagram] datagram_storage
     cdef Datagram* datagram      # in datagram_storage
     cdef Loop loop               # None once the connection is lost; its `anchored` owns a transport at work
-    cdef ListHook anchorage      # in the list of that name
+    cdef OwnedHook anchorage      # in the list of that name
     cdef object protocol         # None once the connection is lost
     cdef readonly object _sock   # owns the descriptor, held open against its other users; None once closed
     cdef readonly object _context     # protocol callbacks run in it

@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t
 
 from zloop._handles cimport Handle, LoopCore, TimerHandle
-from zloop.engine.hook_list cimport HookList, ListHook
+from zloop.engine.hook_list cimport OwnerList, OwnedHook
 from zloop.engine.inbox cimport Inbox
 from zloop.engine.reactor cimport Reactor
 from zloop.engine.ring_buffer cimport ReadyQueue
@@ -30,8 +30,9 @@ cdef class Loop(LoopCore):
     cdef Inbox inbox
 
     cdef dict watchers         # descriptor -> FdWatcher: add_reader(), add_writer(), sock_* calls that wait
-    cdef HookList anchored     # owns a reference to each transport that waits for the kernel: nobody else may hold it
+    cdef OwnerList anchored     # owns a reference to each transport that waits for the kernel: nobody else may hold it
     cdef Py_buffer lent        # a protocol's buffer, during one transport's read
+    cdef object place          # what has the memory of a read in place, during one: a bytes object or a NativeProtocol
     cdef dict acceptors        # descriptor -> Acceptor: keeps a listening one alive
     cdef list retired          # closed inside an I/O callback: the engine may still be in them until the turn ends
 
@@ -70,7 +71,7 @@ cdef class Loop(LoopCore):
     cdef int interrupt(self, object exception) except -1
     cdef int raise_interruption(self) except -1
     cdef void escaped(self, object exception, str message) noexcept
-    cdef int hold_while(self, bint waits, object transport, ListHook& anchor) noexcept
+    cdef int hold_while(self, bint waits, object transport, OwnedHook& anchor) noexcept
     cdef int check_no_transport(self, object fileobj) except -1
     cdef int watched_descriptor(self, object fileobj) except -1
     cdef FdWatcher watcher_for(self, object fileobj)

@@ -569,7 +569,7 @@ cdef class Loop(LoopCore):
 
     # As with asyncio's selector: a transport that waits for the kernel lives, one that waits for nothing is its
     # holders' alone. To be called wherever that may change; `anchor` is the transport's.
-    cdef int hold_while(self, bint waits, object transport, ListHook& anchor) noexcept:
+    cdef int hold_while(self, bint waits, object transport, OwnedHook& anchor) noexcept:
         if waits == anchor.linked():
             return 0
         if waits:

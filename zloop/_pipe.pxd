@@ -1,20 +1,17 @@
 # The transports of a pipe's ends.
-from libcpp.optional cimport optional
-
 from zloop._loop cimport Loop
 from zloop._writing cimport WritingTransport
 from zloop.binding.transport_base cimport ReadTransportBase
-from zloop.engine.hook_list cimport ListHook
+from zloop.engine.hook_list cimport OwnedHook
 from zloop.engine.stream cimport Stream
 
 
 cdef class ReadPipeTransport(ReadTransportBase):
     cdef object __weakref__
     cdef dict __dict__           # programs set attributes, and replace methods, on transports
-    cdef optional[Stream] stream_storage
-    cdef Stream* stream          # in stream_storage
+    cdef Stream stream
     cdef Loop loop               # None once the connection is lost; its `anchored` owns a transport at work
-    cdef ListHook anchorage      # in the list of that name
+    cdef OwnedHook anchorage      # in the list of that name
     cdef object protocol         # None once the connection is lost
     cdef public object _pipe     # owns the descriptor; None once closed
     cdef object context          # protocol callbacks run in it

@@ -17,7 +17,7 @@ from libc.errno cimport EEXIST, EIO
 from zloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from zloop._loop cimport Loop, check
 from zloop._writing cimport WritingTransport, push_bytes, release_bytes
-from zloop.engine.stream cimport StreamIo, StreamOps, pipe_io, write_end_io
+from zloop.engine.stream cimport Stream, StreamOps, pipe_io, write_end_io
 
 from zloop import diagnostics
 from zloop.waiters import set_result_unless_cancelled
@@ -29,7 +29,6 @@ cdef class ReadPipeTransport(ReadTransportBase):
     """The reading end of a pipe, tied to a protocol. Made by connect_read_pipe()."""
 
     def __cinit__(self):
-        self.stream = &self.stream_storage.emplace(read_ops, release_bytes, <void*>self)
         self.fd = -1
         self.duplicate = -1
 
@@ -164,7 +163,6 @@ cdef class WritePipeTransport(WritingTransport):
     """The writing end of a pipe, tied to a protocol. Made by connect_write_pipe()."""
 
     def __cinit__(self):
-        self.stream = &self.stream_storage.emplace(write_ops, release_bytes, <void*>self)
         self.fd = -1
         self.duplicate = -1
 
@@ -203,7 +201,7 @@ cdef class WritePipeTransport(WritingTransport):
             self._write_without_loop(data)
             return
         if PyBytes_CheckExact(data):
-            push_bytes(self.stream, data)
+            push_bytes(&self.stream, data)
         elif not self.enqueue_borrowed(data):
             return
         self.flush_now()
@@ -227,7 +225,7 @@ cdef class WritePipeTransport(WritingTransport):
             if self.stream.pending() == 0:
                 sent = self.stream.send_now(<const char*>view.buf, <size_t>view.len)
             if 0 <= sent < view.len:
-                push_bytes(self.stream, PyBytes_FromStringAndSize(<const char*>view.buf + sent, view.len - sent))
+                push_bytes(&self.stream, PyBytes_FromStringAndSize(<const char*>view.buf + sent, view.len - sent))
         finally:
             PyBuffer_Release(&view)
         if sent < 0:
@@ -348,7 +346,7 @@ def make_read_pipe_transport(Loop loop not None, pipe, protocol, waiter):
     transport.extra = {"pipe": pipe}
     loop.drop_fd_callback(fd, True)
     loop.forget_if_idle(fd)
-    transport.duplicate = open_stream(transport.stream, loop, fd, pipe_io)
+    transport.duplicate = open_stream(&transport.stream, loop, fd, read_ops, transport)
     transport._pipe = pipe
     loop.call_soon(connection_made, transport, context=transport.context)
     loop.call_soon(transport._start_reading, context=transport.context)
@@ -378,7 +376,7 @@ def make_write_pipe_transport(Loop loop not None, pipe, protocol, waiter):
     if tells_of_reader:
         loop.drop_fd_callback(fd, True)
     loop.forget_if_idle(fd)
-    transport.duplicate = open_stream(transport.stream, loop, fd, write_end_io)
+    transport.duplicate = open_stream(&transport.stream, loop, fd, write_ops, transport)
     transport._pipe = pipe
     loop.call_soon(connection_made, transport, context=transport._context)
     if tells_of_reader:
@@ -389,14 +387,14 @@ def make_write_pipe_transport(Loop loop not None, pipe, protocol, waiter):
 
 # Ties a stream to a descriptor; or, if the loop watches that number already (a terminal is often read and written
 # through one), to a duplicate of it. Returns the duplicate, which the caller owns, or -1.
-cdef int open_stream(Stream* stream, Loop loop, int fd, const StreamIo& io) except -2:
-    cdef int status = stream.open(loop.reactor, fd, io)
+cdef int open_stream(Stream* stream, Loop loop, int fd, const StreamOps& ops, object transport) except -2:
+    cdef int status = stream.open(loop.reactor, fd, ops, <void*>transport)
     cdef int duplicate
     if status != -EEXIST:
         check(status)
         return -1
     duplicate = os.dup(fd)
-    status = stream.open(loop.reactor, duplicate, io)
+    status = stream.open(loop.reactor, duplicate, ops, <void*>transport)
     if status < 0:
         os.close(duplicate)
         check(status)
@@ -487,11 +485,15 @@ cdef void on_write_error(void* owner, int error) noexcept:
 # What is not set is never called: a reading end has no writes, no end reads into the protocol's memory, and nobody
 # waits for room past the queue.
 cdef StreamOps read_ops
+read_ops.io = &pipe_io
+read_ops.release = release_bytes
 read_ops.on_data = on_data
 read_ops.on_end = on_end
 read_ops.on_read_error = on_read_error
 
 cdef StreamOps write_ops
+write_ops.io = &write_end_io
+write_ops.release = release_bytes
 write_ops.on_end = on_reader_gone
 write_ops.on_flushed = on_flushed
 write_ops.on_write_error = on_write_error

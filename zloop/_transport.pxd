@@ -1,12 +1,13 @@
 # The transport of a connected stream socket.
 from cpython.object cimport PyObject
 from libcpp cimport bool as cpp_bool
+from libcpp.memory cimport unique_ptr
 
 from zloop._loop cimport Loop
 from zloop._receiving cimport NativeProtocol
 from zloop._writing cimport WritingTransport
 from zloop.engine.address cimport SmallAddress
-from zloop.engine.hook_list cimport ListHook
+from zloop.engine.hook_list cimport OwnedHook
 from zloop.engine.listener cimport sockaddr_storage, socklen_t
 
 
@@ -15,10 +16,9 @@ cdef class SocketTransport(WritingTransport):
     cdef object sock             # owns the descriptor, held open against its other users; None: not made yet, or closed
     cdef tuple kind              # family, type and protocol of a socket object that is made when asked for; else None
     cdef SmallAddress peer       # of such a connection: its peername, until somebody asks
-    cdef SmallAddress local      # and its sockname, when it is closed
+    cdef unique_ptr[SmallAddress] local  # and its sockname, when it is closed
     cdef object server           # the asyncio Server that counts this transport, or None
-    cdef ListHook membership     # in that server's Clients
-    cdef object place            # of a read in place, while it lasts: a bytes object, or the protocol that lent it
+    cdef OwnedHook membership     # in that server's Clients
     cdef object empty_waiter     # a future that waits for an empty write queue: sendfile is in progress
     cdef int fd                  # kept for repr() when the socket is gone
     cdef cpp_bool holds_fd       # until the connection is let go; while there is no `sock`, `fd` is the transport's own

@@ -83,7 +83,6 @@ cdef class SocketTransport(WritingTransport):
     _start_tls_compatible = True
 
     def __cinit__(self):
-        self.stream = &self.stream_storage.emplace(stream_ops, release_bytes, <void*>self)
         self.fd = -1
 
     def __del__(self):
@@ -131,6 +130,7 @@ cdef class SocketTransport(WritingTransport):
     # asyncio asks for all of it in the beginning: the answer must be the same when the connection is closed.
     cdef int describe(self, object name) except -1:
         cdef sockaddr_storage address
+        cdef socklen_t size
         if self.kind is None or (self.extra is not None and name in self.extra):
             return 0
         if self.extra is None:
@@ -144,14 +144,18 @@ cdef class SocketTransport(WritingTransport):
             if self.holds_fd:
                 self.note_local_address()
             if name not in self.extra:
-                self.extra[name] = sender_address(address, self.local.copy_to(address))
+                size = self.local.get().copy_to(address) if self.local.get() is not NULL else 0
+                self.extra[name] = sender_address(address, size)
         return 0
 
     # In as little memory as it takes.
     cdef int note_local_address(self) except -1:
         cdef sockaddr_storage address
         cdef socklen_t size
-        if sys_calls.local_address(self.fd, &address, &size) == 0 and not self.local.assign(address, size):
+        if sys_calls.local_address(self.fd, &address, &size) < 0:
+            return 0
+        self.local.reset(new SmallAddress())
+        if not self.local.get().assign(address, size):
             if self.extra is None:
                 self.extra = {}
             self.extra["sockname"] = sender_address(address, size)
@@ -253,20 +257,20 @@ cdef class SocketTransport(WritingTransport):
         size[0] = in_place_read_size
         try:
             if native is not None and native.lend(data, size[0]):
-                self.place = native
+                self.loop.place = native
                 return True
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
             self.fail(exc, "Fatal error: protocol.data_received() call failed.")
             return False
-        self.place = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size[0])
-        data[0] = PyBytes_AS_STRING(self.place)
+        self.loop.place = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size[0])
+        data[0] = PyBytes_AS_STRING(self.loop.place)
         return True
 
     cdef int place_filled(self, ssize_t result) except -1:
         cdef PyObject* payload
-        place, self.place = self.place, None
+        place, self.loop.place = self.loop.place, None
         if result < in_place_size and self.reads_in_place:
             self.read_in_place(False)
         if not PyBytes_CheckExact(place):
@@ -420,7 +424,7 @@ cdef class SocketTransport(WritingTransport):
         if self.eof_written or self.empty_waiter is not None or self.conn_lost or not self.stream.is_open():
             self.write(memoryview(data)[:size])
             return 0
-        push_part(self.stream, data, size)
+        push_part(&self.stream, data, size)
         return self.balance()
 
     # Whether so many bytes, written now, would be offered to the kernel at once and by themselves.
@@ -439,7 +443,7 @@ cdef class SocketTransport(WritingTransport):
         cdef ssize_t sent = self.stream.send_now(data, size)
         if 0 <= sent < <ssize_t>size:
             status = self.stream.wait_for_room()
-            push_bytes(self.stream, PyBytes_FromStringAndSize(data + sent, <ssize_t>size - sent))
+            push_bytes(&self.stream, PyBytes_FromStringAndSize(data + sent, <ssize_t>size - sent))
         if sent < 0 or status < 0:
             return self.write_failed(diagnostics.os_error(-min(sent, status)))
         return self.balance()
@@ -451,7 +455,7 @@ cdef class SocketTransport(WritingTransport):
         if not self.stream.is_open():  # the loop was closed first
             return self._write_without_loop(data)
         if PyBytes_CheckExact(data):
-            push_bytes(self.stream, data)
+            push_bytes(&self.stream, data)
             return 1
         try:
             PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
@@ -469,7 +473,7 @@ cdef class SocketTransport(WritingTransport):
                 if self.stream.pending() == 0:
                     sent = self.stream.send_now(<const char*>view.buf, <size_t>view.len)
             if sent >= 0 and sent < view.len:
-                push_bytes(self.stream, PyBytes_FromStringAndSize(<const char*>view.buf + sent, view.len - sent))
+                push_bytes(&self.stream, PyBytes_FromStringAndSize(<const char*>view.buf + sent, view.len - sent))
         finally:
             PyBuffer_Release(&view)
         if sent < 0:
@@ -740,7 +744,7 @@ cdef int open_stream(SocketTransport transport, Loop loop, object protocol) exce
     transport.loop = loop
     transport.set_protocol(protocol)
     loop.evict_watcher(transport.fd)
-    return check(transport.stream.open(loop.reactor, transport.fd))
+    return check(transport.stream.open(loop.reactor, transport.fd, stream_ops, <void*>transport))
 
 
 # From here on the transport closes its descriptor by itself, whatever happens.
@@ -852,7 +856,7 @@ cdef void on_buffer_filled(void* owner, ssize_t result) noexcept:
     cdef SocketTransport transport = <SocketTransport>owner
     cdef Loop loop = transport.loop
     try:
-        if transport.place is not None:
+        if loop.place is not None:
             transport.place_filled(result)
         else:
             transport.buffer_filled(result)
@@ -909,6 +913,7 @@ cdef void on_room(void* owner) noexcept:
 
 
 cdef StreamOps stream_ops
+stream_ops.release = release_bytes
 stream_ops.on_data = on_data
 stream_ops.get_buffer = get_buffer
 stream_ops.on_buffer_filled = on_buffer_filled

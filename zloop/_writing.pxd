@@ -1,20 +1,18 @@
 # What the transports that write to a stream share.
 from libcpp cimport bool as cpp_bool
-from libcpp.optional cimport optional
 
 from zloop._loop cimport Loop
 from zloop.binding.transport_base cimport TransportBase
-from zloop.engine.hook_list cimport ListHook
+from zloop.engine.hook_list cimport OwnedHook
 from zloop.engine.stream cimport Stream
 
 
 cdef class WritingTransport(TransportBase):
     cdef object __weakref__
     cdef dict __dict__           # programs set attributes, and replace methods, on transports
-    cdef optional[Stream] stream_storage  # filled in by the derived class
-    cdef Stream* stream          # in stream_storage
+    cdef Stream stream           # opened by the derived class, with itself as the owner
     cdef Loop loop               # None once the connection is lost; its `anchored` owns a transport at work
-    cdef ListHook anchorage      # in the list of that name
+    cdef OwnedHook anchorage      # in the list of that name
     cdef object protocol         # None once the connection is lost
     cdef readonly object _context     # protocol callbacks run in it
     cdef cpp_bool closing        # close() or abort() was called, or an error was met

@@ -27,7 +27,7 @@ sys::Packet packet_of(const OutgoingDatagram& datagram) noexcept {
 const WatcherOps Datagram::watcher_ops = {.on_ready = &Datagram::on_ready, .user = &Datagram::owner_of};
 
 Datagram::Datagram(const DatagramOps& ops, WriteQueue::ReleaseFn release, void* owner) noexcept
-    : ops_(ops), owner_(owner), release_(release), deferred_(&Datagram::on_deferred, this) {}
+    : ops_(ops), owner_(owner), release_(release) {}
 
 int Datagram::open(Reactor& reactor, int fd, std::size_t longest) noexcept {
   assert(!is_open());
@@ -40,7 +40,7 @@ int Datagram::open(Reactor& reactor, int fd, std::size_t longest) noexcept {
 }
 
 void Datagram::close() noexcept {
-  deferred_.cancel();
+  Deferred::cancel();
   watcher_.detach();
   blocked_ = false;
   while (!queue_.empty()) drop_first();
@@ -97,7 +97,7 @@ void Datagram::send(const OutgoingDatagram& datagram) {
   if (!is_open()) {
     while (!queue_.empty()) drop_first();
   } else if (!blocked_) {
-    watcher_.reactor().deferred().schedule(deferred_, datagram.segment.size);
+    watcher_.reactor().deferred().schedule(*this, datagram.segment.size);
   }
 }
 
@@ -109,9 +109,8 @@ int Datagram::send_now(const char* data, std::size_t size) noexcept {
   return sent < 0 ? static_cast<int>(sent) : 0;
 }
 
-void Datagram::on_deferred(void* self) noexcept {
-  const auto& datagram = *static_cast<Datagram*>(self);
-  if (datagram.is_open() && !datagram.queue_.empty()) datagram.ops_.on_writable(datagram.owner_);
+void Datagram::run_deferred() noexcept {
+  if (is_open() && !queue_.empty()) ops_.on_writable(owner_);
 }
 
 // Datagrams to a connected peer go one by one. The error that their predecessor met on its way (ICMP) is reported once,
@@ -130,7 +129,7 @@ int Datagram::gather(sys::Packet* packets) const noexcept {
 
 int Datagram::flush() noexcept {
   if (!is_open() || blocked_) return 0;
-  deferred_.cancel();
+  Deferred::cancel();
   std::array<sys::Packet, batch_max> packets;  // NOLINT(*-member-init): gather() fills what is used
   while (!queue_.empty()) {
     if (first().route == Route::owner) return rest_later(routed_by_owner);
@@ -147,7 +146,7 @@ int Datagram::flush() noexcept {
 }
 
 int Datagram::rest_later(int status) noexcept {
-  if (!queue_.empty()) watcher_.reactor().deferred().schedule(deferred_);
+  if (!queue_.empty()) watcher_.reactor().deferred().schedule(*this);
   return status;
 }
 
@@ -159,9 +158,9 @@ void Datagram::drop_first() noexcept {
 
 void Datagram::wait_writable() noexcept {
   if (!is_open()) return;
-  deferred_.cancel();
+  Deferred::cancel();
   blocked_ = watch_writable(true) == 0;
-  if (!blocked_) watcher_.reactor().deferred().schedule(deferred_);  // out of memory: try again next turn
+  if (!blocked_) watcher_.reactor().deferred().schedule(*this);  // out of memory: try again next turn
 }
 
 int Datagram::watch_writable(bool on) noexcept {
@@ -170,7 +169,7 @@ int Datagram::watch_writable(bool on) noexcept {
 }
 
 void Datagram::discard_pending() noexcept {
-  deferred_.cancel();
+  Deferred::cancel();
   watch_writable(false);
   blocked_ = false;
   while (!queue_.empty()) drop_first();

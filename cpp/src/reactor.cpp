@@ -30,38 +30,22 @@ char* bytes_of(CacheLine* lines) noexcept { return lines == nullptr ? nullptr : 
 
 }  // namespace
 
-void Deferred::cancel() noexcept {
-  if (!scheduled()) return;
-  previous_->next_ = next_;
-  next_->previous_ = previous_;
-  next_ = previous_ = nullptr;
-}
-
-DeferredList::~DeferredList() {
-  while (!empty()) head_.next_->cancel();
-  head_.next_ = head_.previous_ = nullptr;
-}
-
 void DeferredList::schedule(Deferred& deferred, std::size_t bytes) noexcept {
   bytes_ += bytes;
-  if (deferred.scheduled()) return;
-  deferred.previous_ = head_.previous_;
-  deferred.next_ = &head_;
-  head_.previous_->next_ = &deferred;
-  head_.previous_ = &deferred;
+  if (!deferred.scheduled()) list_.add(deferred);
 }
 
 void DeferredList::run() noexcept {
-  assert(!end_of_run_.scheduled());
+  assert(!end_of_run_.linked());
   bytes_ = 0;
   if (empty()) return;
-  schedule(end_of_run_);
-  while (head_.next_ != &end_of_run_) {
-    Deferred& deferred = *head_.next_;
+  list_.add(end_of_run_);
+  while (&list_.front() != &end_of_run_) {
+    auto& deferred = static_cast<Deferred&>(list_.front());
     deferred.cancel();
-    deferred.run_(deferred.owner_);
+    deferred.run_deferred();
   }
-  end_of_run_.cancel();
+  end_of_run_.leave();
 }
 
 int Watcher::set_interest(unsigned interest) noexcept {
@@ -213,7 +197,7 @@ void Reactor::unlist(Watcher& watcher) noexcept {
 void Reactor::note_interest(Watcher& watcher, unsigned interest) noexcept {
   if (watcher.interest_ != interest_none) --watched_;
   if (interest != interest_none) ++watched_;
-  watcher.interest_ = interest;
+  watcher.interest_ = static_cast<unsigned char>(interest);
   pacer_.restart();
 }
 

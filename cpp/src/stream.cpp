@@ -24,19 +24,19 @@ const StreamIo write_end_io = {.receive = report_end, .send = sys::write, .sendv
 
 const WatcherOps Stream::watcher_ops = {.on_ready = &Stream::on_ready, .user = &Stream::socket_owner};
 
-Stream::Stream(const StreamOps& ops, WriteQueue::ReleaseFn release, void* owner) noexcept
-    : ops_(ops), owner_(owner), deferred_(&Stream::on_deferred, this), queue_(release) {}
-
-int Stream::open(Reactor& reactor, int fd, const StreamIo& io) noexcept {
+int Stream::open(Reactor& reactor, int fd, const StreamOps& ops, void* owner) noexcept {
   assert(!is_open());
-  io_ = &io;
-  if (&io == &socket_io) sys::prepare_socket(fd);
+  assert(queue_.empty());
+  ops_ = &ops;
+  owner_ = owner;
+  queue_.set_release(ops.release);
+  if (ops.io == &socket_io) sys::prepare_socket(fd);
   return reactor.attach(watcher_, fd, watcher_ops, this);
 }
 
 void Stream::close() noexcept {
   reading_ = false;
-  deferred_.cancel();
+  Deferred::cancel();
   watcher_.detach();
   queue_.clear();
 }
@@ -67,31 +67,31 @@ void Stream::on_ready(void* self, unsigned ready) noexcept {
 // A pipe's descriptor may be anybody's, too.
 void* Stream::socket_owner(void* self) noexcept {
   const auto& stream = *static_cast<const Stream*>(self);
-  return stream.io_ == &socket_io ? stream.owner_ : nullptr;
+  return stream.ops_->io == &socket_io ? stream.owner_ : nullptr;
 }
 
 // One read for each event: draining until EAGAIN costs a system call more for each message, and lets one busy
 // connection starve the others.
 void Stream::read_shared() noexcept {
   char* buffer = watcher_.reactor().read_buffer();
-  const ssize_t result = buffer == nullptr ? -ENOMEM : io_->receive(watcher_.fd(), buffer, Reactor::read_buffer_size);
+  const ssize_t result = buffer == nullptr ? -ENOMEM : ops_->io->receive(watcher_.fd(), buffer, Reactor::read_buffer_size);
   if (result > 0) {
-    ops_.on_data(owner_, buffer, static_cast<std::size_t>(result));
+    ops_->on_data(owner_, buffer, static_cast<std::size_t>(result));
   } else if (result == 0) {
-    ops_.on_end(owner_);
+    ops_->on_end(owner_);
   } else if (!would_block(result)) {
-    ops_.on_read_error(owner_, static_cast<int>(-result));
+    ops_->on_read_error(owner_, static_cast<int>(-result));
   }
 }
 
 void Stream::read_buffered() noexcept {
   char* buffer = nullptr;
   std::size_t size = 0;
-  if (!ops_.get_buffer(owner_, &buffer, &size)) return;
+  if (!ops_->get_buffer(owner_, &buffer, &size)) return;
   // Asking for the buffer ran foreign code: the stream may be closed, and its descriptor a stranger's by now. One that
   // merely wants to read no more gets this last read: its owner has asked for it.
-  const ssize_t result = is_open() ? io_->receive(watcher_.fd(), buffer, size) : -EAGAIN;
-  ops_.on_buffer_filled(owner_, result);
+  const ssize_t result = is_open() ? ops_->io->receive(watcher_.fd(), buffer, size) : -EAGAIN;
+  ops_->on_buffer_filled(owner_, result);
 }
 
 int Stream::write(Segment segment) noexcept {
@@ -104,22 +104,21 @@ int Stream::write(Segment segment) noexcept {
   if (!is_open()) {
     queue_.clear();
   } else if (!blocked()) {
-    watcher_.reactor().deferred().schedule(deferred_, size);
+    watcher_.reactor().deferred().schedule(*this, size);
   }
   return 0;
 }
 
-void Stream::on_deferred(void* self) noexcept {
-  auto& stream = *static_cast<Stream*>(self);
-  if (stream.is_open() && !stream.queue_.empty()) stream.send_and_report();
+void Stream::run_deferred() noexcept {
+  if (is_open() && !queue_.empty()) send_and_report();
 }
 
 void Stream::send_and_report() noexcept {
   const int status = send_queued();
   if (status < 0) {
-    ops_.on_write_error(owner_, -status);
+    ops_->on_write_error(owner_, -status);
   } else {
-    ops_.on_flushed(owner_);
+    ops_->on_flushed(owner_);
   }
 }
 
@@ -131,12 +130,12 @@ int Stream::flush() noexcept {
 // The interest in writing is kept from one partial send to the next, and dropped when nothing is left to send, or
 // nothing can be: a connection in error is always writable.
 int Stream::send_queued() noexcept {
-  deferred_.cancel();
+  Deferred::cancel();
   std::array<iovec, vectors_max> vectors;  // NOLINT(*-member-init): peek() fills what is used
   while (!queue_.empty()) {
     const int count = queue_.peek(vectors.data(), vectors_max);
-    const ssize_t sent = count == 1 ? io_->send(watcher_.fd(), vectors[0].iov_base, vectors[0].iov_len)
-                                    : io_->sendv(watcher_.fd(), vectors.data(), count);
+    const ssize_t sent = count == 1 ? ops_->io->send(watcher_.fd(), vectors[0].iov_base, vectors[0].iov_len)
+                                    : ops_->io->sendv(watcher_.fd(), vectors.data(), count);
     if (would_block(sent)) return watch_writable(true);
     if (sent < 0) {
       watch_writable(false);
@@ -159,7 +158,7 @@ ssize_t Stream::send_now(const char* data, std::size_t size) noexcept {
   assert(queue_.empty());
   if (!is_open()) return -EBADF;
   if (blocked()) return 0;
-  const ssize_t sent = io_->send(watcher_.fd(), data, size);
+  const ssize_t sent = ops_->io->send(watcher_.fd(), data, size);
   return would_block(sent) ? 0 : sent;
 }
 
@@ -171,11 +170,11 @@ int Stream::wait_for_room() noexcept {
 // With nothing queued only wait_for_room() watches for writability.
 void Stream::report_room() noexcept {
   watch_writable(false);
-  ops_.on_room(owner_);
+  ops_->on_room(owner_);
 }
 
 void Stream::discard_pending() noexcept {
-  deferred_.cancel();
+  Deferred::cancel();
   watch_writable(false);
   queue_.clear();
 }

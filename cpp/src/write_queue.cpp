@@ -22,29 +22,27 @@ void WriteQueue::push(Segment segment) {
   if (empty()) {
     front_ = segment;
   } else {
-    if (rest_ == nullptr) rest_ = std::make_unique<RingBuffer<Segment>>();
-    rest_->push_back(segment);
+    if (rest_ == nullptr) rest_ = std::make_unique<Rest>();
+    rest_->segments.push_back(segment);
+    rest_->bytes += segment.size;
   }
-  bytes_ += segment.size;
 }
 
 int WriteQueue::peek(iovec* vectors, int capacity) const noexcept {
   if (empty() || capacity <= 0) return 0;
   vectors[0] = vector_of(front_);
   if (rest_ == nullptr) return 1;
-  const int others = static_cast<int>(std::min(static_cast<std::size_t>(capacity - 1), rest_->size()));
-  for (int i = 0; i < others; ++i) vectors[i + 1] = vector_of((*rest_)[static_cast<std::size_t>(i)]);
+  const int others = static_cast<int>(std::min(static_cast<std::size_t>(capacity - 1), rest_->segments.size()));
+  for (int i = 0; i < others; ++i) vectors[i + 1] = vector_of(rest_->segments[static_cast<std::size_t>(i)]);
   return 1 + others;
 }
 
 void WriteQueue::consume(std::size_t count) noexcept {
-  assert(count <= bytes_);
+  assert(count <= bytes());
   while (count > 0 && count >= front_.size) {
     count -= front_.size;
     drop_front();
   }
-  if (count == 0) return;
-  bytes_ -= count;
   front_.data += count;
   front_.size -= count;
 }
@@ -55,8 +53,12 @@ void WriteQueue::clear() noexcept {
 
 void WriteQueue::drop_front() noexcept {
   void* reference = front_.reference;
-  bytes_ -= front_.size;
-  if (rest_ != nullptr && !rest_->empty()) front_ = rest_->pop_front();
+  if (rest_ != nullptr && !rest_->segments.empty()) {
+    front_ = rest_->segments.pop_front();
+    rest_->bytes -= front_.size;
+  } else {
+    front_.size = 0;
+  }
   release_(reference);
 }
 

@@ -13,19 +13,17 @@ using zloop::Deferred;
 using zloop::DeferredList;
 
 // Writes its letter when it runs, then does what it was told.
-struct Task {
+struct Task final : Deferred {
   Task(char with_letter, std::string& with_log) : letter(with_letter), log(with_log) {}
 
-  static void run(void* owner) noexcept {
-    auto& task = *static_cast<Task*>(owner);
-    task.log += task.letter;
-    if (task.then) task.then();
+  void run_deferred() noexcept override {
+    log += letter;
+    if (then) then();
   }
 
   char letter;
   std::string& log;
   std::function<void()> then;
-  Deferred deferred{&Task::run, this};
 };
 
 struct Tasks {
@@ -41,7 +39,7 @@ struct Tasks {
   }
 
   void schedule_all() {
-    for (Task* task : {&a, &b, &c}) list.schedule(task->deferred);
+    for (Task* task : {&a, &b, &c}) list.schedule(*task);
   }
 };
 
@@ -51,18 +49,18 @@ TEST_CASE("a list runs what is scheduled, in order, once") {
   tasks.list.run();
   tasks.schedule_all();
   CHECK_FALSE(tasks.list.empty());
-  CHECK(tasks.a.deferred.scheduled());
+  CHECK(tasks.a.scheduled());
   tasks.list.run();
   tasks.list.run();
   CHECK(tasks.log == "abc");
   CHECK(tasks.list.empty());
-  CHECK_FALSE(tasks.a.deferred.scheduled());
+  CHECK_FALSE(tasks.a.scheduled());
 }
 
 TEST_CASE("scheduling twice changes nothing") {
   Tasks tasks;
   tasks.schedule_all();
-  tasks.list.schedule(tasks.a.deferred);
+  tasks.list.schedule(tasks.a);
   tasks.list.run();
   CHECK(tasks.log == "abc");
 }
@@ -72,9 +70,9 @@ TEST_CASE("what is cancelled does not run, wherever it stood") {
   tasks.schedule_all();
   const char letter = GENERATE('a', 'b', 'c');
   Task& cancelled = tasks.with(letter);
-  cancelled.deferred.cancel();
-  cancelled.deferred.cancel();
-  CHECK_FALSE(cancelled.deferred.scheduled());
+  cancelled.cancel();
+  cancelled.cancel();
+  CHECK_FALSE(cancelled.scheduled());
   tasks.list.run();
   CHECK(tasks.log.size() == 2);
   CHECK(tasks.log.find(letter) == std::string::npos);
@@ -83,11 +81,11 @@ TEST_CASE("what is cancelled does not run, wherever it stood") {
 TEST_CASE("what is scheduled during a run waits for the next one") {
   Tasks tasks;
   tasks.a.then = [&] {
-    tasks.list.schedule(tasks.a.deferred);  // itself
-    tasks.list.schedule(tasks.c.deferred);  // another
+    tasks.list.schedule(tasks.a);  // itself
+    tasks.list.schedule(tasks.c);  // another
   };
-  tasks.list.schedule(tasks.a.deferred);
-  tasks.list.schedule(tasks.b.deferred);
+  tasks.list.schedule(tasks.a);
+  tasks.list.schedule(tasks.b);
   tasks.list.run();
   CHECK(tasks.log == "ab");
   CHECK_FALSE(tasks.list.empty());
@@ -99,7 +97,7 @@ TEST_CASE("what is scheduled during a run waits for the next one") {
 
 TEST_CASE("what has run can be scheduled again by what runs after it") {
   Tasks tasks;
-  tasks.b.then = [&] { tasks.list.schedule(tasks.a.deferred); };
+  tasks.b.then = [&] { tasks.list.schedule(tasks.a); };
   tasks.schedule_all();
   tasks.list.run();
   CHECK(tasks.log == "abc");
@@ -110,8 +108,8 @@ TEST_CASE("what has run can be scheduled again by what runs after it") {
 TEST_CASE("what is cancelled during a run does not run in it") {
   Tasks tasks;
   tasks.a.then = [&] {
-    tasks.b.deferred.cancel();
-    tasks.c.deferred.cancel();
+    tasks.b.cancel();
+    tasks.c.cancel();
   };
   tasks.schedule_all();
   tasks.list.run();
@@ -122,8 +120,8 @@ TEST_CASE("what is cancelled during a run does not run in it") {
 TEST_CASE("what is cancelled and scheduled anew during a run goes to the next one") {
   Tasks tasks;
   tasks.a.then = [&] {
-    tasks.b.deferred.cancel();
-    tasks.list.schedule(tasks.b.deferred);
+    tasks.b.cancel();
+    tasks.list.schedule(tasks.b);
   };
   tasks.schedule_all();
   tasks.list.run();
@@ -135,9 +133,9 @@ TEST_CASE("what is cancelled and scheduled anew during a run goes to the next on
 TEST_CASE("what goes while it is scheduled leaves the list") {
   Tasks tasks;
   auto task = std::make_unique<Task>('x', tasks.log);
-  tasks.list.schedule(tasks.a.deferred);
-  tasks.list.schedule(task->deferred);
-  tasks.list.schedule(tasks.b.deferred);
+  tasks.list.schedule(tasks.a);
+  tasks.list.schedule(*task);
+  tasks.list.schedule(tasks.b);
   const bool during_the_run = GENERATE(false, true);
   if (during_the_run) {
     tasks.a.then = [&] { task.reset(); };
@@ -148,25 +146,24 @@ TEST_CASE("what goes while it is scheduled leaves the list") {
   CHECK(tasks.log == "ab");
 }
 
-// Ends itself, and its Deferred with it, when it runs.
-struct SelfEnding {
+// Ends itself when it runs.
+struct SelfEnding final : Deferred {
   explicit SelfEnding(bool& with_ended) : ended(with_ended) {}
   ~SelfEnding() { ended = true; }
   SelfEnding(const SelfEnding&) = delete;
   SelfEnding& operator=(const SelfEnding&) = delete;
 
-  static void run(void* owner) noexcept { static_cast<SelfEnding*>(owner)->self.reset(); }
+  void run_deferred() noexcept override { self.reset(); }
 
   bool& ended;
   std::unique_ptr<SelfEnding> self{this};
-  Deferred deferred{&SelfEnding::run, this};
 };
 
 TEST_CASE("what runs may end itself") {
   Tasks tasks;
   bool ended = false;
-  tasks.list.schedule((new SelfEnding(ended))->deferred);
-  tasks.list.schedule(tasks.a.deferred);
+  tasks.list.schedule(*new SelfEnding(ended));
+  tasks.list.schedule(tasks.a);
   tasks.list.run();
   CHECK(ended);
   CHECK(tasks.log == "a");
@@ -176,12 +173,12 @@ TEST_CASE("a list that goes takes everybody off") {
   std::string log;
   Task task('a', log);
   std::optional<DeferredList> list(std::in_place);
-  list->schedule(task.deferred);
+  list->schedule(task);
   list.reset();
-  CHECK_FALSE(task.deferred.scheduled());
-  task.deferred.cancel();
+  CHECK_FALSE(task.scheduled());
+  task.cancel();
   DeferredList next;
-  next.schedule(task.deferred);
+  next.schedule(task);
   next.run();
   CHECK(log == "a");
 }

@@ -16,6 +16,7 @@
 #include <stop_token>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "support/allocation.hpp"
@@ -44,6 +45,16 @@ using zloop::test::put;
 using zloop::test::with_allocations;
 
 constexpr unsigned interest_both = interest_read | interest_write;
+
+class DeferredCall final : public zloop::Deferred {
+ public:
+  explicit DeferredCall(std::function<void()> call) : call_(std::move(call)) {}
+
+ private:
+  void run_deferred() noexcept override { call_(); }
+
+  std::function<void()> call_;
+};
 
 // A watcher that writes down what it is told, then does what it was told.
 struct Probe {
@@ -310,7 +321,7 @@ TEST_CASE("what events defer is done after every eighth of them, sooner if it is
   std::array<Probe, 10> probes;
   std::size_t bytes = 0;
   std::string order;
-  zloop::Deferred deferred([](void* text) noexcept { *static_cast<std::string*>(text) += "| "; }, &order);
+  DeferredCall deferred([&] { order += "| "; });
   for (std::size_t i = 0; i < pairs.size(); ++i) {
     pairs.at(i) = make_pair();
     put(pairs.at(i).theirs.get(), "x");
@@ -757,7 +768,7 @@ TEST_CASE("a notification makes a wait return that is going on") {
 TEST_CASE("a loop does not sleep while something is deferred") {
   OpenReactor reactor;
   bool ran = false;
-  zloop::Deferred deferred([](void* owner) noexcept { *static_cast<bool*>(owner) = true; }, &ran);
+  DeferredCall deferred([&] { ran = true; });
   reactor.deferred().schedule(deferred);
   CHECK(waited_ns(reactor) < patience_ns);
   CHECK_FALSE(ran);

@@ -319,7 +319,7 @@ TEST_CASE("a closed stream does nothing, and its descriptor stays open") {
 TEST_CASE("a closed stream can be opened again") {
   ReadingConnection connection;
   connection.stream->close();
-  REQUIRE(connection.stream->open(connection.reactor, connection.pair.ours.get()) == 0);
+  REQUIRE(connection.open_stream() == 0);
   CHECK_FALSE(connection.stream->reading());
   REQUIRE(connection.stream->start_reading() == 0);
   connection.turn();
@@ -328,8 +328,8 @@ TEST_CASE("a closed stream can be opened again") {
 
 TEST_CASE("a descriptor that has a stream takes no second one") {
   Connection connection;
-  Stream second({}, nullptr, nullptr);
-  CHECK(second.open(connection.reactor, connection.pair.ours.get()) == -EEXIST);
+  Stream second;
+  CHECK(second.open(connection.reactor, connection.pair.ours.get(), connection.ops, nullptr) == -EEXIST);
   CHECK_FALSE(second.is_open());
 }
 
@@ -339,7 +339,7 @@ TEST_CASE("a reactor that closes, or goes, closes its streams") {
   std::optional<Reactor> reactor(std::in_place);
   REQUIRE(reactor->open() == 0);
   connection.stream->close();
-  REQUIRE(connection.stream->open(*reactor, pair.ours.get()) == 0);
+  REQUIRE(connection.stream->open(*reactor, pair.ours.get(), connection.ops, &connection) == 0);
   REQUIRE(connection.stream->start_reading() == 0);
   connection.write("never sent");
   const bool gone = GENERATE(false, true);

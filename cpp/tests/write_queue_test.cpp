@@ -17,6 +17,10 @@ using zloop::WriteQueue;
 using zloop::test::Piece;
 using zloop::test::with_allocations;
 
+struct Queue : WriteQueue {
+  Queue() noexcept { set_release(&Piece::release); }
+};
+
 std::string queued(const WriteQueue& queue) {
   std::array<iovec, 16> vectors{};
   const int count = queue.peek(vectors.data(), static_cast<int>(vectors.size()));
@@ -30,7 +34,7 @@ std::string queued(const WriteQueue& queue) {
 }
 
 TEST_CASE("a new queue has no bytes") {
-  const WriteQueue queue(&Piece::release);
+  const Queue queue;
   CHECK(queue.empty());
   CHECK(queue.bytes() == 0);
   CHECK(queued(queue).empty());
@@ -38,7 +42,7 @@ TEST_CASE("a new queue has no bytes") {
 
 TEST_CASE("an empty segment is released at once") {
   Piece piece;
-  WriteQueue queue(&Piece::release);
+  Queue queue;
   queue.push(piece.segment());
   CHECK(queue.empty());
   CHECK(piece.releases == 1);
@@ -46,7 +50,7 @@ TEST_CASE("an empty segment is released at once") {
 
 TEST_CASE("peek gives as many segments as there is room for, from the front, without a copy") {
   std::array<Piece, 3> pieces{Piece{"one"}, Piece{"two"}, Piece{"three"}};
-  WriteQueue queue(&Piece::release);
+  Queue queue;
   for (Piece& piece : pieces) queue.push(piece.segment());
   std::array<iovec, 2> vectors{};
   REQUIRE(queue.peek(vectors.data(), 2) == 2);
@@ -63,7 +67,7 @@ TEST_CASE("consuming at every byte, twice, leaves the rest and releases what is 
   for (std::size_t first = 0; first <= whole.size(); ++first) {
     for (std::size_t second = 0; first + second <= whole.size(); ++second) {
       std::array<Piece, 4> pieces{Piece{"abc"}, Piece{"d"}, Piece{"efghi"}, Piece{"jk"}};
-      WriteQueue queue(&Piece::release);
+      Queue queue;
       for (Piece& piece : pieces) queue.push(piece.segment());
       queue.consume(first);
       REQUIRE(queued(queue) == whole.substr(first));
@@ -84,7 +88,7 @@ TEST_CASE("consuming at every byte, twice, leaves the rest and releases what is 
 TEST_CASE("more can be pushed behind a segment that is half gone") {
   Piece front{"front"};
   Piece back{"back"};
-  WriteQueue queue(&Piece::release);
+  Queue queue;
   queue.push(front.segment());
   queue.consume(2);
   queue.push(back.segment());
@@ -95,7 +99,7 @@ TEST_CASE("more can be pushed behind a segment that is half gone") {
 TEST_CASE("clearing releases each segment once, and the queue can be used again") {
   Piece half{"half"};
   Piece whole{"whole"};
-  WriteQueue queue(&Piece::release);
+  Queue queue;
   queue.push(half.segment());
   queue.push(whole.segment());
   queue.consume(2);
@@ -111,7 +115,7 @@ TEST_CASE("clearing releases each segment once, and the queue can be used again"
 TEST_CASE("a queue that goes releases what it holds") {
   Piece piece{"piece"};
   {
-    WriteQueue queue(&Piece::release);
+    Queue queue;
     queue.push(piece.segment());
     CHECK(piece.releases == 0);
   }
@@ -121,7 +125,7 @@ TEST_CASE("a queue that goes releases what it holds") {
 TEST_CASE("one segment needs no memory, and a further one that finds none is not taken") {
   Piece first{"first"};
   Piece second{"second"};
-  WriteQueue queue(&Piece::release);
+  Queue queue;
   with_allocations(0, [&] { queue.push(first.segment()); });
   for (const int found : {0, 1}) {  // nothing for the ring; nothing for what it holds
     REQUIRE_THROWS_AS(with_allocations(found, [&] { queue.push(second.segment()); }), std::bad_alloc);
@@ -136,7 +140,7 @@ TEST_CASE("one segment needs no memory, and a further one that finds none is not
 
 TEST_CASE("a segment behind many others comes when they are gone") {
   std::deque<Piece> pieces;
-  WriteQueue queue(&Piece::release);
+  Queue queue;
   for (int number = 0; number < 100; ++number) {
     pieces.emplace_back(std::to_string(number) + " ");
     queue.push(pieces.back().segment());

@@ -1,11 +1,11 @@
 cdef extern from "zloop/hook_list.hpp" namespace "zloop":
-    cdef cppclass ListHook:
-        ListHook() except +
+    cdef cppclass OwnedHook:
+        OwnedHook() except +
         bint linked() noexcept
         void leave() noexcept
 
-    cdef cppclass HookList:
-        HookList() except +
+    cdef cppclass OwnerList:
+        OwnerList() except +
         bint empty() noexcept
-        void add(ListHook& hook, void* owner) noexcept
+        void add(OwnedHook& hook, void* owner) noexcept
         void* pop_front() noexcept

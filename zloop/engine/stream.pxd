@@ -4,7 +4,15 @@ from zloop.engine.reactor cimport Reactor
 from zloop.engine.write_queue cimport Segment, WriteQueue
 
 cdef extern from "zloop/stream.hpp" namespace "zloop":
+    cdef cppclass StreamIo:
+        pass
+
+    const StreamIo pipe_io
+    const StreamIo write_end_io
+
     cdef cppclass StreamOps:
+        const StreamIo* io
+        WriteQueue.ReleaseFn release
         void (*on_data)(void* owner, const char* data, size_t size) noexcept
         cpp_bool (*get_buffer)(void* owner, char** data, size_t* size) noexcept
         void (*on_buffer_filled)(void* owner, ssize_t result) noexcept
@@ -14,16 +22,9 @@ cdef extern from "zloop/stream.hpp" namespace "zloop":
         void (*on_write_error)(void* owner, int error) noexcept
         void (*on_room)(void* owner) noexcept
 
-    cdef cppclass StreamIo:
-        pass
-
-    const StreamIo pipe_io
-    const StreamIo write_end_io
-
     cdef cppclass Stream:
-        Stream(const StreamOps& ops, WriteQueue.ReleaseFn release, void* owner) noexcept
-        int open(Reactor& reactor, int fd) noexcept
-        int open(Reactor& reactor, int fd, const StreamIo& io) noexcept
+        Stream() except +
+        int open(Reactor& reactor, int fd, const StreamOps& ops, void* owner) noexcept
         void close() noexcept
         bint is_open() noexcept
         int start_reading() noexcept

@@ -47,7 +47,7 @@ struct ReceivedDatagram {
   socklen_t peer_size = 0;  // zero: the sender has no address
 };
 
-class Datagram {
+class Datagram final : private Deferred {
  public:
   // `release` gives up a queued segment's reference and must not call back; `owner` embeds the Datagram.
   Datagram(const DatagramOps& ops, WriteQueue::ReleaseFn release, void* owner) noexcept;
@@ -110,7 +110,7 @@ class Datagram {
 
   static void on_ready(void* self, unsigned ready) noexcept;
   static void* owner_of(void* self) noexcept;
-  static void on_deferred(void* self) noexcept;
+  void run_deferred() noexcept override;
 
   [[nodiscard]] int gather(sys::Packet* packets) const noexcept;
   int rest_later(int status) noexcept;
@@ -120,7 +120,6 @@ class Datagram {
   void* owner_;             // borrowed: the embedder
   WriteQueue::ReleaseFn release_;
   Watcher watcher_;
-  Deferred deferred_;
   RingBuffer<OutgoingDatagram> queue_;
   std::size_t bytes_ = 0;    // in queue_
   std::size_t longest_ = 0;  // bytes

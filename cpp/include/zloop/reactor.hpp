@@ -12,6 +12,7 @@
 #include <memory>
 #include <vector>
 
+#include "zloop/hook_list.hpp"
 #include "zloop/poll_pacer.hpp"
 #include "zloop/poller.hpp"
 #include "zloop/wakeup.hpp"
@@ -19,37 +20,29 @@
 
 namespace zloop {
 
-// Something to be done once before the loop can block, for example writes gathered during a turn. Intrusive: it is
-// embedded in what it acts for, and leaves the list by itself when that goes.
-class Deferred {
+// Something to be done once before the loop can block, for example writes gathered during a turn. What does it derives
+// from this, and leaves the list by itself when it goes.
+class Deferred : private ListHook {
  public:
-  using RunFn = void (*)(void* owner) noexcept;
-
-  Deferred(RunFn run, void* owner) noexcept : run_(run), owner_(owner) {}
-  ~Deferred() { cancel(); }
+  Deferred() = default;
   Deferred(const Deferred&) = delete;
   Deferred& operator=(const Deferred&) = delete;
 
-  [[nodiscard]] bool scheduled() const noexcept { return next_ != nullptr; }
-  void cancel() noexcept;
+  [[nodiscard]] bool scheduled() const noexcept { return linked(); }
+  void cancel() noexcept { leave(); }
+
+ protected:
+  ~Deferred() = default;
 
  private:
   friend class DeferredList;
 
-  Deferred* next_ = nullptr;  // a ring through DeferredList::head_; null when not scheduled
-  Deferred* previous_ = nullptr;
-  RunFn run_;
-  void* owner_;  // borrowed: the embedder
+  virtual void run_deferred() noexcept = 0;
 };
 
 class DeferredList {
  public:
-  DeferredList() noexcept { head_.next_ = head_.previous_ = &head_; }
-  ~DeferredList();
-  DeferredList(const DeferredList&) = delete;
-  DeferredList& operator=(const DeferredList&) = delete;
-
-  [[nodiscard]] bool empty() const noexcept { return head_.next_ == &head_; }
+  [[nodiscard]] bool empty() const noexcept { return list_.empty(); }
   // Does nothing if it is scheduled already, but for counting the bytes that this call makes wait.
   void schedule(Deferred& deferred, std::size_t bytes = 0) noexcept;
   // So many bytes wait, by what schedule() was told since the last run(), that they had better leave the cache for the
@@ -62,8 +55,8 @@ class DeferredList {
  private:
   static constexpr std::size_t much = std::size_t{10} * 1024;
 
-  Deferred head_{nullptr, nullptr};
-  Deferred end_of_run_{nullptr, nullptr};  // in the ring during run(), with what comes meanwhile behind it
+  HookList list_;
+  ListHook end_of_run_;  // in the list during run(), with what comes meanwhile behind it
   std::size_t bytes_ = 0;
 };
 

@@ -17,10 +17,28 @@
 
 namespace zloop {
 
-// None of these throws. The owner keeps itself, and the stream in it, alive during each call; it may close the stream
-// from inside any. When the call returns nothing looks at either any more, get_buffer() with its on_buffer_filled()
-// counting as one call.
+// How bytes pass between a stream and its descriptor; each function answers as zloop::sys's do.
+struct StreamIo {
+  ssize_t (*receive)(int fd, void* data, std::size_t size) noexcept;
+  ssize_t (*send)(int fd, const void* data, std::size_t size) noexcept;
+  ssize_t (*sendv)(int fd, const iovec* vectors, int count) noexcept;
+};
+extern const StreamIo socket_io;
+// Anything that read(2) and write(2) take.
+extern const StreamIo pipe_io;
+// A pipe's writing end: readiness to read means that the reader is gone, and is told as the end of the stream. If it is
+// a socket, and bytes have come, they are left alone.
+extern const StreamIo write_end_io;
+
+// One static table per kind of owner. None of the functions throws. The owner keeps itself, and the stream in it, alive
+// during each call; it may close the stream from inside any. When the call returns nothing looks at either any more,
+// get_buffer() with its on_buffer_filled() counting as one call.
 struct StreamOps {
+  const StreamIo* io = &socket_io;
+
+  // Gives up a queued segment's reference. Must not call back.
+  WriteQueue::ReleaseFn release = nullptr;
+
   // Reads into the reactor's shared buffer: `data` is gone after the call.
   void (*on_data)(void* owner, const char* data, std::size_t size);
 
@@ -41,29 +59,15 @@ struct StreamOps {
   void (*on_room)(void* owner);
 };
 
-// How bytes pass between a stream and its descriptor; each function answers as zloop::sys's do.
-struct StreamIo {
-  ssize_t (*receive)(int fd, void* data, std::size_t size) noexcept;
-  ssize_t (*send)(int fd, const void* data, std::size_t size) noexcept;
-  ssize_t (*sendv)(int fd, const iovec* vectors, int count) noexcept;
-};
-extern const StreamIo socket_io;
-// Anything that read(2) and write(2) take.
-extern const StreamIo pipe_io;
-// A pipe's writing end: readiness to read means that the reader is gone, and is told as the end of the stream. If it is
-// a socket, and bytes have come, they are left alone.
-extern const StreamIo write_end_io;
-
-class Stream {
+class Stream final : private Deferred {
  public:
-  // `release` gives up a queued segment's reference; `owner` embeds the stream.
-  Stream(const StreamOps& ops, WriteQueue::ReleaseFn release, void* owner) noexcept;
+  Stream() = default;
   ~Stream() { close(); }
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
-  // 0 or -errno, as Reactor::attach.
-  int open(Reactor& reactor, int fd, const StreamIo& io = socket_io) noexcept;
+  // `owner` embeds the stream. 0 or -errno, as Reactor::attach.
+  int open(Reactor& reactor, int fd, const StreamOps& ops, void* owner) noexcept;
 
   // Unties everything and drops what was queued. The descriptor stays open: it is its owner's. Harmless when closed.
   void close() noexcept;
@@ -80,7 +84,8 @@ class Stream {
   void set_buffered(bool buffered) noexcept { buffered_ = buffered; }
 
   // Queues a segment and takes over its reference. The kernel is offered it with everything else of this turn, before
-  // the loop can block. A closed stream drops it. 0, or -ENOMEM, having taken nothing.
+  // the loop can block. A closed stream drops it, but one that has never been open must not be asked. 0, or -ENOMEM,
+  // having taken nothing.
   int write(Segment segment) noexcept;
 
   // Offers the kernel all that is queued, now. 0, also when the kernel is full and the rest waits for it; or -errno,
@@ -108,7 +113,7 @@ class Stream {
 
   static void on_ready(void* self, unsigned ready) noexcept;
   static void* socket_owner(void* self) noexcept;
-  static void on_deferred(void* self) noexcept;
+  void run_deferred() noexcept override;
 
   void read_shared() noexcept;
   void read_buffered() noexcept;
@@ -117,11 +122,9 @@ class Stream {
   int send_queued() noexcept;
   int watch_writable(bool on) noexcept;
 
-  const StreamOps& ops_;             // static
-  const StreamIo* io_ = &socket_io;  // static
-  void* owner_;                      // borrowed: the embedder
+  const StreamOps* ops_ = nullptr;  // static; from the first open() on
+  void* owner_ = nullptr;           // borrowed: the embedder
   Watcher watcher_;
-  Deferred deferred_;
   WriteQueue queue_;
   std::uint32_t started_reading_in_ = 0;  // Reactor::waits() when it last did
   bool reading_ = false;

@@ -50,11 +50,11 @@ class Watcher {
   friend class Reactor;
 
   int fd_ = -1;
-  unsigned interest_ = interest_none;  // what the poller is watching for at this moment
-  bool listed_ = false;                // the poller may have an entry for it, also when it watches for nothing
-  Reactor* reactor_ = nullptr;         // borrowed; a reactor that closes detaches its watchers
-  const WatcherOps* ops_ = nullptr;    // static, outlives everything
-  void* owner_ = nullptr;              // borrowed; the embedder outlives its watcher
+  unsigned char interest_ = interest_none;  // what the poller is watching for at this moment
+  bool listed_ = false;                     // the poller may have an entry for it, also when it watches for nothing
+  Reactor* reactor_ = nullptr;              // borrowed; a reactor that closes detaches its watchers
+  const WatcherOps* ops_ = nullptr;         // static, outlives everything
+  void* owner_ = nullptr;                   // borrowed; the embedder outlives its watcher
 };
 
 }  // namespace zloop

@@ -24,13 +24,16 @@ class WriteQueue {
   // Gives up one reference. Must not call back into the queue.
   using ReleaseFn = void (*)(void* reference);
 
-  explicit WriteQueue(ReleaseFn release) noexcept : release_(release) {}
+  WriteQueue() = default;
   ~WriteQueue() { clear(); }
   WriteQueue(const WriteQueue&) = delete;
   WriteQueue& operator=(const WriteQueue&) = delete;
 
-  [[nodiscard]] bool empty() const noexcept { return bytes_ == 0; }
-  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+  // To be told before the first push().
+  void set_release(ReleaseFn release) noexcept { release_ = release; }
+
+  [[nodiscard]] bool empty() const noexcept { return front_.size == 0; }
+  [[nodiscard]] std::size_t bytes() const noexcept { return front_.size + (rest_ == nullptr ? 0 : rest_->bytes); }
 
   // Takes over segment.reference; an empty segment is released at once. Throws std::bad_alloc, having taken nothing.
   void push(Segment segment);
@@ -44,13 +47,16 @@ class WriteQueue {
   void clear() noexcept;
 
  private:
+  struct Rest {
+    RingBuffer<Segment> segments;
+    std::size_t bytes = 0;
+  };
+
   void drop_front() noexcept;
 
-  // What is left of the first segment; nothing when bytes_ is 0. Most queues never have another, and so no ring.
-  Segment front_{};
-  std::unique_ptr<RingBuffer<Segment>> rest_;  // made for the first that has to wait, and kept
-  std::size_t bytes_ = 0;
-  ReleaseFn release_;
+  Segment front_{};             // what is left of the first one; of size 0, there is none
+  std::unique_ptr<Rest> rest_;  // made for the first that has to wait, and kept: most queues never have one
+  ReleaseFn release_ = nullptr;
 };
 
 }  // namespace zloop

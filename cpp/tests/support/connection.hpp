@@ -22,9 +22,13 @@ class Connection {
   explicit Connection(int type = SOCK_STREAM) : Connection(make_pair(type), socket_io) {}
 
   Connection(Pair ends, const StreamIo& io) : pair(std::move(ends)) {
+    ops.io = &io;
     REQUIRE(reactor.open() == 0);
-    REQUIRE(stream->open(reactor, pair.ours.get(), io) == 0);
+    REQUIRE(open_stream() == 0);
   }
+
+  // 0 or -errno.
+  int open_stream() { return stream->open(reactor, pair.ours.get(), ops, this); }
 
   // What is ready at once, and what was deferred.
   void turn() {
@@ -59,7 +63,19 @@ class Connection {
   Reactor reactor;
   Pair pair;
   std::deque<Piece> pieces;
-  std::unique_ptr<Stream> stream = std::make_unique<Stream>(ops, &Piece::release, this);
+  std::unique_ptr<Stream> stream = std::make_unique<Stream>();
+
+  StreamOps ops{
+      .release = &Piece::release,
+      .on_data = &Connection::on_data,
+      .get_buffer = &Connection::get_buffer,
+      .on_buffer_filled = &Connection::on_buffer_filled,
+      .on_end = &Connection::on_end,
+      .on_read_error = &Connection::on_read_error,
+      .on_flushed = &Connection::on_flushed,
+      .on_write_error = &Connection::on_write_error,
+      .on_room = &Connection::on_room,
+  };
 
   std::string log;  // the names of the calls, each with a space after it
   std::string received;
@@ -119,17 +135,6 @@ class Connection {
   }
 
   static void on_room(void* owner) noexcept { note(owner, "room").then("room"); }
-
-  static constexpr StreamOps ops{
-      .on_data = &Connection::on_data,
-      .get_buffer = &Connection::get_buffer,
-      .on_buffer_filled = &Connection::on_buffer_filled,
-      .on_end = &Connection::on_end,
-      .on_read_error = &Connection::on_read_error,
-      .on_flushed = &Connection::on_flushed,
-      .on_write_error = &Connection::on_write_error,
-      .on_room = &Connection::on_room,
-  };
 };
 
 }  // namespace zloop::test
