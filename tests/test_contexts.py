@@ -1,8 +1,10 @@
 """What callbacks see of context variables: always what they would in a copy of the context made for each of them."""
 
 import asyncio
+import contextlib
 import contextvars
 import gc
+import socket
 import weakref
 
 import pytest
@@ -299,3 +301,150 @@ def test_a_buffered_read_is_one_callback_however_it_ends(loop, run, unhandled, c
     assert run(scenario()) in ((), ("lent", "unset"))
     assert bool(unhandled) == (case not in ("data", "the end", "closed meanwhile"))
     unhandled.clear()
+
+
+class Remembering(asyncio.Protocol):
+    """Sets MARK to whatever it receives, and writes down what MARK was, in each of its callbacks."""
+
+    def __init__(self):
+        self.seen = []
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.seen.append(MARK.get())
+
+    def data_received(self, data):
+        self.seen.append(MARK.get())
+        if data == b"close":
+            MARK.set("closed")
+            self.transport.close()
+        elif data != b"look":
+            MARK.set(data.decode())
+
+    def connection_lost(self, _exc):
+        self.seen.append(MARK.get())
+
+
+@contextlib.asynccontextmanager
+async def remembering_server(loop, count, made=Remembering):
+    """A server's protocols, and the sockets of their clients, one for each."""
+    protocols = []
+
+    def factory():
+        protocols.append(made())
+        return protocols[-1]
+
+    server = await loop.create_server(factory, "127.0.0.1", 0)
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for number in range(count):
+            clients.append(stack.enter_context(socket.create_connection(server.sockets[0].getsockname())))
+            await until(lambda number=number: len(protocols) > number and protocols[number].seen)
+        yield server, protocols, clients
+        server.close()
+    await until(lambda: all(protocol.transport.is_closing() for protocol in protocols))
+    await several_turns()
+
+
+async def tell(client, protocol, text):
+    """Send the text, and wait until it has come."""
+    before = len(protocol.seen)
+    client.send(text)
+    await until(lambda: len(protocol.seen) > before)
+
+
+@pytest.mark.zloop_only  # asyncio gives data_received() a context of its own, but for CPython 3.15
+def test_a_connection_keeps_what_it_sets_to_itself(loop, run):
+    async def scenario():
+        MARK.set("server")
+        async with remembering_server(loop, 3) as (_, protocols, clients):
+            for text in (b"one", b"look", b"two"):
+                await tell(clients[0], protocols[0], text)
+                await tell(clients[1], protocols[1], b"look")
+            await tell(clients[2], protocols[2], b"close")
+        return [protocol.seen for protocol in protocols]
+
+    assert run(scenario()) == [
+        ["server", "server", "one", "one", "two"],
+        ["server", "server", "server", "server", "server"],
+        ["server", "server", "closed"],
+    ]
+
+
+@pytest.mark.zloop_only  # as above
+@pytest.mark.parametrize("where", ["__init__", "connection_made"])
+def test_what_a_connection_sets_in_the_beginning_is_there_later(loop, run, where):
+    class Setting(Remembering):
+        def __init__(self):
+            super().__init__()
+            if where == "__init__":
+                MARK.set("set")
+
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            if where == "connection_made":
+                MARK.set("set")
+
+    async def scenario():
+        async with remembering_server(loop, 2, Setting) as (_, protocols, clients):
+            for _ in range(2):
+                for client, protocol in zip(clients, protocols, strict=True):
+                    await tell(client, protocol, b"look")
+        return [protocol.seen[1:] for protocol in protocols]
+
+    assert run(scenario()) == [["set", "set", "set"]] * 2
+
+
+@pytest.mark.zloop_only  # as above
+def test_a_connections_context_is_the_one_that_it_was_asked_for(loop, run):
+    async def scenario():
+        async with remembering_server(loop, 2) as (_, protocols, clients):
+            contexts = [protocol.transport._context for protocol in protocols]
+            contexts[0].run(MARK.set, "from outside")
+            for client, protocol in zip(clients, protocols, strict=True):
+                await tell(client, protocol, b"look")
+            assert [protocol.transport._context for protocol in protocols] == contexts
+            assert contexts[0] is not contexts[1]
+            await tell(clients[1], protocols[1], b"mine")
+            assert contexts[1][MARK] == "mine"
+        return [protocol.seen for protocol in protocols]
+
+    assert run(scenario()) == [["unset", "from outside", "from outside"], ["unset", "unset", "unset", "mine"]]
+
+
+@pytest.mark.zloop_only  # as above
+def test_a_context_kept_from_inside_data_received_is_not_another_connections(loop, run):
+    kept = []
+
+    class Keeping(Remembering):
+        def data_received(self, data):
+            super().data_received(data)
+            kept.append(self.transport._context)
+
+    async def scenario():
+        async with remembering_server(loop, 2, Keeping) as (_, protocols, clients):
+            await tell(clients[0], protocols[0], b"look")
+            kept[0].run(MARK.set, "changed")
+            await tell(clients[1], protocols[1], b"look")
+            await tell(clients[0], protocols[0], b"look")
+        return [protocol.seen[1:] for protocol in protocols]
+
+    assert run(scenario()) == [["unset", "changed", "changed"], ["unset", "unset"]]
+
+
+def test_a_server_and_its_connections_hold_no_variables_value_when_they_are_gone(loop, run):
+    async def scenario():
+        value = Value()
+        reference = weakref.ref(value)
+        MARK.set(value)
+        async with remembering_server(loop, 2) as (server, protocols, clients):
+            del value
+            MARK.set("other")
+            for client, protocol in zip(clients, protocols, strict=True):
+                await tell(client, protocol, b"look")
+        del server, protocols, protocol
+        await asyncio.sleep(0.01)
+        gc.collect()
+        return reference()
+
+    assert run(scenario()) is None

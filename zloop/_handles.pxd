@@ -1,6 +1,8 @@
 # Handles: what call_soon and its kin return, and what the ready queue and the timer heap hold.
+cimport cython
 from libc.stdint cimport int64_t
 
+from zloop.binding.context cimport are_alike, is_unshared
 from zloop.engine.inbox cimport Inbox
 from zloop.engine.ring_buffer cimport ReadyQueue
 from zloop.engine.timer_heap cimport TimerHeap, TimerNode
@@ -12,14 +14,33 @@ cdef extern from "Python.h":
     int PyContext_Exit(object context) except -1
 
 
+# Else every callback gets a copy of the context at once.
+cdef bint contexts_can_be_shared
+
+
+@cython.final
 cdef class ContextCache:
-    cdef object snapshot         # alike the context that was current when it was last asked for; never entered
+    cdef object snapshot         # alike the context that it was last asked for a copy of; never entered
     cdef object runner           # as good as new, and nobody else's
 
     cdef object share(self)
-    cdef object take_runner(self, object snapshot)
-    cdef int give_back(self, object context, object snapshot) except -1
+    cdef object share_copy_of(self, object context)
     cdef int clear(self) except -1
+
+    # A context of the caller's own, alike the snapshot.
+    cdef inline object take_runner(self, object snapshot):
+        cdef object runner = self.runner
+        self.runner = None
+        if runner is not None and are_alike(runner, snapshot):
+            return runner
+        return PyContext_Copy(snapshot)
+
+    # Takes a context that is used no more, if it is as good as new. The caller holds one reference to it.
+    cdef inline bint give_back(self, object context, object snapshot) noexcept:
+        if not is_unshared(context) or not are_alike(context, snapshot):
+            return False
+        self.runner = context
+        return True
 
 
 cdef class LoopCore:

@@ -20,7 +20,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.math cimport ceil, isnan
 
 from zloop.binding.context cimport (
-    are_alike, call_in_context, contexts_are_as_described, current_context, is_unshared,
+    are_alike, call_in_context, contexts_are_as_described, current_context,
 )
 from zloop.binding.gc_slots cimport visit_inbox, visit_queue
 from zloop.engine.inbox cimport Inbox
@@ -43,13 +43,11 @@ cdef extern from "Python.h":
     void PyObject_GC_Track(PyObject* thing) noexcept
     unsigned long PyThread_get_thread_ident()
 
-# Else every callback gets a copy of the context at once.
-cdef bint contexts_can_be_shared = contexts_are_as_described()
+contexts_can_be_shared = contexts_are_as_described()
 
 
-@cython.final
 cdef class ContextCache:
-    """A loop's contexts for callbacks: one snapshot for many handles, and one context in which they run in turn.
+    """Contexts for callbacks: one snapshot for many handles or transports, and one context in which they run in turn.
 
     What a callback sees is what it would see in a copy made for it: see binding/context.hpp.
     """
@@ -62,19 +60,11 @@ cdef class ContextCache:
             self.snapshot = snapshot = PyContext_CopyCurrent()
         return snapshot
 
-    cdef object take_runner(self, object snapshot):
-        """A context of the caller's own, alike the snapshot."""
-        cdef object runner = self.runner
-        self.runner = None
-        if runner is not None and are_alike(runner, snapshot):
-            return runner
-        return PyContext_Copy(snapshot)
-
-    cdef int give_back(self, object context, object snapshot) except -1:
-        """Take a context that is used no more, if it is as good as new. The caller holds one reference to it."""
-        if is_unshared(context) and are_alike(context, snapshot):
-            self.runner = context
-        return 0
+    cdef object share_copy_of(self, object context):
+        """The same of another context."""
+        if self.snapshot is None or not contexts_can_be_shared or not are_alike(self.snapshot, context):
+            self.snapshot = PyContext_Copy(context)
+        return self.snapshot
 
     cdef int clear(self) except -1:
         """Hold no variable's value any longer: nobody is about to be scheduled."""

@@ -1,7 +1,7 @@
 # The native half of the loop: turns, scheduling, readers and writers. It knows no transport.
 from libc.stdint cimport int64_t
 
-from zloop._handles cimport Handle, LoopCore, TimerHandle
+from zloop._handles cimport ContextCache, Handle, LoopCore, TimerHandle
 from zloop.engine.hook_list cimport OwnerList, OwnedHook
 from zloop.engine.inbox cimport Inbox
 from zloop.engine.reactor cimport Reactor
@@ -29,6 +29,7 @@ cdef class Loop(LoopCore):
     cdef ReadyQueue due        # timers whose time came with this turn
     cdef Inbox inbox
 
+    cdef ContextCache connection_contexts  # accepted ones' that have changed nothing in theirs, while a server listens
     cdef dict watchers         # descriptor -> FdWatcher: add_reader(), add_writer(), sock_* calls that wait
     cdef OwnerList anchored     # owns a reference to each transport that waits for the kernel: nobody else may hold it
     cdef Py_buffer lent        # a protocol's buffer, during one transport's read

@@ -15,7 +15,7 @@ from libc.limits cimport INT_MAX
 from libc.stdint cimport int64_t
 
 from zloop._handles cimport (
-    Handle, LoopCore, TimerHandle, new_handle, new_thread_safe_handle, new_timer_handle, track_if_held, track_queued,
+    ContextCache, Handle, LoopCore, TimerHandle, new_handle, new_thread_safe_handle, new_timer_handle, track_if_held, track_queued,
     untrack,
 )
 from zloop.binding.gc_slots cimport install_gc_slots, visit_inbox, visit_list, visit_queue, visit_timers, visitproc
@@ -137,6 +137,7 @@ cdef class Loop(LoopCore):
 
     def __cinit__(self, *args, **kwargs):
         self.closed = True  # until there is something to close
+        self.connection_contexts = ContextCache.__new__(ContextCache)
         self.watchers = {}
         self.acceptors = {}
         self.retired = []

@@ -258,7 +258,7 @@ cdef class WritePipeTransport(WritingTransport):
         self.resume_protocol_if_drained()  # which may write, close or abort
         if self.closing and not self.ending and self.stream.pending() == 0:
             self.ending = True
-            self._context.run(self._call_connection_lost, None)
+            self.context.run(self._call_connection_lost, None)
         return 0
 
     def _watch_reader(self):
@@ -302,7 +302,7 @@ cdef class WritePipeTransport(WritingTransport):
         self.stream.discard_pending()
         self.stream.stop_reading()
         self.anchor()
-        self.loop.call_soon(self._call_connection_lost, exception, context=self._context)
+        self.loop.call_soon(self._call_connection_lost, exception, context=self.context)
         self.ending = True
         return 0
 
@@ -369,7 +369,7 @@ def make_write_pipe_transport(Loop loop not None, pipe, protocol, waiter):
     transport = WritePipeTransport.__new__(WritePipeTransport)
     transport.loop = loop
     transport.protocol = protocol
-    transport._context = PyContext_CopyCurrent()
+    transport.context = PyContext_CopyCurrent()
     transport.fd = fd
     transport.extra = {"pipe": pipe}
     loop.drop_fd_callback(fd, False)
@@ -378,10 +378,10 @@ def make_write_pipe_transport(Loop loop not None, pipe, protocol, waiter):
     loop.forget_if_idle(fd)
     transport.duplicate = open_stream(&transport.stream, loop, fd, write_ops, transport)
     transport._pipe = pipe
-    loop.call_soon(connection_made, transport, context=transport._context)
+    loop.call_soon(connection_made, transport, context=transport.context)
     if tells_of_reader:
-        loop.call_soon(transport._watch_reader, context=transport._context)
-    loop.call_soon(set_result_unless_cancelled, waiter, None, context=transport._context)
+        loop.call_soon(transport._watch_reader, context=transport.context)
+    loop.call_soon(set_result_unless_cancelled, waiter, None, context=transport.context)
     return transport
 
 

@@ -9,7 +9,7 @@ from asyncio.log import logger
 
 from cpython.object cimport PyObject
 
-from zloop._handles cimport PyContext_Copy, PyContext_Enter, PyContext_Exit
+from zloop._handles cimport ContextCache, PyContext_Enter, PyContext_Exit
 from zloop._loop cimport Loop, check
 from zloop._transport cimport SocketTransport, new_bare_transport, new_socket_transport
 from zloop.binding.address cimport address_tuple
@@ -105,6 +105,7 @@ cdef class Acceptor:
             return
         sock, self.sock = self.sock, None
         self.loop.acceptors.pop(sock.fileno(), None)
+        self.loop.connection_contexts.clear()
         self.listener.close()
         self.loop.retired.append(self)  # a protocol factory may have called this, in the middle of a burst
         let_go_socket(sock)
@@ -112,6 +113,7 @@ cdef class Acceptor:
     def abandon(self):
         """The loop is closed first: stop accepting, and leave the socket to its other owner, the Server."""
         sock, self.sock = self.sock, None
+        self.loop.connection_contexts.clear()
         self.listener.close()
         unhold_socket(sock)
 
@@ -121,6 +123,7 @@ cdef class Acceptor:
 
     cdef int accepted(self, int fd, const sockaddr_storage& peer, socklen_t peer_size) except -1:
         cdef SmallAddress small
+        cdef ContextCache contexts
         cdef int owned = fd  # until it is the transport's
         if (
             self.accept_tls is not None
@@ -132,7 +135,8 @@ cdef class Acceptor:
             return self.accepted_object(fd, address_tuple(peer, peer_size))
         protocol = None
         try:
-            context = PyContext_Copy(self.context)
+            contexts = self.loop.connection_contexts
+            context = contexts.take_runner(contexts.share_copy_of(self.context))
             PyContext_Enter(context)
             try:
                 protocol = self.protocol_factory()

@@ -23,7 +23,9 @@ from libc.errno cimport EAGAIN, ECONNRESET
 from libc.string cimport memcpy
 from libcpp cimport bool as cpp_bool
 
-from zloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit, raise_current
+from zloop._handles cimport (
+    ContextCache, PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit, contexts_can_be_shared, raise_current,
+)
 from zloop._loop cimport Loop, check
 from zloop._receiving cimport cut_bytes, native_protocol
 from zloop._sockets cimport BareSocket
@@ -204,9 +206,14 @@ cdef class SocketTransport(WritingTransport):
 
     def _start_reading(self):
         """Scheduled behind connection_made(), which may have paused or closed."""
-        if self.is_reading():
-            check(self.stream.start_reading())
-            self.anchor()
+        cdef ContextCache contexts
+        if not self.is_reading():
+            return
+        check(self.stream.start_reading())
+        self.anchor()
+        contexts = self.loop.connection_contexts
+        if contexts.snapshot is not None and not self.shares_context:
+            give_context_back(self, contexts, contexts.snapshot)
 
     cdef int receive(self, const char* data, size_t size) except -1:
         if self.conn_lost:
@@ -219,7 +226,12 @@ cdef class SocketTransport(WritingTransport):
 
     # Calls protocol.method(argument).
     cdef int tell(self, str method, object argument) except -1:
-        return self.told(call_method_in_context(self._context, self.protocol, method, <PyObject*>argument), method)
+        cdef ContextCache contexts = self.loop.connection_contexts
+        cdef object snapshot = take_context(self, contexts)
+        cdef PyObject* result = call_method_in_context(self.context, self.protocol, method, <PyObject*>argument)
+        if snapshot is not None:
+            give_context_back(self, contexts, snapshot)
+        return self.told(result, method)
 
     # `result`: what the call has returned.
     cdef int told(self, PyObject* result, str method) except -1:
@@ -230,9 +242,12 @@ cdef class SocketTransport(WritingTransport):
 
     # NULL: the bytes are in memory that it has lent.
     cdef int deliver_natively(self, NativeProtocol native, const char* data, size_t size) except -1:
-        if (<QuietlyGive>give)(self._context, native, data, size) < 0:
-            return self.protocol_failed("data_received")
-        return 0
+        cdef ContextCache contexts = self.loop.connection_contexts
+        cdef object snapshot = take_context(self, contexts)
+        cdef int status = (<QuietlyGive>give)(self.context, native, data, size)
+        if snapshot is not None:
+            give_context_back(self, contexts, snapshot)
+        return self.protocol_failed("data_received") if status < 0 else 0
 
     # Of an exception that is set: it ends the connection, unless it is meant to leave the loop.
     cdef int protocol_failed(self, str method) except -1:
@@ -299,7 +314,7 @@ cdef class SocketTransport(WritingTransport):
         if self.conn_lost:
             return False
         # Both calls are one callback: its context is left after buffer_updated(), and here where that is not to come.
-        result = enter_and_call_method(self._context, self.protocol, "get_buffer", no_size_hint)
+        result = enter_and_call_method(self.own_context(), self.protocol, "get_buffer", no_size_hint)
         if result == NULL:
             self.protocol_failed("get_buffer")
             return False
@@ -310,7 +325,7 @@ cdef class SocketTransport(WritingTransport):
             data[0] = <char*>self.loop.lent.buf
             size[0] = <size_t>self.loop.lent.len
             return True
-        leave_or_error(self._context)
+        leave_or_error(self.context)
         if length == 0:
             PyErr_SetString(RuntimeError, "get_buffer() returned an empty buffer")
         if length <= 0:
@@ -328,11 +343,11 @@ cdef class SocketTransport(WritingTransport):
         # First of all, so that the protocol may resize what it lent.
         PyBuffer_Release(&self.loop.lent)
         if result <= 0:
-            PyContext_Exit(self._context)
+            PyContext_Exit(self.context)
             return self.nothing_received(result)
         # As with asyncio, what get_buffer() has done to the transport, be it abort(), makes no difference any more.
         count = integer_or_error(result)
-        updated = call_method_and_leave(self._context, self.protocol, "buffer_updated", count)
+        updated = call_method_and_leave(self.context, self.protocol, "buffer_updated", count)
         Py_XDECREF(count)
         return self.told(updated, "buffer_updated")
 
@@ -340,11 +355,12 @@ cdef class SocketTransport(WritingTransport):
         if self.loop.debug:
             logger.debug("%r received EOF", self)
         try:
-            PyContext_Enter(self._context)
+            context = self.own_context()
+            PyContext_Enter(context)
             try:
                 keep_open = self.protocol.eof_received()
             finally:
-                PyContext_Exit(self._context)
+                PyContext_Exit(context)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
@@ -601,7 +617,7 @@ cdef class SocketTransport(WritingTransport):
 
     cdef int schedule_connection_lost(self, object exception) except -1:
         self.conn_lost += 1
-        self.loop.call_soon(self._call_connection_lost, exception, context=self._context)
+        self.loop.call_soon(self._call_connection_lost, exception, context=self.own_context())
         return 0
 
     def _call_connection_lost(self, exc):
@@ -617,12 +633,16 @@ cdef class SocketTransport(WritingTransport):
 
     cdef int let_go(self) except -1:
         """Give everything back: the engine's half, the descriptor, the place in the loop's and the server's tables."""
+        cdef ContextCache contexts
         self.stream.close()
         self.anchor()
         if self.holds_fd:
             if self.kind is not None and (self.extra is None or "sockname" not in self.extra):
                 self.note_local_address()
             self.holds_fd = False
+            contexts = self.loop.connection_contexts
+            if contexts is not None and contexts.snapshot is None:  # no server listens: this may be the last of one
+                contexts.clear()
             self._close_descriptor()
         self._detach_server()
         return 0
@@ -645,6 +665,30 @@ cdef class SocketTransport(WritingTransport):
             server._detach(self)
         else:
             server._detach()
+
+
+# Makes the transport's context one to be entered. Returns what it was, for give_context_back(), if it may be that again;
+# else None.
+cdef inline object take_context(SocketTransport transport, ContextCache contexts):
+    cdef object snapshot
+    if not transport.shares_context:
+        return None
+    snapshot = transport.context
+    transport.context = contexts.take_runner(snapshot)
+    transport.shares_context = False
+    return snapshot
+
+
+# Leaves all alone if a variable was set in the context, or somebody has got hold of it. An exception may be set.
+cdef inline int give_context_back(SocketTransport transport, ContextCache contexts, object snapshot) noexcept:
+    cdef object context = transport.context
+    transport.context = None
+    if contexts_can_be_shared and contexts.give_back(context, snapshot):
+        transport.context = snapshot
+        transport.shares_context = True
+    else:
+        transport.context = context
+    return 0
 
 
 cdef inline bint is_empty(object data) except -1:
@@ -698,7 +742,7 @@ cdef SocketTransport new_socket_transport(
     transport.fd = sock.fileno()
     transport.extra = extra
     describe_socket(extra, sock)
-    transport._context = PyContext_CopyCurrent() if context is None else context
+    transport.context = PyContext_CopyCurrent() if context is None else context
     open_stream(transport, loop, protocol)
     hold_socket(sock)
     transport.sock = sock
@@ -722,7 +766,7 @@ cdef SocketTransport new_bare_transport(
         transport.fd = fd
         transport.kind = kind
         (&transport.peer)[0] = peer
-        transport._context = context
+        transport.context = context
         open_stream(transport, loop, protocol)
     except BaseException:
         sys_calls.close(fd)
@@ -761,10 +805,11 @@ cdef SocketTransport begin(
         else:
             server._attach()
         transport.server = server
-    loop.call_soon(connection_made, transport, context=transport._context)
-    loop.call_soon(transport._start_reading, context=transport._context)
+    loop.call_soon(connection_made, transport, context=transport.context)
+    # Which gives the context back if it can: nobody else may hold it then.
+    loop.call_soon(transport._start_reading, context=transport.context if server is None else None)
     if waiter is not None:
-        loop.call_soon(set_result_unless_cancelled, waiter, None, context=transport._context)
+        loop.call_soon(set_result_unless_cancelled, waiter, None, context=transport.context)
     return transport
 
 

@@ -14,13 +14,15 @@ cdef class WritingTransport(TransportBase):
     cdef Loop loop               # None once the connection is lost; its `anchored` owns a transport at work
     cdef OwnedHook anchorage      # in the list of that name
     cdef object protocol         # None once the connection is lost
-    cdef readonly object _context     # protocol callbacks run in it
+    cdef object context          # protocol callbacks run in it; while shares_context, a snapshot of it
     cdef cpp_bool closing        # close() or abort() was called, or an error was met
     cdef cpp_bool protocol_paused  # pause_writing() was called last
+    cdef cpp_bool shares_context  # `context` is a ContextCache's: to be copied before anything enters it
     cdef int conn_lost           # not 0: nothing can be sent any more; counts the writes since
     cdef size_t high_water       # bytes
     cdef size_t low_water        # bytes
 
+    cdef object own_context(self)
     cdef int write_failed(self, object exception) except -1
     cdef int flush_now(self) except -1
     cdef int pause_protocol_if_full(self) except -1

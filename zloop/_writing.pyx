@@ -5,7 +5,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport SIZE_MAX
 
-from zloop._handles cimport PyContext_Enter, PyContext_Exit
+from zloop._handles cimport PyContext_Copy, PyContext_Enter, PyContext_Exit
 from zloop.engine.write_queue cimport Segment
 
 from zloop import diagnostics
@@ -35,6 +35,17 @@ cdef class WritingTransport(TransportBase):
     @property
     def _protocol(self):
         return self.protocol
+
+    @property
+    def _context(self):
+        return self.own_context()
+
+    # For good: whoever asks may enter it, or change it, at any time.
+    cdef object own_context(self):
+        if self.shares_context:
+            self.context = PyContext_Copy(self.context)
+            self.shares_context = False
+        return self.context
 
     @property
     def _protocol_paused(self):
@@ -94,11 +105,12 @@ cdef class WritingTransport(TransportBase):
             return 0
         self.protocol_paused = False
         try:
-            PyContext_Enter(self._context)
+            context = self.own_context()
+            PyContext_Enter(context)
             try:
                 self.protocol.resume_writing()
             finally:
-                PyContext_Exit(self._context)
+                PyContext_Exit(context)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
