@@ -15,8 +15,8 @@ from libc.limits cimport INT_MAX
 from libc.stdint cimport int64_t
 
 from zloop._handles cimport (
-    ContextCache, Handle, LoopCore, TimerHandle, new_handle, new_thread_safe_handle, new_timer_handle, track_if_held, track_queued,
-    untrack,
+    ContextCache, Handle, LoopCore, TimerHandle, new_handle, new_thread_safe_handle, new_timer_handle, track_if_held,
+    track_queued, untrack,
 )
 from zloop.binding.gc_slots cimport install_gc_slots, visit_inbox, visit_list, visit_queue, visit_timers, visitproc
 from zloop.engine.clock cimport monotonic_ns

@@ -667,8 +667,8 @@ cdef class SocketTransport(WritingTransport):
             server._detach()
 
 
-# Makes the transport's context one to be entered. Returns what it was, for give_context_back(), if it may be that again;
-# else None.
+# Makes the transport's context one to be entered. Returns what it was, for give_context_back(), if it may be that
+# again; else None.
 cdef inline object take_context(SocketTransport transport, ContextCache contexts):
     cdef object snapshot
     if not transport.shares_context:

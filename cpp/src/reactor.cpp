@@ -41,6 +41,7 @@ void DeferredList::run() noexcept {
   if (empty()) return;
   list_.add(end_of_run_);
   while (&list_.front() != &end_of_run_) {
+    // NOLINTNEXTLINE(*-static-cast-downcast): schedule() takes no others, and the end has been told apart
     auto& deferred = static_cast<Deferred&>(list_.front());
     deferred.cancel();
     deferred.run_deferred();

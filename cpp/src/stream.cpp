@@ -74,7 +74,8 @@ void* Stream::socket_owner(void* self) noexcept {
 // connection starve the others.
 void Stream::read_shared() noexcept {
   char* buffer = watcher_.reactor().read_buffer();
-  const ssize_t result = buffer == nullptr ? -ENOMEM : ops_->io->receive(watcher_.fd(), buffer, Reactor::read_buffer_size);
+  const ssize_t result =
+      buffer == nullptr ? -ENOMEM : ops_->io->receive(watcher_.fd(), buffer, Reactor::read_buffer_size);
   if (result > 0) {
     ops_->on_data(owner_, buffer, static_cast<std::size_t>(result));
   } else if (result == 0) {

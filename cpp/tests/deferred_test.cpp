@@ -16,14 +16,15 @@ using zloop::DeferredList;
 struct Task final : Deferred {
   Task(char with_letter, std::string& with_log) : letter(with_letter), log(with_log) {}
 
+  char letter;
+  std::string& log;
+  std::function<void()> then;
+
+ private:
   void run_deferred() noexcept override {
     log += letter;
     if (then) then();
   }
-
-  char letter;
-  std::string& log;
-  std::function<void()> then;
 };
 
 struct Tasks {
@@ -153,10 +154,11 @@ struct SelfEnding final : Deferred {
   SelfEnding(const SelfEnding&) = delete;
   SelfEnding& operator=(const SelfEnding&) = delete;
 
-  void run_deferred() noexcept override { self.reset(); }
-
   bool& ended;
   std::unique_ptr<SelfEnding> self{this};
+
+ private:
+  void run_deferred() noexcept override { self.reset(); }
 };
 
 TEST_CASE("what runs may end itself") {

@@ -111,6 +111,7 @@ class OwnerList {
   }
 
  private:
+  // NOLINTNEXTLINE(*-static-cast-downcast): add() takes no others
   static void* owner_of(ListHook& hook) noexcept { return static_cast<OwnedHook&>(hook).owner_; }
 
   HookList hooks_;

@@ -40,23 +40,23 @@ struct StreamOps {
   WriteQueue::ReleaseFn release = nullptr;
 
   // Reads into the reactor's shared buffer: `data` is gone after the call.
-  void (*on_data)(void* owner, const char* data, std::size_t size);
+  void (*on_data)(void* owner, const char* data, std::size_t size) = nullptr;
 
   // Reads into the owner's memory (Stream::set_buffered): names at least one byte, or returns false to skip this read.
   // After a true exactly one on_buffer_filled follows: bytes read, 0 at the end of the stream, or -errno.
-  bool (*get_buffer)(void* owner, char** data, std::size_t* size);
-  void (*on_buffer_filled)(void* owner, ssize_t result);
+  bool (*get_buffer)(void* owner, char** data, std::size_t* size) = nullptr;
+  void (*on_buffer_filled)(void* owner, ssize_t result) = nullptr;
 
   // The peer has finished, which is reported anew each turn until reading stops; not for buffered reads.
-  void (*on_end)(void* owner);
-  void (*on_read_error)(void* owner, int error);  // errno; not for buffered reads
+  void (*on_end)(void* owner) = nullptr;
+  void (*on_read_error)(void* owner, int error) = nullptr;  // errno; not for buffered reads
 
   // A flush of the loop's own accord: pending() says what the kernel left; or it failed with errno.
-  void (*on_flushed)(void* owner);
-  void (*on_write_error)(void* owner, int error);
+  void (*on_flushed)(void* owner) = nullptr;
+  void (*on_write_error)(void* owner, int error) = nullptr;
 
   // Once after Stream::wait_for_room(): the kernel takes bytes again.
-  void (*on_room)(void* owner);
+  void (*on_room)(void* owner) = nullptr;
 };
 
 class Stream final : private Deferred {
