@@ -3,7 +3,7 @@ cimport cython
 from libc.stdint cimport int64_t
 
 from zloop.binding.context cimport are_alike, is_unshared
-from zloop.engine.inbox cimport Inbox
+from zloop.binding.threads cimport LoopInbox
 from zloop.engine.ring_buffer cimport ReadyQueue
 from zloop.engine.timer_heap cimport TimerHeap, TimerNode
 
@@ -89,5 +89,5 @@ cdef ThreadSafeHandle new_thread_safe_handle(LoopCore loop, object callback, obj
 cdef TimerHandle new_timer_handle(LoopCore loop, object when, object callback, object args, object context)
 cdef int untrack(Handle handle) noexcept
 cdef int track_if_held(Handle handle) noexcept
-cdef int track_queued(ReadyQueue& ready, Inbox& inbox) noexcept
+cdef int track_queued(ReadyQueue& ready, LoopInbox& inbox) noexcept
 cdef int raise_current() except -1

@@ -23,7 +23,7 @@ from zloop.binding.context cimport (
     are_alike, call_in_context, contexts_are_as_described, current_context,
 )
 from zloop.binding.gc_slots cimport visit_inbox, visit_queue
-from zloop.engine.inbox cimport Inbox
+from zloop.binding.threads cimport LoopInbox
 from zloop.engine.ring_buffer cimport ReadyQueue
 from zloop.engine.timer_heap cimport never
 
@@ -331,7 +331,7 @@ cdef int track_if_held(Handle handle) noexcept:
     return 0
 
 
-cdef int track_queued(ReadyQueue& ready, Inbox& inbox) noexcept:
+cdef int track_queued(ReadyQueue& ready, LoopInbox& inbox) noexcept:
     """Give the handles in the queues of a loop that has stopped to the collector."""
     visit_queue(ready, track, NULL)
     visit_inbox(inbox, track, NULL)

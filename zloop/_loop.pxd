@@ -2,8 +2,8 @@
 from libc.stdint cimport int64_t
 
 from zloop._handles cimport ContextCache, Handle, LoopCore, TimerHandle
+from zloop.binding.threads cimport LoopInbox
 from zloop.engine.hook_list cimport OwnerList, OwnedHook
-from zloop.engine.inbox cimport Inbox
 from zloop.engine.reactor cimport Reactor
 from zloop.engine.ring_buffer cimport ReadyQueue
 from zloop.engine.watcher cimport Watcher
@@ -27,7 +27,7 @@ cdef class Loop(LoopCore):
     # anchored, through binding/gc_slots.
     cdef ReadyQueue ready
     cdef ReadyQueue due        # timers whose time came with this turn
-    cdef Inbox inbox
+    cdef LoopInbox inbox
 
     cdef ContextCache connection_contexts  # accepted ones' that have changed nothing in theirs, while a server listens
     cdef dict watchers         # descriptor -> FdWatcher: add_reader(), add_writer(), sock_* calls that wait

@@ -19,6 +19,7 @@ from zloop._handles cimport (
     track_queued, untrack,
 )
 from zloop.binding.gc_slots cimport install_gc_slots, visit_inbox, visit_list, visit_queue, visit_timers, visitproc
+from zloop.binding.threads cimport tell_of_push
 from zloop.engine.clock cimport monotonic_ns
 from zloop.engine.poller cimport interest_none, interest_read, interest_write
 from zloop.engine.ring_buffer cimport ReadyQueue
@@ -261,7 +262,7 @@ cdef class Loop(LoopCore):
             return handle
         self.inbox.push(<void*>handle)
         Py_INCREF(handle)
-        self.reactor.notify()
+        tell_of_push(self.reactor)
         return handle
 
     def call_later(self, delay, callback, *args, context=None):

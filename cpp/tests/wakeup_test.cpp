@@ -8,9 +8,12 @@
 #include <cerrno>
 #include <cstdint>
 #include <limits>
+#include <mutex>
 #include <numeric>
 #include <stop_token>
 #include <thread>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "support/catch.hpp"
@@ -56,6 +59,18 @@ TEST_CASE("a loop that is awake is notified without a write, and does not go to 
   CHECK(writes_seen(wakeup) == 0);
 }
 
+TEST_CASE("a notification under a lock does what any other does") {
+  Wakeup wakeup;
+  REQUIRE(wakeup.open() == 0);
+  CHECK_FALSE(wakeup.notify_under_lock());
+  CHECK_FALSE(wakeup.try_sleep());
+  wakeup.awake();
+  REQUIRE(wakeup.try_sleep());
+  CHECK(wakeup.notify_under_lock());
+  CHECK_FALSE(wakeup.notify_under_lock());
+  CHECK(writes_seen(wakeup) == 1);
+}
+
 TEST_CASE("a loop that sleeps is woken by one write") {
   Wakeup wakeup;
   REQUIRE(wakeup.open() == 0);
@@ -97,6 +112,14 @@ TEST_CASE("a notification that finds no room makes some", "[linux]") {
 
 // Threads that post something, notify once, and wait until the loop has seen it: a lost notification would stop them
 // all. Each goes on until it has found the loop asleep so many times.
+//
+// Under a lock, if it is one; the loop's look takes it too.
+struct NoLock {
+  void lock() noexcept {}
+  void unlock() noexcept {}
+};
+
+template <typename Lock>
 class Posters {
  public:
   static constexpr std::uint64_t count = 4;
@@ -110,7 +133,8 @@ class Posters {
 
   // The loop's look at its queues; false when nobody will post any more.
   bool look() {
-    seen_ = posted_.load();
+    const std::scoped_lock lock(lock_);
+    seen_ = posted_.load(std::memory_order_relaxed);
     return running_ > 0;
   }
 
@@ -123,21 +147,29 @@ class Posters {
  private:
   void run(const std::stop_token& stop) {
     for (std::uint64_t found_asleep = 0; found_asleep < wakes_each && !stop.stop_requested();) {
-      const std::uint64_t mine = ++posted_;
-      if (notify()) ++found_asleep;
+      const auto [mine, woke] = post();
+      if (woke) ++found_asleep;
       while (seen_ < mine && !stop.stop_requested()) std::this_thread::yield();
     }
+    const std::scoped_lock lock(lock_);
     --running_;
     notify();
   }
 
+  std::pair<std::uint64_t, bool> post() {
+    const std::scoped_lock lock(lock_);
+    const std::uint64_t mine = posted_.fetch_add(1, std::memory_order_relaxed) + 1;
+    return {mine, notify()};
+  }
+
   bool notify() {
-    const bool woke = wakeup_.notify();
+    const bool woke = std::is_same_v<Lock, NoLock> ? wakeup_.notify() : wakeup_.notify_under_lock();
     if (woke) ++wakes_;
     return woke;
   }
 
   Wakeup& wakeup_;
+  Lock lock_;
   std::atomic<std::uint64_t> posted_{0};
   std::atomic<std::uint64_t> seen_{0};
   std::atomic<std::uint64_t> wakes_{0};
@@ -145,10 +177,11 @@ class Posters {
   std::vector<std::jthread> threads_;
 };
 
-TEST_CASE("threads that notify while the loop goes to sleep: none is lost, none writes twice") {
+template <typename Lock>
+void sleep_while_threads_notify() {
   Wakeup wakeup;
   REQUIRE(wakeup.open() == 0);
-  Posters posters(wakeup);
+  Posters<Lock> posters(wakeup);
   std::uint64_t sleeps = 0;
   std::uint64_t writes = 0;
   while (posters.look()) {
@@ -163,8 +196,16 @@ TEST_CASE("threads that notify while the loop goes to sleep: none is lost, none 
   const std::uint64_t wakes = posters.wakes();
   writes += writes_seen(wakeup);
   CHECK(writes == wakes);
-  CHECK(wakes >= Posters::count * Posters::wakes_each);
+  CHECK(wakes >= Posters<Lock>::count * Posters<Lock>::wakes_each);
   CHECK(wakes <= sleeps);
+}
+
+TEST_CASE("threads that notify while the loop goes to sleep: none is lost, none writes twice") {
+  sleep_while_threads_notify<NoLock>();
+}
+
+TEST_CASE("threads that notify under a lock while the loop goes to sleep: none is lost, none writes twice") {
+  sleep_while_threads_notify<std::mutex>();
 }
 
 }  // namespace

@@ -8,8 +8,8 @@
 
 #include <Python.h>
 
+#include "binding/threads.hpp"
 #include "zloop/hook_list.hpp"
-#include "zloop/inbox.hpp"
 #include "zloop/ring_buffer.hpp"
 #include "zloop/timer_heap.hpp"
 
@@ -57,7 +57,7 @@ inline int visit_timers(const TimerHeap& timers, visitproc visit, void* arg) noe
   return timers.for_each_owner([&](void* owner) { return visit(static_cast<PyObject*>(owner), arg); });
 }
 
-inline int visit_inbox(const Inbox& inbox, visitproc visit, void* arg) noexcept {
+inline int visit_inbox(const LoopInbox& inbox, visitproc visit, void* arg) noexcept {
   return inbox.for_each([&](void* item) { return visit(static_cast<PyObject*>(item), arg); });
 }
 

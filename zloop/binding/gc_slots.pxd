@@ -1,7 +1,7 @@
 from cpython.object cimport PyObject, PyTypeObject
 
+from zloop.binding.threads cimport LoopInbox
 from zloop.engine.hook_list cimport OwnerList
-from zloop.engine.inbox cimport Inbox
 from zloop.engine.ring_buffer cimport ReadyQueue
 from zloop.engine.timer_heap cimport TimerHeap
 
@@ -15,5 +15,5 @@ cdef extern from "binding/gc_slots.hpp" namespace "zloop::binding":
     void install_gc_slots(PyTypeObject* type, WalkFn walk, ClearFn clear_containers)
     int visit_queue(const ReadyQueue& queue, visitproc visit, void* arg) noexcept
     int visit_timers(const TimerHeap& timers, visitproc visit, void* arg) noexcept
-    int visit_inbox(const Inbox& inbox, visitproc visit, void* arg) noexcept
+    int visit_inbox(const LoopInbox& inbox, visitproc visit, void* arg) noexcept
     int visit_list(const OwnerList& list, visitproc visit, void* arg) noexcept

@@ -24,7 +24,6 @@ cdef extern from "zloop/reactor.hpp" namespace "zloop":
         int wait(int64_t timeout_ns) noexcept nogil
         void dispatch() noexcept
         void interrupt_dispatch() noexcept
-        bint notify() noexcept
         DeferredList& deferred() noexcept
         char* read_buffer() noexcept
 

@@ -14,11 +14,18 @@
 
 namespace zloop {
 
-class Inbox {
+// The lock of an inbox whose callers, the loop too, hold another one around each call but pending().
+struct HeldByCaller {
+  void lock() noexcept {}
+  void unlock() noexcept {}
+};
+
+template <typename Lock>
+class BasicInbox {
  public:
   // Any thread. Throws std::bad_alloc, having taken nothing.
   void push(void* item) {
-    const std::scoped_lock lock(mutex_);
+    const std::scoped_lock lock(lock_);
     items_.push_back(item);
     pending_.store(true, std::memory_order_release);
   }
@@ -28,7 +35,19 @@ class Inbox {
 
   // Loop thread. Moves everything behind what `queue` already holds, in push order, and returns how much that was.
   // Throws std::bad_alloc; what was not moved stays, in order.
-  std::size_t take_into(ReadyQueue& queue);
+  std::size_t take_into(ReadyQueue& queue) {
+    const std::scoped_lock lock(lock_);
+    std::size_t moved = 0;
+    try {
+      for (; moved < items_.size(); ++moved) queue.push_back(items_[moved]);
+    } catch (...) {
+      items_.erase(items_.begin(), items_.begin() + static_cast<std::ptrdiff_t>(moved));
+      throw;
+    }
+    items_.clear();
+    pending_.store(false, std::memory_order_release);
+    return moved;
+  }
 
   // Calls visit(item) for each slot, until one returns non-zero. The caller keeps pushers out (Python: holds the GIL).
   template <typename Visit>
@@ -40,9 +59,11 @@ class Inbox {
   }
 
  private:
-  std::mutex mutex_;
+  Lock lock_;
   std::atomic<bool> pending_{false};
-  std::vector<void*> items_;  // guarded by mutex_
+  std::vector<void*> items_;  // guarded by lock_
 };
+
+using Inbox = BasicInbox<std::mutex>;
 
 }  // namespace zloop

@@ -133,6 +133,8 @@ class Reactor {
 
   // Any thread: makes a wait() that is going on, or the next one that would block, return.
   bool notify() noexcept { return wakeup_.notify(); }
+  // The same, by Wakeup::notify_under_lock()'s rules.
+  bool notify_under_lock() noexcept { return wakeup_.notify_under_lock(); }
 
   DeferredList& deferred() noexcept { return deferred_; }
 

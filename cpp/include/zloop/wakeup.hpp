@@ -30,6 +30,11 @@ class Wakeup {
   // Any thread. True if this call wrote, which it does only for a loop that sleeps.
   bool notify() noexcept;
 
+  // The same, without a locked instruction while an earlier notification is on its way. For callers who hold a lock
+  // that the loop takes each time between awake() and the look at its queues. So a state that is out of date does no
+  // harm: a loop whose awake() this caller has not seen has yet to take the lock, and will find what the caller left.
+  bool notify_under_lock() noexcept { return state_.load(std::memory_order_relaxed) != State::notified && notify(); }
+
   // Loop thread. True: the loop may block, and whoever notifies from here on will write. False: somebody has notified
   // since awake(); look at the queues instead of sleeping.
   [[nodiscard]] bool try_sleep() noexcept;
