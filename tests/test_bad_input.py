@@ -6,7 +6,10 @@ message or a result, has to be what comes of it with asyncio. (A server is an as
 
 import asyncio
 import contextlib
+import importlib
+import inspect
 import os
+import pkgutil
 import signal
 import socket
 import sys
@@ -14,6 +17,8 @@ import warnings
 
 import pytest
 from support import LOCALHOST, listening_socket, observe, outcome_of, several_turns, socket_pair, until
+
+import zloop
 
 
 class Odd:
@@ -371,6 +376,30 @@ def test_closed_loop_starts_no_child(loop):
     loop.close()
     coro = loop.subprocess_exec(asyncio.SubprocessProtocol, "true")
     assert outcome_of(first_step, coro) == ("raised", RuntimeError, "Event loop is closed")
+
+
+def native_methods():
+    """Every method that is not written in Python, by where it is."""
+    for module in pkgutil.iter_modules(zloop.__path__, "zloop."):
+        if module.name.startswith("zloop._"):
+            names = vars(importlib.import_module(module.name))
+            for kind in {value for value in names.values() if isinstance(value, type)}:
+                if kind.__module__ == module.name:
+                    for name in vars(kind):
+                        method = getattr(kind, name)
+                        if inspect.isroutine(method) and not hasattr(method, "__self__"):
+                            yield f"{module.name}.{kind.__name__}.{name}", method
+
+
+@pytest.mark.zloop_only
+@pytest.mark.parametrize("value", [None, Odd(), Odd])
+def test_native_methods_of_something_else(value):
+    """What they would take for one of their own may be no object of that size."""
+    methods = dict(native_methods())
+    assert len(methods) > 100
+    for method in methods.values():
+        with pytest.raises(TypeError):
+            method(value)
 
 
 # What takes over a socket or a file, given one that is closed.

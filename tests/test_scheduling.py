@@ -177,6 +177,38 @@ def test_missing_or_wrong_callbacks(same_as_asyncio):
     assert set(same_as_asyncio(scenario).returned) == {("raised", TypeError)}
 
 
+def test_ways_to_pass_what_call_soon_takes(same_as_asyncio):
+    """By position and by name, where the name may be another string than the source's, as it is in CPython's tasks."""
+
+    def scenario(loop):
+        ran = []
+        given = context_with("given")
+        other_name = "".join("context")
+        ways = [
+            lambda note: loop.call_soon(note, 1, 2),
+            lambda note: loop.call_soon(note, 1, context=given),
+            lambda note: loop.call_soon(note, 1, context=None),
+            lambda note: loop.call_soon(note, **{other_name: given}),
+            lambda note: loop.call_soon(note, **{other_name: given, "more": 1}),
+            lambda note: loop.call_soon(note, 1, contex=given),
+            lambda note: loop.call_soon(callback=note),
+            lambda note: loop.call_soon(context=given, callback=note),
+            lambda note: loop.call_soon(note, callback=note),
+            lambda note: loop.call_soon(context=given),
+            lambda note: type(loop).call_soon(loop, note, 3, context=given),
+        ]
+        outcomes = [
+            outcome_of(way, lambda *args, number=number: ran.append((number, args, MARK.get())))[:2]
+            for number, way in enumerate(ways)
+        ]
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        return ran, [outcome if outcome[0] == "raised" else outcome[0] for outcome in outcomes]
+
+    ran, _ = same_as_asyncio(scenario).returned
+    assert [number for number, *_ in ran] == [0, 1, 2, 3, 6, 7, 10]
+
+
 def test_not_callable_is_reported_when_run(same_as_asyncio):
     def scenario(loop):
         loop.call_soon(None)

@@ -70,6 +70,32 @@ def test_classes_put_in_place_of_asyncios(loop, run, monkeypatch, module, name):
     assert seen == [(loop, False)] * 2
 
 
+@pytest.mark.parametrize("running", ["another", "none"])
+def test_loop_that_is_asked_is_the_one(loop, run, running):
+    """Whatever loop runs, or is said to."""
+    other = asyncio.SelectorEventLoop()
+
+    async def scenario():
+        asyncio._set_running_loop(other if running == "another" else None)
+        try:
+            return loop.create_future(), loop.create_task(value())
+        finally:
+            asyncio._set_running_loop(loop)
+
+    try:
+        future, task = run(scenario())
+        assert (future.get_loop(), task.get_loop()) == (loop, loop)
+        assert run(asyncio.wait_for(task, 10)) == "value"
+    finally:
+        other.close()
+
+
+def test_task_for_a_loop_that_is_yet_to_run(loop, run):
+    task, future = loop.create_task(value()), loop.create_future()
+    assert (future.get_loop(), task.get_loop()) == (loop, loop)
+    assert run(asyncio.wait_for(task, 10)) == "value"
+
+
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="eager_start is new in 3.14")
 def test_eager_start(loop, run):
     async def scenario():

@@ -31,12 +31,12 @@ def loop_types():
 
 
 def parameters(function):
-    """The names that can be passed, by kind; nothing if it has no signature to ask for."""
+    """A method's names that can be passed, by kind; nothing if it has no signature to ask for."""
     try:
         signature = inspect.signature(function)
     except ValueError:
         return {}
-    return {name: parameter.kind for name, parameter in signature.parameters.items()}
+    return {name: parameter.kind for name, parameter in signature.parameters.items() if name != "self"}
 
 
 @pytest.mark.zloop_only

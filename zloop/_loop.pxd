@@ -57,6 +57,7 @@ cdef class Loop(LoopCore):
     cdef int check_closed(self) except -1
     cdef int check_call(self, object callback, str method) except -1
     cdef int push_ready(self, Handle handle) except -1
+    cdef bint is_the_running_one(self) except -1
     cdef Handle schedule(self, object callback, object args, object context)
     cdef TimerHandle schedule_at(self, object when, object callback, object args, object context)
     cdef int64_t poll_timeout(self) noexcept

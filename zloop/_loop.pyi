@@ -12,6 +12,7 @@ from zloop._handles import Handle, TimerHandle
 from zloop._server import Acceptor
 
 _T = TypeVar("_T")
+_LoopT = TypeVar("_LoopT", bound=Loop)
 _Ts = TypeVarTuple("_Ts")
 _CoroutineLike: TypeAlias = Generator[Any, None, _T] | Coroutine[Any, Any, _T]
 
@@ -70,3 +71,4 @@ class Loop:
     def _watch_signals(self, fd: int, callback: Callable[[], object]) -> None: ...
 
 def leave_it_to_the_loop(signum: int, frame: object) -> None: ...
+def with_native_methods(loop_class: type[_LoopT]) -> type[_LoopT]: ...

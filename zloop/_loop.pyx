@@ -19,6 +19,7 @@ from zloop._handles cimport (
     track_queued, untrack,
 )
 from zloop.binding.gc_slots cimport install_gc_slots, visit_inbox, visit_list, visit_queue, visit_timers, visitproc
+from zloop.binding.methods cimport adopt_methods, put_fronts
 from zloop.binding.threads cimport tell_of_push
 from zloop.engine.clock cimport monotonic_ns
 from zloop.engine.poller cimport interest_none, interest_read, interest_write
@@ -31,8 +32,19 @@ from zloop.tasks import task_from_factory
 
 cdef extern from "Python.h":
     object PyObject_Call(object callable, tuple args, dict keywords)
+    object PyObject_CallNoArgs(object callable)
+    object PyObject_CallOneArg(object callable, object arg)
     Py_ssize_t Py_REFCNT(PyObject* thing)
     unsigned long PyThread_get_thread_ident()
+
+# Somebody may put other classes in the place of asyncio's C ones.
+cdef dict names_of_futures = futures.__dict__
+cdef dict names_of_tasks = tasks.__dict__
+cdef object native_future = getattr(futures, "_CFuture", None)
+cdef object native_task = getattr(tasks, "_CTask", None)
+cdef object native_get_running_loop = getattr(events, "_c__get_running_loop", events._get_running_loop)
+# CPython 3.11 asks the kernel for the process each time that it asks for the running loop.
+cdef bint running_loop_is_cheap = sys.version_info >= (3, 12)
 
 # CPython 3.14 lets other threads cancel a thread-safe handle, and has a class for it.
 cdef bint has_thread_safe_handles = hasattr(events, "_ThreadSafeHandle")
@@ -239,11 +251,7 @@ cdef class Loop(LoopCore):
 
         It runs in `context`, or in a copy of the current one. Returns a Handle. RuntimeError on a closed loop.
         """
-        if self.closed:
-            self.check_closed()
-        if self.debug:
-            self.check_call(callback, "call_soon")
-        return self.schedule(callback, args, context)
+        return call_soon(self, callback, args, context)
 
     def call_soon_threadsafe(self, callback, *args, context=None):
         """Like call_soon(), from any thread; wakes the loop."""
@@ -297,20 +305,27 @@ cdef class Loop(LoopCore):
 
     # ---- futures and tasks: CPython's own
 
+    # CPython's own classes then take the loop from where this takes it, in fewer steps than when it is named.
+    cdef bint is_the_running_one(self) except -1:
+        return running_loop_is_cheap and PyObject_CallNoArgs(native_get_running_loop) is self
+
     def create_future(self):
         """A new asyncio.Future of this loop."""
+        cdef object future_class = names_of_futures["Future"]
+        if future_class is native_future and self.is_the_running_one():
+            return PyObject_CallNoArgs(future_class)
         if self.itself is None:
-            return futures.Future(loop=self)
-        return PyObject_Call(futures.Future, (), self.itself)
+            return future_class(loop=self)
+        return PyObject_Call(future_class, (), self.itself)
 
     def create_task(self, coro, **kwargs):
         """Wrap a coroutine in a task and schedule it; keywords as the running Python's asyncio.Task has them."""
+        if not kwargs:
+            return create_task(self, coro)
         self.check_closed()
         if self.task_factory is not None:
             return task_from_factory(self, self.task_factory, coro, kwargs)
-        if kwargs or self.itself is None:
-            return tasks.Task(coro, loop=self, **kwargs)
-        return PyObject_Call(tasks.Task, (coro,), self.itself)
+        return names_of_tasks["Task"](coro, loop=self, **kwargs)
 
     def set_task_factory(self, factory):
         """Make tasks by factory(loop, coro, **kwargs); None: by asyncio.Task. TypeError for what cannot be called."""
@@ -772,4 +787,34 @@ cdef void clear_containers(PyObject* self) noexcept:
         Py_DECREF(<object><PyObject*>(<Loop>self).anchored.pop_front())
 
 
+# What binding/methods.hpp calls for the methods of the same names, when nothing unusual is passed.
+cdef object call_soon(object self, object callback, object args, object context):
+    cdef Loop loop = <Loop>self
+    if loop.closed:
+        loop.check_closed()
+    if loop.debug:
+        loop.check_call(callback, "call_soon")
+    return loop.schedule(callback, args, context)
+
+
+cdef object create_task(object self, object coro):
+    cdef Loop loop = <Loop>self
+    loop.check_closed()
+    if loop.task_factory is not None:
+        return task_from_factory(loop, loop.task_factory, coro, {})
+    cdef object task_class = names_of_tasks["Task"]
+    if task_class is native_task and loop.is_the_running_one():
+        return PyObject_CallOneArg(task_class, coro)
+    if loop.itself is None:
+        return task_class(coro, loop=loop)
+    return PyObject_Call(task_class, (coro,), loop.itself)
+
+
+def with_native_methods(loop_class: type) -> type:
+    """A class derived from Loop, which is being made: it has the native methods as its own (binding/methods.hpp)."""
+    adopt_methods(<PyTypeObject*>loop_class)
+    return loop_class
+
+
+put_fronts(<PyTypeObject*>Loop, call_soon, create_task)
 install_gc_slots(<PyTypeObject*>Loop, walk_containers, clear_containers)

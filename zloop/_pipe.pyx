@@ -12,11 +12,13 @@ from asyncio.log import logger
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_CheckExact, PyBytes_FromStringAndSize
+from cpython.object cimport PyTypeObject
 from libc.errno cimport EEXIST, EIO
 
 from zloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from zloop._loop cimport Loop, check
 from zloop._writing cimport WritingTransport, push_bytes, release_bytes
+from zloop.binding.methods cimport adopt_methods
 from zloop.engine.stream cimport Stream, StreamOps, pipe_io, write_end_io
 
 from zloop import diagnostics
@@ -321,6 +323,9 @@ cdef class WritePipeTransport(WritingTransport):
         pipe, self._pipe = self._pipe, None
         close_both(pipe, self.duplicate)
         return 0
+
+
+adopt_methods(<PyTypeObject*>WritePipeTransport)
 
 
 def make_read_pipe_transport(Loop loop not None, pipe, protocol, waiter):

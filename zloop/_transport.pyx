@@ -17,7 +17,7 @@ from asyncio.log import logger
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_Clear, PyErr_SetString
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from libc.errno cimport EAGAIN, ECONNRESET
 from libc.string cimport memcpy
@@ -32,6 +32,7 @@ from zloop._sockets cimport BareSocket
 from zloop._writing cimport WritingTransport, push_bytes, push_part, release_bytes
 from zloop.binding.address cimport sender_address
 from zloop.binding.context cimport call_method_and_leave, call_method_in_context, enter_and_call_method
+from zloop.binding.methods cimport adopt_methods
 from zloop.binding.transport_base cimport TransportBase
 from zloop.engine cimport sys as sys_calls
 from zloop.engine.stream cimport StreamOps
@@ -665,6 +666,9 @@ cdef class SocketTransport(WritingTransport):
             server._detach(self)
         else:
             server._detach()
+
+
+adopt_methods(<PyTypeObject*>SocketTransport)
 
 
 # Makes the transport's context one to be entered. Returns what it was, for give_context_back(), if it may be that

@@ -20,6 +20,7 @@ from zloop.tls import TlsMixin
 from zloop.unix import UnixMixin
 
 
+@_loop.with_native_methods
 class Loop(
     SignalMixin,
     UnixMixin,

@@ -1,0 +1,131 @@
+// Methods of native classes, called in as few steps as CPython allows.
+//
+// CPython's interpreter calls a native method directly only on an instance of the very class that the method was made
+// for (CALL_METHOD_DESCRIPTOR_*, Python/bytecodes.c); on one of a derived class it goes a longer way each time, and
+// looks for the class among the bases. adopt_methods() makes a class's inherited native methods its own.
+//
+// Two methods of the loop have a function in front of the one that Cython generates, for the ways in which nearly
+// everybody calls them; every other call, such as call_soon(callback=f), is left to that one:
+// - call_soon(callback, *args, context=context): CPython's tasks and futures call it each time that they go on, with a
+//   keyword that is not interned (the one in Modules/_asynciomodule.c). The generated parsing compares strings then.
+// - create_task(coro): the generated function makes a dictionary of no keywords.
+//
+// All of this is for the time when a module is being made, before anybody has asked its classes for a method.
+#pragma once
+
+#include <Python.h>
+
+namespace zloop::binding {
+
+inline PyMethodDef* native_method(PyObject* attribute) noexcept {
+  const bool is_one = attribute != nullptr && Py_TYPE(attribute) == &PyMethodDescr_Type;
+  return is_one ? reinterpret_cast<PyMethodDescrObject*>(attribute)->d_method : nullptr;
+}
+
+// Makes the function of a definition, which lives for ever, a method of the type. 0, or -1 with an exception set.
+inline int add_method(PyTypeObject* type, PyMethodDef* definition) {
+  PyObject* method = PyDescr_NewMethod(type, definition);
+  if (method == nullptr) return -1;
+  const int status = PyDict_SetItemString(type->tp_dict, definition->ml_name, method);
+  Py_DECREF(method);
+  PyType_Modified(type);
+  return status;
+}
+
+inline PyObject* own_attributes(const PyTypeObject* type, Py_ssize_t base) noexcept {
+  return reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(type->tp_mro, base))->tp_dict;
+}
+
+// Whether the type, or a base that comes before `base` in the method resolution order, has the name.
+inline bool is_overridden(const PyTypeObject* type, Py_ssize_t base, PyObject* name) noexcept {
+  Py_ssize_t nearer = 0;
+  while (nearer < base && PyDict_GetItem(own_attributes(type, nearer), name) == nullptr) ++nearer;
+  return nearer < base;
+}
+
+// 0, or -1 with an exception set.
+inline int adopt_methods(PyTypeObject* type) {
+  const Py_ssize_t object_itself = PyTuple_GET_SIZE(type->tp_mro) - 1;
+  for (Py_ssize_t base = 1; base < object_itself; ++base) {
+    PyObject* name = nullptr;
+    PyObject* attribute = nullptr;
+    for (Py_ssize_t at = 0; PyDict_Next(own_attributes(type, base), &at, &name, &attribute) != 0;) {
+      PyMethodDef* definition = native_method(attribute);
+      if (definition == nullptr || definition->ml_name[0] == '_' || is_overridden(type, base, name)) continue;
+      if (add_method(type, definition) < 0) return -1;
+    }
+  }
+  return 0;
+}
+
+// What METH_FASTCALL | METH_KEYWORDS stands for: `names` (nullptr: none) are those of the values behind `count` args.
+using MethodFn = PyObject* (*)(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names);
+
+// Method::call is what is put in front. Each Method has static variables of its own here.
+template <typename Method>
+struct Front {
+  static inline PyMethodDef definition{};  // the generated one's, but for the function
+  static inline MethodFn generated = nullptr;
+
+  // 0, or -1 with an exception set.
+  static int put(PyTypeObject* type, const char* name) {
+    const PyMethodDef* found = native_method(PyDict_GetItemString(type->tp_dict, name));
+    if (found == nullptr || found->ml_flags != (METH_FASTCALL | METH_KEYWORDS)) {
+      PyErr_Format(PyExc_SystemError, "%s() is not the method that Cython is expected to generate", name);
+      return -1;
+    }
+    definition = *found;
+    // PyMethodDef has one type for every function; the flags tell which it is.
+    generated = reinterpret_cast<MethodFn>(reinterpret_cast<void (*)()>(definition.ml_meth));
+    definition.ml_meth = reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&Method::call));
+    return add_method(type, &definition);
+  }
+};
+
+// These return a new reference, or nullptr with an exception set, and borrow their arguments.
+using CallSoonFn = PyObject* (*)(PyObject* self, PyObject* callback, PyObject* args, PyObject* context);
+using CreateTaskFn = PyObject* (*)(PyObject* self, PyObject* coro);
+
+struct CallSoon {
+  static inline CallSoonFn call_soon = nullptr;
+  static inline PyObject* context_name = nullptr;  // owned; replaced by an equal string that somebody passes
+
+  static PyObject* call(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
+    const Py_ssize_t named = names == nullptr ? 0 : PyTuple_GET_SIZE(names);
+    const bool is_usual = count >= 1 && (named == 0 || (named == 1 && is_context(PyTuple_GET_ITEM(names, 0))));
+    if (!is_usual) return Front<CallSoon>::generated(self, args, count, names);
+    PyObject* rest = PyTuple_New(count - 1);
+    if (rest == nullptr) return nullptr;
+    for (Py_ssize_t i = 1; i < count; ++i) PyTuple_SET_ITEM(rest, i - 1, Py_NewRef(args[i]));
+    PyObject* handle = call_soon(self, args[0], rest, named == 0 ? Py_None : args[count]);
+    Py_DECREF(rest);
+    return handle;
+  }
+
+  static bool is_context(PyObject* name) {
+    if (name == context_name) return true;
+    if (!PyUnicode_CheckExact(name) || PyUnicode_Compare(name, context_name) != 0) return false;
+    Py_SETREF(context_name, Py_NewRef(name));
+    return true;
+  }
+};
+
+struct CreateTask {
+  static inline CreateTaskFn create_task = nullptr;
+
+  static PyObject* call(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
+    return count == 1 && names == nullptr ? create_task(self, args[0])
+                                          : Front<CreateTask>::generated(self, args, count, names);
+  }
+};
+
+// 0, or -1 with an exception set.
+inline int put_fronts(PyTypeObject* loop_type, CallSoonFn call_soon, CreateTaskFn create_task) {
+  CallSoon::call_soon = call_soon;
+  CallSoon::context_name = PyUnicode_InternFromString("context");
+  if (CallSoon::context_name == nullptr) return -1;
+  CreateTask::create_task = create_task;
+  return Front<CallSoon>::put(loop_type, "call_soon") < 0 ? -1 : Front<CreateTask>::put(loop_type, "create_task");
+}
+
+}  // namespace zloop::binding
