@@ -441,6 +441,7 @@ cdef class Loop(LoopCore):
             if count % callbacks_between_sends == 0 or self.reactor.deferred().is_much():
                 self.reactor.deferred().run()
             count -= 1
+            queue.prefetch()
             handle = <Handle>queue.pop_front()
             Py_DECREF(handle)  # the queue's reference; `handle` holds another
             try:

@@ -1,8 +1,10 @@
 #include "zloop/timer_heap.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <new>
+#include <numeric>
 #include <ranges>
 
 namespace zloop {
@@ -44,11 +46,41 @@ void TimerHeap::take_due(std::int64_t now_ns, ReadyQueue& queue) {
   std::vector<Entry> due;
   due.reserve(places.size());
   for (const std::size_t place : places) due.push_back(entries_[place]);
-  std::ranges::sort(due, [this](const Entry& left, const Entry& right) { return before(left, right); });
+  sort(due);
   queue.make_room(due.size());
   // The lowest first: what fills its place is due later than all that is left above, and never due itself.
   for (const std::size_t place : std::views::reverse(places)) fill_from_below(place);
   for (const Entry& entry : due) queue.push_back(entry.owner);
+}
+
+void TimerHeap::sort(std::vector<Entry>& entries) const {
+  const auto in_order = [this](const Entry& left, const Entry& right) { return before(left, right); };
+  if (entries.size() < radix_sort_from) {
+    std::ranges::sort(entries, in_order);
+    return;
+  }
+  // By deadline alone, one byte after the other from the lowest on, as many as the deadlines differ in.
+  const auto [earliest, latest] = std::ranges::minmax(entries, {}, &Entry::deadline_ns);
+  const auto after_earliest = [first = earliest.deadline_ns](const Entry& entry) {
+    return static_cast<std::uint64_t>(entry.deadline_ns) - static_cast<std::uint64_t>(first);
+  };
+  std::vector<Entry> sorted(entries.size());
+  const std::uint64_t range = after_earliest(latest);
+  for (unsigned shift = 0; shift < 64 && range >> shift != 0; shift += 8) {
+    const auto byte_of = [&](const Entry& entry) { return (after_earliest(entry) >> shift) & 0xff; };
+    std::array<std::size_t, 257> places{};  // where the next entry with that byte goes
+    for (const Entry& entry : entries) ++places[byte_of(entry) + 1];
+    std::partial_sum(places.begin(), places.end(), places.begin());
+    for (const Entry& entry : entries) sorted[places[byte_of(entry)]++] = entry;
+    entries.swap(sorted);
+  }
+  // Among equal deadlines, by order of pushes.
+  for (auto first = entries.begin(); first != entries.end();) {
+    const auto is_later = [first](const Entry& entry) { return entry.deadline_ns != first->deadline_ns; };
+    const auto end = std::find_if(first + 1, entries.end(), is_later);
+    std::sort(first, end, in_order);
+    first = end;
+  }
 }
 
 void TimerHeap::clear(void (*release)(void* owner)) {

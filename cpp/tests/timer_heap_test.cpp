@@ -1,8 +1,10 @@
 #include "zloop/timer_heap.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <deque>
 #include <functional>
+#include <limits>
 #include <map>
 #include <new>
 #include <random>
@@ -123,6 +125,25 @@ TEST_CASE("negative deadlines come first") {
   timers[1].push(heap, 0);
   timers[0].push(heap, std::numeric_limits<std::int64_t>::min());
   CHECK(due_ids(heap) == std::vector<int>{0, 1, 2});
+}
+
+TEST_CASE("thousands come out by deadline, and by order of pushes where it is the same, however far they are apart") {
+  using Limits = std::numeric_limits<std::int64_t>;
+  const auto earliest = GENERATE(Limits::min(), std::int64_t{-100}, std::int64_t{1'000'000'000});
+  const std::uint64_t range = GENERATE(as<std::uint64_t>(), 0, 1, 255, 256, 70'000, Limits::max());
+  constexpr int count = 5000;
+  std::deque<Timer> timers = make_timers(count);
+  TimerHeap heap;
+  std::multimap<std::int64_t, int> expected;
+  std::mt19937_64 random(27182818);
+  for (Timer& timer : timers) {
+    const auto deadline = static_cast<std::int64_t>(static_cast<std::uint64_t>(earliest) + (random() % (range + 1)));
+    timer.push(heap, deadline);
+    expected.emplace(deadline, timer.id);
+  }
+  std::vector<int> ids;
+  for (const auto& [deadline, id] : expected) ids.push_back(id);
+  CHECK(due_ids(heap) == ids);
 }
 
 TEST_CASE("a timer that was taken out can be pushed again") {

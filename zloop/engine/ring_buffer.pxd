@@ -5,5 +5,6 @@ cdef extern from "zloop/ring_buffer.hpp" namespace "zloop":
         bint empty() noexcept
         void push_back(void* item) except +
         void* front() noexcept
+        void prefetch() noexcept
         void* pop_front() noexcept
         void swap(ReadyQueue& other) noexcept
