@@ -1,5 +1,6 @@
 #include "zloop/ring_buffer.hpp"
 
+#include <array>
 #include <deque>
 #include <new>
 #include <random>
@@ -116,6 +117,18 @@ TEST_CASE("a ring that cannot make room stays as it was") {
   REQUIRE_THROWS_AS(with_allocations(0, [&] { ring.make_room(1000); }), std::bad_alloc);
   CHECK(ring.size() == 1);
   CHECK(ring.pop_front() == 0);
+}
+
+TEST_CASE("what is fetched ahead stays in the ring, to its last") {
+  std::array<std::array<char, 128>, 10> objects{};
+  RingBuffer<void*> ring;
+  for (auto& object : objects) ring.push_back(object.data());
+  for (auto& object : objects) {
+    ring.prefetch();
+    REQUIRE(ring.pop_front() == object.data());
+  }
+  ring.prefetch();  // of an empty one
+  CHECK(ring.empty());
 }
 
 TEST_CASE("it agrees with a deque over a random walk") {

@@ -49,10 +49,11 @@ class RingBuffer {
   }
 
   // Of pointers, to be called before pop_front() by one who pops many: has the cache lines fetched that lie around what
-  // will be popped a few calls later. There need not be anything: a prefetch of no memory is none.
+  // will be popped a few calls later.
   void prefetch() const noexcept {
-    const char* soon = static_cast<const char*>(slots_[(head_ + prefetch_distance) & (capacity_ - 1)]);
-    for (const std::size_t offset : {0, 64, 112}) __builtin_prefetch(soon + offset);
+    if (size() <= prefetch_distance) return;
+    const char* soon = static_cast<const char*>((*this)[prefetch_distance]);
+    for (const std::size_t offset : prefetched_offsets) __builtin_prefetch(soon + offset);
   }
 
   void swap(RingBuffer& other) noexcept {
@@ -65,6 +66,7 @@ class RingBuffer {
  private:
   static constexpr std::size_t initial_capacity = 64;
   static constexpr std::size_t prefetch_distance = 4;
+  static constexpr std::size_t prefetched_offsets[] = {0, 64, 112};
 
   void grow() {
     const std::size_t count = size();
