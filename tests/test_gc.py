@@ -316,6 +316,27 @@ def test_transport_whose_warning_is_an_error_lets_go_all_the_same(loop, run, mon
     assert set(told) == {ResourceWarning}
 
 
+@pytest.mark.zloop_only  # asyncio leaves the socket to whoever else has it
+@pytest.mark.parametrize("method", ["connect_read_pipe", "connect_write_pipe", "create_datagram_endpoint"])
+def test_pipe_or_endpoint_whose_warning_is_an_error_lets_go_all_the_same(make_loop, monkeypatch, method):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_type))
+    loop = make_loop()
+    kind = socket.SOCK_DGRAM if "datagram" in method else socket.SOCK_STREAM
+    sock, peer = socket.socketpair(socket.AF_UNIX, kind)
+    sock.setblocking(False)
+    what = {"sock": sock} if "datagram" in method else {"pipe": sock}
+    with sock, peer:
+        transport, _protocol = run_bounded(loop, getattr(loop, method)(asyncio.BaseProtocol, **what))
+        loop.close()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ResourceWarning)
+            del transport, _protocol
+            gc.collect()
+        assert sock.fileno() == -1
+    assert told == [ResourceWarning]
+
+
 def test_server_that_nobody_closed(loop_kind):
     """Neither closing the loop nor forgetting the server goes unmentioned, and the descriptors are given back."""
     loop = new_loop(loop_kind)

@@ -73,8 +73,10 @@ cdef class DatagramTransport(DatagramTransportBase):
     def __del__(self):
         if self._sock is None:
             return
-        warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-        self.let_go()
+        try:
+            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+        finally:
+            self.let_go()  # whatever becomes of the warning
 
     def __repr__(self):
         return describe_transport(

@@ -40,8 +40,10 @@ cdef class ReadPipeTransport(ReadTransportBase):
     def __del__(self):
         if self._pipe is None:
             return
-        warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-        self.let_go()
+        try:
+            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+        finally:
+            self.let_go()  # whatever becomes of the warning
 
     def __repr__(self):
         polled = ["polling" if self.stream.reading() else "idle"]
@@ -171,8 +173,10 @@ cdef class WritePipeTransport(WritingTransport):
     def __del__(self):
         if self._pipe is None:
             return
-        warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-        self.let_go()
+        try:
+            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+        finally:
+            self.let_go()  # whatever becomes of the warning
 
     def __repr__(self):
         polled = ["polling" if self.stream.blocked() else "idle", f"bufsize={self.stream.pending()}"]
