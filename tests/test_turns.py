@@ -1,6 +1,8 @@
 """The order within a turn: what was ready, what the poller told, due timers. What they schedule comes later."""
 
 import asyncio
+import contextlib
+import functools
 import time
 
 import pytest
@@ -175,6 +177,12 @@ class Reader:
         self.told = len(self.turns)
 
 
+def take_a_millisecond():
+    ends = time.perf_counter() + 1e-3
+    while time.perf_counter() < ends:
+        pass
+
+
 def test_an_event_amid_many_turns_is_told_soon(loop, run):
     async def scenario():
         turns = []
@@ -202,9 +210,7 @@ def test_slow_callbacks_do_not_keep_an_event_waiting(same_as_asyncio):
             await several_turns(MANY_TURNS)
             for _ in range(3):
                 turns.append(None)
-                ends = time.perf_counter() + 1e-3
-                while time.perf_counter() < ends:
-                    pass
+                take_a_millisecond()
                 if len(turns) == 1:
                     write_end.send(b"x")
                 await asyncio.sleep(0)
@@ -244,3 +250,52 @@ def test_a_loop_that_begins_to_run_polls_in_its_first_turn(same_as_asyncio):
         return reader.told
 
     assert same_as_asyncio(scenario).returned == 0
+
+
+MANY_EVENTS = 4
+"""After so many events at once, zloop does not ask the poller in the next turn."""
+
+
+async def turns_until_told(loop, events, callback=lambda: None):
+    """How many turns after `events` readers one is told whose bytes are sent by the first of them.
+
+    `callback` is called in each turn.
+    """
+    turns = []
+    with contextlib.ExitStack() as stack:
+        (first, wakes_first), *others = [stack.enter_context(socket_pair()) for _ in range(events)]
+        read_end, write_end = stack.enter_context(socket_pair())
+        reader = Reader(loop, read_end, turns)
+        sent_in = []
+
+        def read_and_send():
+            first.recv(100)
+            sent_in.append(len(turns))
+            write_end.send(b"x")
+
+        loop.add_reader(first, read_and_send)
+        for end, _ in others:
+            Reader(loop, end, turns)
+        await several_turns()  # what is watched anew is looked for at once
+        for end in [wakes_first, *(end for _, end in others)]:
+            end.send(b"x")
+        while reader.told is None:
+            turns.append(None)
+            callback()
+            await asyncio.sleep(0)
+        for end in [first, read_end, *(end for end, _ in others)]:
+            loop.remove_reader(end)
+    return reader.told - sent_in[0]
+
+
+def test_an_event_behind_a_few_is_told_in_the_next_turn(same_as_asyncio):
+    assert same_as_asyncio(functools.partial(turns_until_told, events=MANY_EVENTS - 1)).returned == 1
+
+
+def test_an_event_behind_many_is_told_a_turn_later_at_most(loop, run):
+    assert run(turns_until_told(loop, MANY_EVENTS)) <= 2
+
+
+def test_an_event_behind_many_does_not_wait_for_slow_callbacks(same_as_asyncio):
+    scenario = functools.partial(turns_until_told, events=MANY_EVENTS, callback=take_a_millisecond)
+    assert same_as_asyncio(scenario).returned == 1

@@ -243,11 +243,7 @@ int Reactor::wait(std::int64_t timeout_ns) noexcept {
   wakeup_.awake();
   events_count_ = count > 0 ? count : 0;
   next_event_ = 0;
-  if (only_looks) {
-    pacer_.looked(count != 0);
-  } else {
-    pacer_.restart();
-  }
+  only_looks ? pacer_.looked(count) : pacer_.waited(count);
   return count;
 }
 

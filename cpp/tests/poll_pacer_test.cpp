@@ -18,7 +18,7 @@ struct Turns {
 
   bool skips() {
     const bool skipped = pacer.skips(watching);
-    if (!skipped) pacer.looked(false);
+    if (!skipped) pacer.looked(0);
     return skipped;
   }
 
@@ -26,7 +26,7 @@ struct Turns {
   int looks() {
     int count = 0;
     while (!pacer.skips(watching)) {
-      pacer.looked(false);
+      pacer.looked(0);
       REQUIRE(++count < 10'000);
     }
     return count;  // the turn that skipped is counted by skipped()
@@ -34,7 +34,7 @@ struct Turns {
   int skipped() {
     int count = 1;
     while (pacer.skips(watching)) REQUIRE(++count < 10'000);
-    pacer.looked(false);
+    pacer.looked(0);
     return count;
   }
 
@@ -69,7 +69,7 @@ TEST_CASE("what is watched first is looked for at once") {
 TEST_CASE("an event makes every turn look again") {
   Turns turns(true);
   CHECK(turns.looks() == PollPacer::looks_in_vain);
-  turns.pacer.looked(true);
+  turns.pacer.looked(1);
   CHECK(turns.looks() == PollPacer::looks_in_vain);
 }
 
@@ -88,6 +88,50 @@ TEST_CASE("with a watcher, no look is left out for long") {
   now_ns += 1;
   CHECK_FALSE(turns.skips());
   CHECK(turns.skips());  // the time runs from there
+}
+
+TEST_CASE("one turn after a look that has found many events goes without one") {
+  Turns turns(true);
+  turns.pacer.looked(PollPacer::many);
+  CHECK(turns.skips());
+  CHECK_FALSE(turns.skips());
+  turns.pacer.waited(PollPacer::many + 1);
+  CHECK(turns.skips());
+  CHECK_FALSE(turns.skips());
+}
+
+TEST_CASE("no turn goes without a look after one that has found few events") {
+  Turns turns(true);
+  turns.pacer.looked(PollPacer::many - 1);
+  CHECK_FALSE(turns.skips());
+  turns.pacer.waited(PollPacer::many - 1);
+  CHECK_FALSE(turns.skips());
+  turns.pacer.waited(-1);
+  CHECK_FALSE(turns.skips());
+}
+
+TEST_CASE("many events do not put off the next look for long") {
+  Turns turns(true);
+  turns.pacer.looked(PollPacer::many);
+  now_ns += PollPacer::busy_gap_ns;
+  CHECK_FALSE(turns.skips());
+  turns.pacer.looked(PollPacer::many);
+  now_ns += PollPacer::busy_gap_ns - 1;
+  CHECK(turns.skips());
+}
+
+TEST_CASE("what is watched anew is looked for at once, also after many events") {
+  Turns turns(true);
+  turns.pacer.looked(PollPacer::many);
+  turns.pacer.restart();
+  CHECK_FALSE(turns.skips());
+}
+
+TEST_CASE("a turn that has waited ends the looks in vain") {
+  Turns turns(true);
+  CHECK(turns.looks() == PollPacer::looks_in_vain);
+  turns.pacer.waited(0);
+  CHECK(turns.looks() == PollPacer::looks_in_vain);
 }
 
 }  // namespace
