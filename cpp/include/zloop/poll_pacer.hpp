@@ -71,18 +71,16 @@ class PollPacer {
   }
 
  private:
-  bool may_skip() noexcept {
-    if (found_many_) {
-      found_many_ = false;  // one turn, and no more
-      return clock_() - looked_at_ < busy_gap_ns;
-    }
+  // Whether this turn may go without a look although something is watched.
+  [[nodiscard]] bool may_skip() const noexcept {
+    if (found_many_ && skipped_ == 0) return clock_() - looked_at_ < busy_gap_ns;
     return in_vain_ == looks_in_vain && clock_() - looked_at_ < longest_gap_ns;
   }
 
   std::int64_t (*clock_)() noexcept;
   int skipped_ = 0;             // turns since the last look
   int in_vain_ = 0;             // looks in a row that found nothing, up to looks_in_vain
-  bool found_many_ = false;     // in the last look, and no turn has been asked for since
+  bool found_many_ = false;     // in the last look, unless events have become likely since
   std::int64_t looked_at_ = 0;  // when the last look was; of no meaning before looks_in_vain or `many`
 };
 
