@@ -70,6 +70,10 @@ cdef class DatagramTransport(DatagramTransportBase):
     def __init__(self):
         raise TypeError("transports are made by an event loop")
 
+    def __dealloc__(self):
+        if self.datagram is not NULL:
+            self.datagram.close()  # here, as a destructor must not release what is queued
+
     def __del__(self):
         if self._sock is None:
             return
@@ -347,11 +351,9 @@ cdef class DatagramTransport(DatagramTransportBase):
         datagram.route = route
         datagram.address = address
         Py_INCREF(reference)  # the queue's, given up by release_reference()
-        try:
-            self.datagram.send(datagram)
-        except MemoryError:
+        if self.datagram.send(datagram) < 0:
             Py_DECREF(reference)
-            raise
+            raise MemoryError
         return self.anchor()
 
     cdef int send_failed(self, object exception) except -1:

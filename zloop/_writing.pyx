@@ -17,6 +17,9 @@ cdef class WritingTransport(TransportBase):
     def __cinit__(self):
         self.low_water, self.high_water = 16 * 1024, 64 * 1024  # as water_marks() has them, and objects made of none
 
+    def __dealloc__(self):
+        self.stream.close()  # here, as a destructor must not release what is queued
+
     def __init__(self):
         raise TypeError("transports are made by an event loop")
 

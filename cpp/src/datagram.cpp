@@ -4,6 +4,7 @@
 #include <array>
 #include <cassert>
 #include <cerrno>
+#include <new>
 
 namespace zloop {
 
@@ -39,7 +40,7 @@ int Datagram::open(Reactor& reactor, int fd, std::size_t longest) noexcept {
   return reactor.attach(watcher_, fd, watcher_ops, this);
 }
 
-void Datagram::close() noexcept {
+void Datagram::close() {
   Deferred::cancel();
   watcher_.detach();
   blocked_ = false;
@@ -52,7 +53,7 @@ void Datagram::stop_reading() noexcept { watcher_.set_interest(watcher_.interest
 
 void* Datagram::owner_of(void* self) noexcept { return static_cast<Datagram*>(self)->owner_; }
 
-void Datagram::on_ready(void* self, unsigned ready) noexcept {
+void Datagram::on_ready(void* self, unsigned ready) {
   auto& datagram = *static_cast<Datagram*>(self);
   if (ready == interest_write) {
     datagram.blocked_ = false;
@@ -91,14 +92,19 @@ int Datagram::receive(ReceivedDatagram* received) noexcept {
   return count;
 }
 
-void Datagram::send(const OutgoingDatagram& datagram) {
-  queue_.push_back(datagram);
+int Datagram::send(const OutgoingDatagram& datagram) {
+  try {
+    queue_.push_back(datagram);
+  } catch (const std::bad_alloc&) {
+    return -ENOMEM;
+  }
   bytes_ += datagram.segment.size;
   if (!is_open()) {
     while (!queue_.empty()) drop_first();
   } else if (!blocked_) {
     watcher_.reactor().deferred().schedule(*this, datagram.segment.size);
   }
+  return 0;
 }
 
 int Datagram::send_now(const char* data, std::size_t size) noexcept {
@@ -109,7 +115,7 @@ int Datagram::send_now(const char* data, std::size_t size) noexcept {
   return sent < 0 ? static_cast<int>(sent) : 0;
 }
 
-void Datagram::run_deferred() noexcept {
+void Datagram::run_deferred() {
   if (is_open() && !queue_.empty()) ops_.on_writable(owner_);
 }
 
@@ -127,7 +133,7 @@ int Datagram::gather(sys::Packet* packets) const noexcept {
   return count;
 }
 
-int Datagram::flush() noexcept {
+int Datagram::flush() {
   if (!is_open() || blocked_) return 0;
   Deferred::cancel();
   std::array<sys::Packet, batch_max> packets;  // NOLINT(*-member-init): gather() fills what is used
@@ -150,7 +156,7 @@ int Datagram::rest_later(int status) noexcept {
   return status;
 }
 
-void Datagram::drop_first() noexcept {
+void Datagram::drop_first() {
   const OutgoingDatagram datagram = queue_.pop_front();
   bytes_ -= datagram.segment.size;
   release_(datagram.segment.reference);
@@ -168,7 +174,7 @@ int Datagram::watch_writable(bool on) noexcept {
   return watcher_.set_interest(on ? others | interest_write : others);
 }
 
-void Datagram::discard_pending() noexcept {
+void Datagram::discard_pending() {
   Deferred::cancel();
   watch_writable(false);
   blocked_ = false;

@@ -21,7 +21,7 @@ int Listener::open(Reactor& reactor, int fd, int burst) noexcept {
   return 0;
 }
 
-void Listener::on_ready(void* self, unsigned /*ready*/) noexcept {
+void Listener::on_ready(void* self, unsigned /*ready*/) {
   auto& listener = *static_cast<Listener*>(self);
   for (int i = 0; i < listener.burst_; ++i) {
     // A callback may close or pause the listener.

@@ -35,7 +35,7 @@ void DeferredList::schedule(Deferred& deferred, std::size_t bytes) noexcept {
   if (!deferred.scheduled()) list_.add(deferred);
 }
 
-void DeferredList::run() noexcept {
+void DeferredList::run() {
   assert(!end_of_run_.linked());
   bytes_ = 0;
   if (empty()) return;
@@ -247,7 +247,7 @@ int Reactor::wait(std::int64_t timeout_ns) noexcept {
   return count;
 }
 
-void Reactor::dispatch() noexcept {
+void Reactor::dispatch() {
   while (next_event_ < events_count_) {
     const PollEvent event = events_[static_cast<std::size_t>(next_event_++)];
     for (const unsigned bit : {interest_read, interest_write}) {
@@ -263,7 +263,7 @@ void Reactor::dispatch() noexcept {
   events_count_ = 0;
 }
 
-void Reactor::tell(Watcher& watcher, unsigned bit) noexcept {
+void Reactor::tell(Watcher& watcher, unsigned bit) {
   if ((watcher.interest_ & interest_once) != 0) {
     const unsigned rest = watcher.interest_ & ~bit;
     note_interest(watcher, rest == interest_once ? interest_none : rest);

@@ -34,7 +34,7 @@ int Stream::open(Reactor& reactor, int fd, const StreamOps& ops, void* owner) no
   return reactor.attach(watcher_, fd, watcher_ops, this);
 }
 
-void Stream::close() noexcept {
+void Stream::close() {
   reading_ = false;
   Deferred::cancel();
   watcher_.detach();
@@ -49,7 +49,7 @@ int Stream::start_reading() noexcept {
   return 0;
 }
 
-void Stream::on_ready(void* self, unsigned ready) noexcept {
+void Stream::on_ready(void* self, unsigned ready) {
   auto& stream = *static_cast<Stream*>(self);
   if (ready == interest_write) {
     stream.queue_.empty() ? stream.report_room() : stream.send_and_report();
@@ -72,7 +72,7 @@ void* Stream::socket_owner(void* self) noexcept {
 
 // One read for each event: draining until EAGAIN costs a system call more for each message, and lets one busy
 // connection starve the others.
-void Stream::read_shared() noexcept {
+void Stream::read_shared() {
   char* buffer = watcher_.reactor().read_buffer();
   const ssize_t result =
       buffer == nullptr ? -ENOMEM : ops_->io->receive(watcher_.fd(), buffer, Reactor::read_buffer_size);
@@ -85,7 +85,7 @@ void Stream::read_shared() noexcept {
   }
 }
 
-void Stream::read_buffered() noexcept {
+void Stream::read_buffered() {
   char* buffer = nullptr;
   std::size_t size = 0;
   if (!ops_->get_buffer(owner_, &buffer, &size)) return;
@@ -95,7 +95,7 @@ void Stream::read_buffered() noexcept {
   ops_->on_buffer_filled(owner_, result);
 }
 
-int Stream::write(Segment segment) noexcept {
+int Stream::write(Segment segment) {
   const std::size_t size = segment.size;
   try {
     queue_.push(segment);
@@ -110,11 +110,11 @@ int Stream::write(Segment segment) noexcept {
   return 0;
 }
 
-void Stream::run_deferred() noexcept {
+void Stream::run_deferred() {
   if (is_open() && !queue_.empty()) send_and_report();
 }
 
-void Stream::send_and_report() noexcept {
+void Stream::send_and_report() {
   const int status = send_queued();
   if (status < 0) {
     ops_->on_write_error(owner_, -status);
@@ -123,14 +123,14 @@ void Stream::send_and_report() noexcept {
   }
 }
 
-int Stream::flush() noexcept {
+int Stream::flush() {
   if (!is_open() || queue_.empty() || blocked()) return 0;
   return send_queued();
 }
 
 // The interest in writing is kept from one partial send to the next, and dropped when nothing is left to send, or
 // nothing can be: a connection in error is always writable.
-int Stream::send_queued() noexcept {
+int Stream::send_queued() {
   Deferred::cancel();
   std::array<iovec, vectors_max> vectors;  // NOLINT(*-member-init): peek() fills what is used
   while (!queue_.empty()) {
@@ -169,12 +169,12 @@ int Stream::wait_for_room() noexcept {
 }
 
 // With nothing queued only wait_for_room() watches for writability.
-void Stream::report_room() noexcept {
+void Stream::report_room() {
   watch_writable(false);
   ops_->on_room(owner_);
 }
 
-void Stream::discard_pending() noexcept {
+void Stream::discard_pending() {
   Deferred::cancel();
   watch_writable(false);
   queue_.clear();

@@ -141,7 +141,7 @@ std::size_t TlsSession::take_input(char* data, std::size_t size) noexcept {
   return count;
 }
 
-ssize_t TlsSession::shake_hands() noexcept {
+ssize_t TlsSession::shake_hands() {
   openssl_->ERR_clear_error();  // so that the reason of a failure is all that stands there
   hungry_ = false;
   if (openssl_->SSL_do_handshake(ssl_) == 1) return 1;
@@ -173,7 +173,7 @@ std::size_t TlsSession::readable_max() const noexcept {
   return std::max(sum, std::size_t{1});
 }
 
-ssize_t TlsSession::read(char* data, std::size_t size) noexcept {
+ssize_t TlsSession::read(char* data, std::size_t size) {
   hungry_ = false;
   std::size_t count = 0;
   const bool done = openssl_->SSL_read_ex(ssl_, data, size, &count) == 1;
@@ -181,7 +181,7 @@ ssize_t TlsSession::read(char* data, std::size_t size) noexcept {
   return done ? static_cast<ssize_t>(count) : explain_failure();
 }
 
-ssize_t TlsSession::write(const char* data, std::size_t size) noexcept {
+ssize_t TlsSession::write(const char* data, std::size_t size) {
   hungry_ = false;
   std::size_t count = 0;
   if (openssl_->SSL_write_ex(ssl_, data, size, &count) == 1) return static_cast<ssize_t>(count);
@@ -192,7 +192,7 @@ ssize_t TlsSession::write(const char* data, std::size_t size) noexcept {
 // SSL_get_error() takes an error that somebody else has left in this thread's queue for one of this call. To look for
 // such before each call takes longer than all else that is done here for a short record, so what is said to be an error
 // is looked at again: OpenSSL stops when it is hungry, and a connection that has failed also fails at its handshake.
-ssize_t TlsSession::explain_failure() noexcept {
+ssize_t TlsSession::explain_failure() {
   switch (openssl_->SSL_get_error(ssl_, 0)) {
     case ssl_error_want_read:
     case ssl_error_want_write:

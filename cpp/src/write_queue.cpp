@@ -37,7 +37,7 @@ int WriteQueue::peek(iovec* vectors, int capacity) const noexcept {
   return 1 + others;
 }
 
-void WriteQueue::consume(std::size_t count) noexcept {
+void WriteQueue::consume(std::size_t count) {
   assert(count <= bytes());
   while (count > 0 && count >= front_.size) {
     count -= front_.size;
@@ -47,11 +47,11 @@ void WriteQueue::consume(std::size_t count) noexcept {
   front_.size -= count;
 }
 
-void WriteQueue::clear() noexcept {
+void WriteQueue::clear() {
   while (!empty()) drop_front();
 }
 
-void WriteQueue::drop_front() noexcept {
+void WriteQueue::drop_front() {
   void* reference = front_.reference;
   if (rest_ != nullptr && !rest_->segments.empty()) {
     front_ = rest_->segments.pop_front();

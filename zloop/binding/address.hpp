@@ -17,7 +17,7 @@ namespace zloop::binding {
 
 // What socket.getpeername() returns for an internet address: (host, port), or (host, port, flow, scope) for IPv6.
 // None for other families. A new reference, or null with an exception set.
-inline PyObject* address_tuple(const sockaddr_storage& storage, socklen_t size) noexcept {
+inline PyObject* address_tuple(const sockaddr_storage& storage, socklen_t size) {
   const Address address(storage, size);
   std::array<char, Address::host_capacity> host{};
   if (!address.format_host(host)) Py_RETURN_NONE;
@@ -27,7 +27,7 @@ inline PyObject* address_tuple(const sockaddr_storage& storage, socklen_t size) 
 
 // What socket.recvfrom() returns for a datagram's sender: as above, a path, an abstract unix name as bytes, or None for
 // a unix socket without a name. Only for the families that parse_address() knows.
-inline PyObject* sender_address(const sockaddr_storage& storage, socklen_t size) noexcept {
+inline PyObject* sender_address(const sockaddr_storage& storage, socklen_t size) {
   if (size == 0) Py_RETURN_NONE;
   if (storage.ss_family != AF_UNIX) return address_tuple(storage, size);
   const char* path = reinterpret_cast<const sockaddr_un*>(&storage)->sun_path;
@@ -39,7 +39,7 @@ inline PyObject* sender_address(const sockaddr_storage& storage, socklen_t size)
 }
 
 // Reads a plain int, nothing that merely converts to one, of 0 to `most`.
-inline bool parse_number(PyObject* number, std::uint32_t most, std::uint32_t& parsed) noexcept {
+inline bool parse_number(PyObject* number, std::uint32_t most, std::uint32_t& parsed) {
   if (!PyLong_CheckExact(number)) return false;
   int overflow = 0;
   const long long value = PyLong_AsLongLongAndOverflow(number, &overflow);
@@ -48,7 +48,7 @@ inline bool parse_number(PyObject* number, std::uint32_t most, std::uint32_t& pa
   return true;
 }
 
-inline bool parse_internet_address(PyObject* object, int family, Address& parsed) noexcept {
+inline bool parse_internet_address(PyObject* object, int family, Address& parsed) {
   if (!PyTuple_CheckExact(object)) return false;
   const Py_ssize_t size = PyTuple_GET_SIZE(object);
   if (size < 2 || size > (family == AF_INET ? 2 : 4)) return false;
@@ -67,7 +67,7 @@ inline bool parse_internet_address(PyObject* object, int family, Address& parsed
   return true;
 }
 
-inline bool parse_unix_address(PyObject* object, Address& parsed) noexcept {
+inline bool parse_unix_address(PyObject* object, Address& parsed) {
   PyObject* path = nullptr;
   if (PyUnicode_CheckExact(object)) {
     path = PyUnicode_EncodeFSDefault(object);
@@ -97,7 +97,7 @@ inline bool parse_unix_address(PyObject* object, Address& parsed) noexcept {
 // Reads what socket.sendto() takes for an address of `family`, if it is in the plainest form: a numeric host and plain
 // ints in a tuple, or a unix path or name. False for all else, be it wrong or merely a host's name; no exception is
 // set.
-inline bool parse_address(PyObject* object, int family, Address& parsed) noexcept {
+inline bool parse_address(PyObject* object, int family, Address& parsed) {
   if (family == AF_UNIX) return parse_unix_address(object, parsed);
   return (family == AF_INET || family == AF_INET6) && parse_internet_address(object, family, parsed);
 }

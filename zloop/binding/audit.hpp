@@ -8,7 +8,7 @@ namespace zloop::binding {
 // True if there are audit hooks (or a tracer in their place). Nothing is reported to them.
 //
 // The interpreter does not tell; but what an event is about is made for hooks only. This one's cannot be made.
-inline bool is_audited() noexcept {
+inline bool is_audited() {
   PyObject* (*const unmakeable)(void*) = [](void* /*nothing*/) -> PyObject* {
     PyErr_SetNone(PyExc_LookupError);
     return nullptr;

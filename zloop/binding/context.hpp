@@ -26,22 +26,22 @@ struct ContextObject {
   int entered;
 };
 
-inline const ContextObject* layout_of(const PyObject* context) noexcept {
+inline const ContextObject* layout_of(const PyObject* context) {
   return reinterpret_cast<const ContextObject*>(context);
 }
 
-inline bool are_alike(const PyObject* left, const PyObject* right) noexcept {
+inline bool are_alike(const PyObject* left, const PyObject* right) {
   return layout_of(left)->variables == layout_of(right)->variables;
 }
 
 // Nobody but the caller has it, and it is not in use.
-inline bool is_unshared(PyObject* context) noexcept {
+inline bool is_unshared(PyObject* context) {
   return Py_REFCNT(context) == 1 && Py_TYPE(context) == &PyContext_Type && layout_of(context)->entered == 0 &&
          layout_of(context)->weak_references == nullptr;
 }
 
 // True if this interpreter's contexts are as described above: tried on one, since nothing promises it.
-inline bool contexts_are_as_described() noexcept {
+inline bool contexts_are_as_described() {
 #ifdef Py_GIL_DISABLED
   return false;
 #else
@@ -65,10 +65,10 @@ inline bool contexts_are_as_described() noexcept {
 }
 
 // Borrowed; null in a thread that has had none yet.
-inline PyObject* current_context() noexcept { return PyThreadState_Get()->context; }
+inline PyObject* current_context() { return PyThreadState_Get()->context; }
 
 // Calls callback(*args) in the context. False, with the exception set, if that failed or the context is in use.
-inline bool call_in_context(PyObject* context, PyObject* callback, PyObject* args) noexcept {
+inline bool call_in_context(PyObject* context, PyObject* callback, PyObject* args) {
   if (PyContext_Enter(context) < 0) return false;
   PyObject* const* items = PySequence_Fast_ITEMS(args);
   PyObject* result = PyObject_Vectorcall(callback, items, static_cast<std::size_t>(PyTuple_GET_SIZE(args)), nullptr);
@@ -81,8 +81,7 @@ inline bool call_in_context(PyObject* context, PyObject* callback, PyObject* arg
 // leaves it, either way. Each calls object.name(argument). A new reference; null, with the exception set, if that
 // failed or, of the first, the context is in use. The last takes null for an argument that could not be made, with the
 // exception set.
-inline PyObject* enter_and_call_method(PyObject* context, PyObject* object, PyObject* name,
-                                       PyObject* argument) noexcept {
+inline PyObject* enter_and_call_method(PyObject* context, PyObject* object, PyObject* name, PyObject* argument) {
   if (PyContext_Enter(context) < 0) return nullptr;
   const std::array<PyObject*, 2> arguments = {object, argument};
   PyObject* result = PyObject_VectorcallMethod(name, arguments.data(), arguments.size(), nullptr);
@@ -90,8 +89,7 @@ inline PyObject* enter_and_call_method(PyObject* context, PyObject* object, PyOb
   return result;
 }
 
-inline PyObject* call_method_and_leave(PyObject* context, PyObject* object, PyObject* name,
-                                       PyObject* argument) noexcept {
+inline PyObject* call_method_and_leave(PyObject* context, PyObject* object, PyObject* name, PyObject* argument) {
   const std::array<PyObject*, 2> arguments = {object, argument};
   PyObject* result =
       argument != nullptr ? PyObject_VectorcallMethod(name, arguments.data(), arguments.size(), nullptr) : nullptr;
@@ -100,8 +98,7 @@ inline PyObject* call_method_and_leave(PyObject* context, PyObject* object, PyOb
 }
 
 // Calls object.name(argument) in the context. As above.
-inline PyObject* call_method_in_context(PyObject* context, PyObject* object, PyObject* name,
-                                        PyObject* argument) noexcept {
+inline PyObject* call_method_in_context(PyObject* context, PyObject* object, PyObject* name, PyObject* argument) {
   return PyContext_Enter(context) == 0 ? call_method_and_leave(context, object, name, argument) : nullptr;
 }
 

@@ -46,22 +46,22 @@ inline void install_gc_slots(PyTypeObject* type, WalkFn walk, ClearFn clear_cont
 }
 
 // Each visits every reference its container owns, in the manner of Py_VISIT.
-inline int visit_queue(const ReadyQueue& queue, visitproc visit, void* arg) noexcept {
+inline int visit_queue(const ReadyQueue& queue, visitproc visit, void* arg) {
   for (std::size_t i = 0; i < queue.size(); ++i) {
     if (const int stop = visit(static_cast<PyObject*>(queue[i]), arg)) return stop;
   }
   return 0;
 }
 
-inline int visit_timers(const TimerHeap& timers, visitproc visit, void* arg) noexcept {
+inline int visit_timers(const TimerHeap& timers, visitproc visit, void* arg) {
   return timers.for_each_owner([&](void* owner) { return visit(static_cast<PyObject*>(owner), arg); });
 }
 
-inline int visit_inbox(const LoopInbox& inbox, visitproc visit, void* arg) noexcept {
+inline int visit_inbox(const LoopInbox& inbox, visitproc visit, void* arg) {
   return inbox.for_each([&](void* item) { return visit(static_cast<PyObject*>(item), arg); });
 }
 
-inline int visit_list(const OwnerList& list, visitproc visit, void* arg) noexcept {
+inline int visit_list(const OwnerList& list, visitproc visit, void* arg) {
   return list.for_each([&](void* owner) { return visit(static_cast<PyObject*>(owner), arg); });
 }
 

@@ -17,7 +17,7 @@
 
 namespace zloop::binding {
 
-inline PyMethodDef* native_method(PyObject* attribute) noexcept {
+inline PyMethodDef* native_method(PyObject* attribute) {
   const bool is_one = attribute != nullptr && Py_TYPE(attribute) == &PyMethodDescr_Type;
   return is_one ? reinterpret_cast<PyMethodDescrObject*>(attribute)->d_method : nullptr;
 }
@@ -32,12 +32,12 @@ inline int add_method(PyTypeObject* type, PyMethodDef* definition) {
   return status;
 }
 
-inline PyObject* own_attributes(const PyTypeObject* type, Py_ssize_t base) noexcept {
+inline PyObject* own_attributes(const PyTypeObject* type, Py_ssize_t base) {
   return reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(type->tp_mro, base))->tp_dict;
 }
 
 // Whether the type, or a base that comes before `base` in the method resolution order, has the name.
-inline bool is_overridden(const PyTypeObject* type, Py_ssize_t base, PyObject* name) noexcept {
+inline bool is_overridden(const PyTypeObject* type, Py_ssize_t base, PyObject* name) {
   Py_ssize_t nearer = 0;
   while (nearer < base && PyDict_GetItem(own_attributes(type, nearer), name) == nullptr) ++nearer;
   return nearer < base;

@@ -15,14 +15,14 @@ namespace zloop::binding {
 
 using LoopInbox = Inbox;
 
-inline void tell_of_push(Reactor& reactor) noexcept { reactor.notify(); }
+inline void tell_of_push(Reactor& reactor) { reactor.notify(); }
 
 #else
 
 using LoopInbox = BasicInbox<HeldByCaller>;
 
 // The loop takes the lock back after each Reactor::wait(), and looks into the inbox then (Loop.run_turn).
-inline void tell_of_push(Reactor& reactor) noexcept { reactor.notify_under_lock(); }
+inline void tell_of_push(Reactor& reactor) { reactor.notify_under_lock(); }
 
 #endif
 

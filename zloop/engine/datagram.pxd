@@ -34,7 +34,7 @@ cdef extern from "zloop/datagram.hpp" namespace "zloop":
         bint reading() noexcept
         int receive(ReceivedDatagram* received) noexcept
         void expect_one() noexcept
-        void send(const OutgoingDatagram& datagram) except +
+        int send(const OutgoingDatagram& datagram) noexcept
         int send_now(const char* data, size_t size) noexcept
         int flush() noexcept
         const OutgoingDatagram& first() noexcept

@@ -20,7 +20,8 @@
 
 namespace zloop {
 
-// Neither throws. The owner keeps itself alive during each call; nothing looks at it or the Datagram afterwards.
+// As WatcherOps. Neither throws. The owner keeps itself alive during each call; nothing looks at it or the Datagram
+// afterwards.
 struct DatagramOps {
   void (*on_readable)(void* owner);  // a datagram or an error waits: receive()
   void (*on_writable)(void* owner);  // what is queued may leave: flush()
@@ -51,7 +52,7 @@ class Datagram final : private Deferred {
  public:
   // `release` gives up a queued segment's reference and must not call back; `owner` embeds the Datagram.
   Datagram(const DatagramOps& ops, WriteQueue::ReleaseFn release, void* owner) noexcept;
-  ~Datagram() { close(); }
+  ~Datagram() { close(); }  // close() it before, for the sake of what is queued: a destructor is noexcept
   Datagram(const Datagram&) = delete;
   Datagram& operator=(const Datagram&) = delete;
 
@@ -59,7 +60,7 @@ class Datagram final : private Deferred {
   int open(Reactor& reactor, int fd, std::size_t longest) noexcept;
 
   // Unties everything and drops what was queued. The descriptor stays open: it is its owner's. Harmless when closed.
-  void close() noexcept;
+  void close();
   // False too when the reactor was closed.
   [[nodiscard]] bool is_open() const noexcept { return watcher_.attached(); }
 
@@ -76,8 +77,8 @@ class Datagram final : private Deferred {
   void expect_one() noexcept { expected_ = 1; }
 
   // Queues a datagram and takes over its reference. Whoever is addressed is sent it with everything else of this turn,
-  // before the loop can block. A closed socket drops it. Throws std::bad_alloc, having taken nothing.
-  void send(const OutgoingDatagram& datagram);
+  // before the loop can block. A closed socket drops it. 0, or -ENOMEM, having taken nothing.
+  int send(const OutgoingDatagram& datagram);
 
   // Sends to the connected peer at once. Only with nothing queued. 0 or -errno; -EAGAIN when the kernel is full.
   int send_now(const char* data, std::size_t size) noexcept;
@@ -87,12 +88,12 @@ class Datagram final : private Deferred {
   //   -errno: the datagram that was first in the queue failed and is gone;
   //   routed_by_owner: it is the owner's to send, see first() and drop_first().
   // After the latter two, the owner is to call again; should it not, on_writable comes before the loop can block.
-  int flush() noexcept;
+  int flush();
   static constexpr int routed_by_owner = 1;
 
   // The first in the queue, which must not be empty.
   [[nodiscard]] const OutgoingDatagram& first() const noexcept { return queue_[0]; }
-  void drop_first() noexcept;
+  void drop_first();
 
   // What send() accepted and the kernel did not yet: datagrams, and bytes in them.
   [[nodiscard]] std::size_t pending() const noexcept { return queue_.size(); }
@@ -103,14 +104,14 @@ class Datagram final : private Deferred {
   void wait_writable() noexcept;
 
   // Drops what is queued.
-  void discard_pending() noexcept;
+  void discard_pending();
 
  private:
   static const WatcherOps watcher_ops;
 
-  static void on_ready(void* self, unsigned ready) noexcept;
+  static void on_ready(void* self, unsigned ready);
   static void* owner_of(void* self) noexcept;
-  void run_deferred() noexcept override;
+  void run_deferred() override;
 
   [[nodiscard]] int gather(sys::Packet* packets) const noexcept;
   int rest_later(int status) noexcept;

@@ -13,7 +13,7 @@ namespace zloop {
 
 // The owner may close the listener from inside a call, but keeps both alive until Reactor::dispatch() is over: one
 // event can bring several connections.
-struct ListenerOps {
+struct ListenerOps {  // as WatcherOps
   // The connection is non-blocking and close-on-exec.
   void (*on_accept)(void* owner, int fd, const sockaddr_storage& peer, socklen_t peer_size);
   // errno. When the process or system is out of a resource (see Listener::out_of_resources) the listener has paused
@@ -44,7 +44,7 @@ class Listener {
 
  private:
   static const WatcherOps watcher_ops;
-  static void on_ready(void* self, unsigned ready) noexcept;
+  static void on_ready(void* self, unsigned ready);
 
   const ListenerOps& ops_;  // static
   void* owner_;             // borrowed: the embedder

@@ -37,7 +37,7 @@ class Deferred : private ListHook {
  private:
   friend class DeferredList;
 
-  virtual void run_deferred() noexcept = 0;
+  virtual void run_deferred() = 0;
 };
 
 class DeferredList {
@@ -50,7 +50,7 @@ class DeferredList {
   [[nodiscard]] bool is_much() const noexcept { return bytes_ >= much; }
   // Runs what is scheduled now; what is scheduled meanwhile waits for the next call. Not to be called from inside. A
   // Deferred may go while it runs: its owner's last act may be to end itself.
-  void run() noexcept;
+  void run();
 
  private:
   static constexpr std::size_t much = std::size_t{10} * 1024;
@@ -126,7 +126,7 @@ class Reactor {
 
   // Calls the watchers of the events that the last wait() stored, in order. What is deferred runs after every few of
   // them, as sends in a row share the kernel's code in the cache; after fewer when it is much.
-  void dispatch() noexcept;
+  void dispatch();
 
   // Drops the events that dispatch() has not come to; also from inside it. The next wait() reports them again.
   void interrupt_dispatch() noexcept;
@@ -158,7 +158,7 @@ class Reactor {
   void note_interest(Watcher& watcher, unsigned interest) noexcept;
   int list(Watcher& watcher, unsigned interest, std::uint64_t token) noexcept;
   void unlist(Watcher& watcher) noexcept;
-  void tell(Watcher& watcher, unsigned bit) noexcept;
+  void tell(Watcher& watcher, unsigned bit);
   void rearm(std::uint64_t token) noexcept;
   [[nodiscard]] std::uint64_t token_of(int fd) const noexcept;
   [[nodiscard]] Watcher* watcher_of(std::uint64_t token) const noexcept;

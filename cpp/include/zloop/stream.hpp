@@ -30,9 +30,9 @@ extern const StreamIo pipe_io;
 // a socket, and bytes have come, they are left alone.
 extern const StreamIo write_end_io;
 
-// One static table per kind of owner. None of the functions throws. The owner keeps itself, and the stream in it, alive
-// during each call; it may close the stream from inside any. When the call returns nothing looks at either any more,
-// get_buffer() with its on_buffer_filled() counting as one call.
+// One static table per kind of owner, as WatcherOps. None of the functions throws. The owner keeps itself, and the
+// stream in it, alive during each call; it may close the stream from inside any. When the call returns nothing looks at
+// either any more, get_buffer() with its on_buffer_filled() counting as one call.
 struct StreamOps {
   const StreamIo* io = &socket_io;
 
@@ -62,7 +62,7 @@ struct StreamOps {
 class Stream final : private Deferred {
  public:
   Stream() = default;
-  ~Stream() { close(); }
+  ~Stream() { close(); }  // close() it before, for the sake of what is queued: a destructor is noexcept
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
@@ -70,7 +70,7 @@ class Stream final : private Deferred {
   int open(Reactor& reactor, int fd, const StreamOps& ops, void* owner) noexcept;
 
   // Unties everything and drops what was queued. The descriptor stays open: it is its owner's. Harmless when closed.
-  void close() noexcept;
+  void close();
   // False too when the reactor was closed.
   [[nodiscard]] bool is_open() const noexcept { return watcher_.attached(); }
 
@@ -86,11 +86,11 @@ class Stream final : private Deferred {
   // Queues a segment and takes over its reference. The kernel is offered it with everything else of this turn, before
   // the loop can block. A closed stream drops it, but one that has never been open must not be asked. 0, or -ENOMEM,
   // having taken nothing.
-  int write(Segment segment) noexcept;
+  int write(Segment segment);
 
   // Offers the kernel all that is queued, now. 0, also when the kernel is full and the rest waits for it; or -errno,
   // and what was not taken stays queued, to be offered again only after the next write().
-  int flush() noexcept;
+  int flush();
 
   // Offers bytes that nobody holds a reference to. Only with an empty queue. Bytes taken, 0 when full, or -errno (a
   // closed stream: -EBADF).
@@ -105,21 +105,21 @@ class Stream final : private Deferred {
   [[nodiscard]] bool blocked() const noexcept { return (watcher_.interest() & interest_write) != 0; }
 
   // Drops what is queued.
-  void discard_pending() noexcept;
+  void discard_pending();
 
  private:
   static const WatcherOps watcher_ops;
   static constexpr int vectors_max = 64;  // per system call; more gained nothing and costs stack
 
-  static void on_ready(void* self, unsigned ready) noexcept;
+  static void on_ready(void* self, unsigned ready);
   static void* socket_owner(void* self) noexcept;
-  void run_deferred() noexcept override;
+  void run_deferred() override;
 
-  void read_shared() noexcept;
-  void read_buffered() noexcept;
-  void send_and_report() noexcept;
-  void report_room() noexcept;
-  int send_queued() noexcept;
+  void read_shared();
+  void read_buffered();
+  void send_and_report();
+  void report_room();
+  int send_queued();
   int watch_writable(bool on) noexcept;
 
   const StreamOps* ops_ = nullptr;  // static; from the first open() on

@@ -4,6 +4,8 @@
 // function of this class but the destructor is called, and who may run the handshake and the shutdown on it: what these
 // read is what was fed, what they write is in output(). The SSL may outlive the session; it reads nothing then, and
 // what it writes is dropped. Loop thread only.
+//
+// What runs the SSL is not noexcept: OpenSSL's callbacks are Python's, which may end the thread (see WatcherOps).
 #pragma once
 
 #include <sys/types.h>
@@ -39,16 +41,16 @@ class TlsSession {
 
   // Goes on with the handshake. 1: it is over. In place of `failed` OpenSSL's error stays as it is in its queue, and so
   // does what SSL_do_handshake() would answer next.
-  ssize_t shake_hands() noexcept;
+  ssize_t shake_hands();
 
   // False: read() would be starved.
   [[nodiscard]] bool readable() const noexcept;
   // At most about this many bytes can be read before more is fed; a positive number. Takes time for each record.
   [[nodiscard]] std::size_t readable_max() const noexcept;
   // Decrypts up to one record; size is not 0.
-  ssize_t read(char* data, std::size_t size) noexcept;
+  ssize_t read(char* data, std::size_t size);
   // Encrypts all or nothing; size is not 0. After `starved` the next write() has to be of the same bytes.
-  ssize_t write(const char* data, std::size_t size) noexcept;
+  ssize_t write(const char* data, std::size_t size);
 
   // The size of memory to lend for write(): more than enough with every cipher and records of full size.
   static constexpr std::size_t sealed_size_max(std::size_t size) noexcept {
@@ -75,7 +77,7 @@ class TlsSession {
   std::size_t take_input(char* data, std::size_t size) noexcept;
   bool put_output(const char* data, std::size_t size) noexcept;
   [[nodiscard]] bool has_pending() const noexcept;
-  ssize_t explain_failure() noexcept;
+  ssize_t explain_failure();
 
   const OpenSsl* openssl_ = nullptr;  // static
   ssl_st* ssl_ = nullptr;             // borrowed

@@ -21,11 +21,11 @@ struct Segment {
 
 class WriteQueue {
  public:
-  // Gives up one reference. Must not call back into the queue.
+  // Gives up one reference. Must not call back into the queue. Foreign code, as WatcherOps' functions are.
   using ReleaseFn = void (*)(void* reference);
 
   WriteQueue() = default;
-  ~WriteQueue() { clear(); }
+  ~WriteQueue() { clear(); }  // clear() it before: a destructor is noexcept
   WriteQueue(const WriteQueue&) = delete;
   WriteQueue& operator=(const WriteQueue&) = delete;
 
@@ -42,9 +42,9 @@ class WriteQueue {
   int peek(iovec* vectors, int capacity) const noexcept;
 
   // Drops `count` bytes from the front; count is at most bytes().
-  void consume(std::size_t count) noexcept;
+  void consume(std::size_t count);
 
-  void clear() noexcept;
+  void clear();
 
  private:
   struct Rest {
@@ -52,7 +52,7 @@ class WriteQueue {
     std::size_t bytes = 0;
   };
 
-  void drop_front() noexcept;
+  void drop_front();
 
   Segment front_{};             // what is left of the first one; of size 0, there is none
   std::unique_ptr<Rest> rest_;  // made for the first that has to wait, and kept: most queues never have one
