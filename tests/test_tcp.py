@@ -664,7 +664,13 @@ def test_server_on_a_given_socket(loop, run):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"reuse_address": True}, {"reuse_address": False}, {"reuse_port": True}], ids=repr
+    "options",
+    [
+        {},
+        *({"reuse_address": value} for value in (True, False, 1, 0, None, "", "yes")),
+        *({"reuse_port": value} for value in (True, 1, 0, None)),
+    ],
+    ids=repr,
 )
 def test_options_of_listening_sockets(same_as_asyncio, options):
     async def scenario(loop):

@@ -91,3 +91,4 @@ cdef int untrack(Handle handle) noexcept
 cdef int track_if_held(Handle handle) noexcept
 cdef int track_queued(ReadyQueue& ready, LoopInbox& inbox) noexcept
 cdef int raise_current() except -1
+cdef int64_t deadline_of(double when) noexcept

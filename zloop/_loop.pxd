@@ -45,6 +45,8 @@ cdef class Loop(LoopCore):
     cdef bint closed
     cdef bint stopping
     cdef bint running
+    cdef bint has_own_clock    # time() is not this class's: it rules the timers
+    cdef bint has_own_turn     # _run_once() is not this class's: run_forever() calls it
     cdef unsigned long thread_id   # of run_forever(), while running
     cdef object interruption       # SystemExit or KeyboardInterrupt out of an I/O callback, on its way to run_forever()
     cdef object task_factory       # None: asyncio.Task
@@ -60,7 +62,10 @@ cdef class Loop(LoopCore):
     cdef bint is_the_running_one(self) except -1
     cdef Handle schedule(self, object callback, object args, object context)
     cdef TimerHandle schedule_at(self, object when, object callback, object args, object context)
-    cdef int64_t poll_timeout(self) noexcept
+    cdef int look_for_own_methods(self) except -1
+    cdef int64_t own_clock(self) except? -1
+    cdef int64_t time_left(self, int64_t deadline) except? -1
+    cdef int64_t poll_timeout(self) except? -2
     cdef bint skips_poll(self) noexcept
     cdef int run_turn(self) except -1
     cdef int take_due_timers(self) except -1

@@ -8,15 +8,15 @@ import sys
 from asyncio import coroutines, events, futures, tasks
 
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.object cimport PyObject, PyTypeObject
+from cpython.object cimport PyObject, PyObject_GenericSetAttr, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EEXIST, EINTR
 from libc.limits cimport INT_MAX
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from zloop._handles cimport (
-    ContextCache, Handle, LoopCore, TimerHandle, new_handle, new_thread_safe_handle, new_timer_handle, track_if_held,
-    track_queued, untrack,
+    ContextCache, Handle, LoopCore, TimerHandle, deadline_of, new_handle, new_thread_safe_handle, new_timer_handle,
+    track_if_held, track_queued, untrack,
 )
 from zloop.binding.gc_slots cimport install_gc_slots, visit_inbox, visit_list, visit_queue, visit_timers, visitproc
 from zloop.binding.methods cimport adopt_methods, put_fronts
@@ -36,6 +36,7 @@ cdef extern from "Python.h":
     object PyObject_CallOneArg(object callable, object arg)
     Py_ssize_t Py_REFCNT(PyObject* thing)
     unsigned long PyThread_get_thread_ident()
+    int generic_delattr "PyObject_GenericSetAttr"(object thing, object name, PyObject* nothing) except -1
 
 # Somebody may put other classes in the place of asyncio's C ones.
 cdef dict names_of_futures = futures.__dict__
@@ -57,6 +58,8 @@ cdef enum:
     callbacks_between_sends = 32
 
 cdef double s_per_ns = 1e9  # divided by, as time.monotonic() does: the same nanosecond gives the same float
+
+cdef uint64_t longest_wait = 24 * 3600 * 10**9  # nanoseconds by a clock that is somebody's own; asyncio's limit
 
 
 cdef int check(int status) except -1:
@@ -158,6 +161,7 @@ cdef class Loop(LoopCore):
         self.saved_origin_depth = -1
         self.slow_callback_duration = 0.1
         self.debug = coroutines._is_debug_mode()
+        self.look_for_own_methods()
         check(self.reactor.open())
         self.closed = False
 
@@ -170,6 +174,25 @@ cdef class Loop(LoopCore):
             f"<{type(self).__name__} running={self.is_running()} "
             f"closed={self.is_closed()} debug={self.get_debug()}>"
         )
+
+    # ---- methods that a subclass has put in the place of these, or a program into the class or the loop
+
+    def __setattr__(self, str name, value):
+        PyObject_GenericSetAttr(self, name, value)
+        if name == "time" or name == "_run_once":
+            self.look_for_own_methods()
+
+    def __delattr__(self, str name):
+        generic_delattr(self, name, NULL)
+        if name == "time" or name == "_run_once":
+            self.look_for_own_methods()
+
+    cdef int look_for_own_methods(self) except -1:
+        cdef object kind = type(self)
+        cdef object attributes = getattr(self, "__dict__", ())
+        self.has_own_clock = kind.time is not plain_time or "time" in attributes
+        self.has_own_turn = kind._run_once is not plain_run_once or "_run_once" in attributes
+        return 0
 
     # ---- state
 
@@ -195,6 +218,20 @@ cdef class Loop(LoopCore):
         """Seconds on the loop's clock, which is time.monotonic()'s."""
         return monotonic_ns() / s_per_ns
 
+    # time() where it is not this class's, in nanoseconds. A timer is due as soon as asyncio would run it.
+    cdef int64_t own_clock(self) except? -1:
+        cdef double now = self.time()
+        return max(deadline_of(now), deadline_of(now + <double>self._clock_resolution) - 1)
+
+    # Nanoseconds; 0: it is due.
+    cdef int64_t time_left(self, int64_t deadline) except? -1:
+        cdef int64_t now = self.own_clock() if self.has_own_clock else monotonic_ns()
+        if deadline <= now:
+            return 0
+        if not self.has_own_clock:
+            return deadline - now
+        return <int64_t>min(<uint64_t>deadline - <uint64_t>now, longest_wait)  # as signed numbers they may be too far apart
+
     def stop(self):
         """Let the turn that runs (or the next one) be the last."""
         self.stopping = True
@@ -216,15 +253,45 @@ cdef class Loop(LoopCore):
     # Debug mode's checks, in asyncio's words.
     cdef int check_call(self, object callback, str method) except -1:
         if method != "call_soon_threadsafe" and method != "run_in_executor":
-            if self.running and self.thread_id != PyThread_get_thread_ident():
-                raise RuntimeError(
-                    "Non-thread-safe operation invoked on an event loop other than the current one"
-                )
+            self._check_thread()
         if coroutines.iscoroutine(callback) or diagnostics.is_coroutine_function(callback):
             raise TypeError(f"coroutines cannot be used with {method}()")
         if not callable(callback):
             raise TypeError(f"a callable object was expected by {method}(), got {callback!r}")
         return 0
+
+    @property
+    def _thread_id(self):
+        """The thread that runs the loop, as threading.get_ident() has it; None while it does not run."""
+        return self.thread_id if self.running else None
+
+    def _check_thread(self):
+        """RuntimeError if another thread than this one runs the loop."""
+        if self.running and self.thread_id != PyThread_get_thread_ident():
+            raise RuntimeError("Non-thread-safe operation invoked on an event loop other than the current one")
+
+    @property
+    def _ready(self):
+        """The handles that wait for their turn, in order: a copy, to look at."""
+        cdef list handles = []
+        if visit_queue(self.ready, append_to, <void*>handles) or visit_inbox(self.inbox, append_to, <void*>handles):
+            raise MemoryError
+        return tuple(handles)
+
+    @property
+    def _scheduled(self):
+        """The timers that are pending, in the heap's order: a copy, to look at."""
+        cdef list handles = []
+        if visit_timers(self.timers, append_to, <void*>handles):
+            raise MemoryError
+        return tuple(handles)
+
+    @property
+    def _task_factory(self):
+        return self.task_factory
+
+    def _timer_handle_cancelled(self, handle):
+        """asyncio's own TimerHandle calls it. There is nothing to count: a timer of zloop's leaves the heap at once."""
 
     def _check_callback(self, callback, method):
         self.check_call(callback, method)
@@ -339,16 +406,13 @@ cdef class Loop(LoopCore):
 
     # ---- one turn
 
-    cdef int64_t poll_timeout(self) noexcept:
-        """Nanoseconds that the poller may wait; below zero: until something happens."""
-        cdef int64_t deadline, now
+    cdef int64_t poll_timeout(self) except? -2:
+        """Nanoseconds that the poller may wait; -1: until something happens."""
+        cdef int64_t deadline
         if not self.ready.empty() or self.stopping or self.inbox.pending():
             return 0
         deadline = self.timers.next_deadline()
-        if deadline == never:
-            return -1
-        now = monotonic_ns()
-        return deadline - now if deadline > now else 0
+        return -1 if deadline == never else self.time_left(deadline)
 
     cdef bint skips_poll(self) noexcept:
         """True if a turn that would not block need not ask the poller: see PollPacer for when that is.
@@ -425,7 +489,7 @@ cdef class Loop(LoopCore):
 
     cdef int take_due_timers(self) except -1:
         if self.timers.size() != 0:
-            self.timers.take_due(monotonic_ns(), self.due)
+            self.timers.take_due(self.own_clock() if self.has_own_clock else monotonic_ns(), self.due)
         return 0
 
     # An exception ended the turn before the timers' time had come.
@@ -457,13 +521,13 @@ cdef class Loop(LoopCore):
         return handle.run(self.contexts)
 
     cdef int run_handle_debug(self, Handle handle) except -1:
-        cdef int64_t started = monotonic_ns()
+        cdef double started = self.time()
         self._current_handle = handle
         try:
             handle.run(self.contexts)
         finally:
             self._current_handle = None
-        duration = (monotonic_ns() - started) / s_per_ns
+        duration = self.time() - started
         if duration >= self.slow_callback_duration:
             diagnostics.log_slow_callback(handle, duration)
         return 0
@@ -528,15 +592,14 @@ cdef class Loop(LoopCore):
 
     def run_forever(self):
         """Run until stop() is called."""
-        # Programs that watch or drive the turns put their own _run_once into the loop.
-        turn = self.__dict__.get("_run_once")
+        self.look_for_own_methods()
         self._run_forever_setup()
         try:
             while True:
-                if turn is None:
-                    self.run_turn()
+                if self.has_own_turn:  # of a program that watches or drives the turns
+                    self._run_once()
                 else:
-                    turn()
+                    self.run_turn()
                 if self.stopping:
                     break
         finally:
@@ -757,6 +820,14 @@ cdef class Loop(LoopCore):
         return 0
 
 
+cdef int append_to(PyObject* handle, void* handles) noexcept:
+    try:
+        (<list>handles).append(<object>handle)
+    except MemoryError:
+        return -1
+    return 0
+
+
 cdef int walk_containers(PyObject* self, visitproc visit, void* arg) noexcept:
     cdef int stop = visit_queue((<Loop>self).ready, visit, arg)
     if stop == 0:
@@ -817,5 +888,7 @@ def with_native_methods(loop_class: type) -> type:
     return loop_class
 
 
+cdef object plain_time = Loop.time
+cdef object plain_run_once = Loop._run_once
 put_fronts(<PyTypeObject*>Loop, call_soon, create_task)
 install_gc_slots(<PyTypeObject*>Loop, walk_containers, clear_containers)

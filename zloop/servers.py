@@ -60,7 +60,9 @@ class ServerMixin(MixinBase):
             if sock is not None:
                 raise ValueError("host/port and sock can not be specified at the same time")
             infos = await self._resolve_hosts(host, port, family, flags)
-            sockets = self._bind_all(infos, reuse_address is not False, bool(reuse_port), bool(keep_alive))
+            sockets = self._bind_all(
+                infos, reuse_address is None or bool(reuse_address), bool(reuse_port), bool(keep_alive)
+            )
         elif sock is None:
             raise ValueError("Neither host/port nor sock were specified")
         elif sock.type != socket.SOCK_STREAM:

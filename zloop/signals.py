@@ -82,6 +82,9 @@ class SignalMixin(MixinBase):
             self._give_wakeup_fd_back()
         return True
 
+    def _check_signal(self, sig: object) -> None:
+        check_signal(sig)
+
     # ---- called by the native half: in run_forever(), and at its end
 
     def _signals_begin(self) -> None:
