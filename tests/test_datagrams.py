@@ -912,22 +912,6 @@ def test_exception_in_error_received_goes_to_the_sender(same_as_asyncio):
     assert same_as_asyncio(scenario).returned[0][1] is ZeroDivisionError
 
 
-@pytest.mark.zloop_only
-def test_protocol_that_answers_each_error_by_another_starves_nobody(loop, run):
-    """With asyncio, errors come inside sendto(), and this one would recurse."""
-
-    async def scenario():
-        async with endpoint(loop) as (transport, protocol):
-            protocol.error_received = lambda exc: (
-                protocol.note("error_received", exc),
-                transport.sendto(b"x", (LOCALHOST, 0)),
-            )
-            transport.sendto(b"x", (LOCALHOST, 0))
-            await protocol.until(lambda: len(protocol.errors) > 3)
-
-    run(scenario())
-
-
 def test_sending_while_the_loop_does_not_run(loop, run):
     transport, _protocol = run(loop.create_datagram_endpoint(Recorder, local_addr=(LOCALHOST, 0)))
     with udp_socket() as peer:

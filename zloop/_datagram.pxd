@@ -45,12 +45,11 @@ cdef class DatagramTransport(DatagramTransportBase):
     cdef int schedule_delivery(self) except -1
     cdef int deliver(self, object data, object sender) except -1
     cdef bint may_deliver_more(self) except -1
-    cdef int send_to_peer(self, object data) except -1
-    cdef int send_to_address(self, object data, object addr) except -1
+    cdef int send_natively(self, object data, const Address* to) except -1
     cdef int send_by_socket(self, object data, object addr) except -1
     cdef object try_socket(self, object data, object addr)
     cdef bint find_address(self, object addr, Address* found) except -1
-    cdef int enqueue(self, object payload, Route route, object addr, const Address& address) except -1
+    cdef int enqueue(self, object payload, Route route, object addr, const Address* to) except -1
     cdef int send_failed(self, object exception) except -1
     cdef int send_queued(self) except -1
     cdef bint send_first_by_socket(self) except -1

@@ -2,18 +2,16 @@
 """The transport of a datagram socket: UDP, unix datagrams, and whatever other family has datagrams.
 
 The engine's Datagram moves them; this class decides what they mean: protocol callbacks, errors, flow control.
-Behaviour and messages are those of asyncio's _SelectorDatagramTransport, which receives one datagram in a turn and
-sends each at once. Here, system calls are shared, and a protocol cannot tell:
+Behaviour and messages are those of asyncio's _SelectorDatagramTransport, which receives one datagram in a turn. Here,
+system calls are shared, and a protocol cannot tell:
 
 * Several datagrams are received together, and passed on in one go only while that makes no difference: as soon as
   anything else is ready to run - what datagram_received() scheduled, a timer that is due, loop.stop() - the next one
   waits in a backlog until that has run, as it would have waited in the kernel. Those that wait are dropped when the
   transport is closed, and kept while it is paused.
-* Datagrams that name an address gather during a turn and leave together, before the loop can block, in their order.
-  They leave at once when somebody could tell the difference, as a stream's bytes do. error_received() comes when they
-  leave, not inside sendto().
-* A connected socket sends each datagram at once: the kernel reports the fate of earlier ones to the next call, and
-  only once, so that it would be lost in the middle of a batch.
+* Datagrams that had to wait for the kernel leave together, if they name an address. A connected socket sends them one by
+  one: the kernel reports the fate of earlier ones to the next call, and only once, so that it would be lost in the
+  middle of a batch.
 """
 import socket
 import sys
@@ -22,8 +20,7 @@ from asyncio import constants
 from asyncio.log import logger
 from collections import deque
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN
@@ -31,7 +28,7 @@ from libc.errno cimport EAGAIN
 from zloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from zloop._loop cimport Loop, check
 from zloop._transport cimport describe_socket, describe_transport
-from zloop._writing cimport water_marks
+from zloop._writing cimport bytes_of, water_marks
 from zloop.binding.address cimport parse_address, sender_address
 from zloop.binding.transport_base cimport DatagramTransportBase
 from zloop.engine.address cimport Address
@@ -247,6 +244,7 @@ cdef class DatagramTransport(DatagramTransportBase):
         not the endpoint's remote one. The kernel's errors go to error_received(). On an endpoint that is gone the data
         is dropped, with a warning in the log after a few times.
         """
+        cdef Address address
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
         if not data and not sends_empty:
@@ -262,49 +260,31 @@ cdef class DatagramTransport(DatagramTransportBase):
         elif not self.datagram.is_open() or self.conn_lost:
             self.send_by_socket(data, addr)
         elif self.connected:
-            self.send_to_peer(data)
+            self.send_natively(data, NULL)
+        elif self.find_address(addr, &address):
+            self.send_natively(data, &address)
         else:
-            self.send_to_address(data, addr)
+            self.send_by_socket(data, addr)
 
-    cdef int send_to_peer(self, object data) except -1:
-        cdef int status = -EAGAIN
-        cdef Address nowhere
+    # NULL: to the connected peer.
+    cdef int send_natively(self, object data, const Address* to) except -1:
+        cdef int status
         try:
             payload = bytes_of(data)
         except BaseException as exc:
             return self.fail(exc, "Fatal write error on datagram transport")
-        if self.datagram.pending() == 0:
-            status = self.datagram.send_now(PyBytes_AS_STRING(payload), <size_t>PyBytes_GET_SIZE(payload))
-            if status == 0:
-                return 0
-            if status != -EAGAIN:
-                self.protocol.error_received(diagnostics.os_error(-status))
-                return 0
-            self.datagram.wait_writable()
-        self.enqueue(payload, Route.peer, None, nowhere)
-        return self.pause_protocol_if_full()
-
-    cdef int send_to_address(self, object data, object addr) except -1:
-        cdef Address address
-        if not self.find_address(addr, &address):
-            return self.send_by_socket(data, addr)
-        try:
-            payload = bytes_of(data)
-        except BaseException as exc:
-            return self.fail(exc, "Fatal write error on datagram transport")
-        self.enqueue(payload, Route.address, None, address)
-        # What was gathered in this turn must not count against the high-water mark before the kernel saw it.
-        if self.buffered() > self.high_water or not self.loop.running:
-            self.send_queued()
-            self.pause_protocol_if_full()
-        return 0
+        if self.conn_lost:  # an exporter's code ended the endpoint
+            return 0
+        status = self.datagram.send_now(PyBytes_AS_STRING(payload), <size_t>PyBytes_GET_SIZE(payload), to)
+        if status == 0:
+            return 0
+        if status != -EAGAIN:
+            self.protocol.error_received(diagnostics.os_error(-status))
+            return 0
+        return self.enqueue(payload, Route.peer if to == NULL else Route.address, None, to)
 
     # The socket object resolves host names, knows other families, and finds the words for a wrong address.
     cdef int send_by_socket(self, object data, object addr) except -1:
-        cdef Address unknown
-        self.send_queued()  # before it
-        if self._sock is None:  # an error's handler ended the endpoint
-            return 0
         if self.datagram.pending() == 0:
             error = self.try_socket(data, addr)
             if not isinstance(error, WOULD_BLOCK):
@@ -312,9 +292,7 @@ cdef class DatagramTransport(DatagramTransportBase):
             if self.conn_lost:
                 return 0
             self.loop.check_closed()
-            self.datagram.wait_writable()
-        self.enqueue(bytes(data), Route.owner, addr, unknown)
-        return self.pause_protocol_if_full()
+        return self.enqueue(bytes(data), Route.owner, addr, NULL)
 
     # None when it is sent, or the exception.
     cdef object try_socket(self, object data, object addr):
@@ -342,19 +320,20 @@ cdef class DatagramTransport(DatagramTransportBase):
             found[0] = self.target_address
         return True
 
-    cdef int enqueue(self, object payload, Route route, object addr, const Address& address) except -1:
+    cdef int enqueue(self, object payload, Route route, object addr, const Address* to) except -1:
         cdef OutgoingDatagram datagram
+        cdef int status
         reference = payload if route != Route.owner else (payload, addr)
         datagram.segment.data = PyBytes_AS_STRING(payload)
         datagram.segment.size = <size_t>PyBytes_GET_SIZE(payload)
         datagram.segment.reference = <void*>reference
         datagram.route = route
-        datagram.address = address
+        if to != NULL:
+            datagram.address = to[0]
+        check(self.datagram.queue(datagram))
         Py_INCREF(reference)  # the queue's, given up by release_reference()
-        if self.datagram.send(datagram) < 0:
-            Py_DECREF(reference)
-            raise MemoryError
-        return self.anchor()
+        self.anchor()
+        return self.pause_protocol_if_full()
 
     cdef int send_failed(self, object exception) except -1:
         if exception is None:
@@ -367,7 +346,7 @@ cdef class DatagramTransport(DatagramTransportBase):
             self.fail(exception, "Fatal write error on datagram transport")
         return 0
 
-    # Offers the kernel what is queued now. What error_received() adds waits for its own time: it may add for ever.
+    # Offers the kernel what is queued now. What error_received() adds waits for another time: it may add for ever.
     cdef int send_queued(self) except -1:
         cdef size_t tries = self.datagram.pending() + 1  # the last one finds nothing left
         cdef int status
@@ -389,7 +368,6 @@ cdef class DatagramTransport(DatagramTransportBase):
         data, addr = reference
         error = self.try_socket(data, addr)
         if isinstance(error, WOULD_BLOCK):
-            self.datagram.wait_writable()
             return False
         # The socket may be of a class that called back and ended the endpoint.
         if self.datagram.pending() and self.datagram.first().segment.reference == <void*>reference:
@@ -397,7 +375,7 @@ cdef class DatagramTransport(DatagramTransportBase):
         self.send_failed(error)
         return True
 
-    # The kernel has room, or the turn is over.
+    # The kernel has room.
     cdef int writable(self) except -1:
         try:
             self.send_queued()
@@ -410,7 +388,6 @@ cdef class DatagramTransport(DatagramTransportBase):
 
     def get_write_buffer_size(self):
         """Bytes sent that the kernel has not taken, with a header's 8 for each datagram (from CPython 3.13)."""
-        self.send_queued()
         return self.buffered()
 
     def get_write_buffer_limits(self):
@@ -423,8 +400,6 @@ cdef class DatagramTransport(DatagramTransportBase):
         Defaults: high is 64 KiB, or four times low; low is a quarter of high. ValueError unless high >= low >= 0.
         """
         self.low_water, self.high_water = water_marks(high, low)
-        if self.buffered() > self.high_water:
-            self.send_queued()
         self.pause_protocol_if_full()
 
     cdef size_t buffered(self) noexcept:
@@ -463,11 +438,8 @@ cdef class DatagramTransport(DatagramTransportBase):
         self.closing = True
         self.datagram.stop_reading()
         self.backlog.clear()
-        try:
-            self.send_queued()
-        finally:
-            self.end_when_drained()
-            self.anchor()
+        self.end_when_drained()
+        self.anchor()
 
     def abort(self):
         """Close the endpoint now; what the kernel has not taken is lost."""
@@ -495,10 +467,6 @@ cdef class DatagramTransport(DatagramTransportBase):
             )
 
     cdef int force_close(self, object exception) except -1:
-        if self.conn_lost:
-            return 0
-        # What was gathered in this turn was sent before: the kernel is offered it, once, whatever it answers.
-        self.send_queued()
         if self.conn_lost:
             return 0
         self.datagram.discard_pending()
@@ -574,18 +542,6 @@ def make_datagram_transport(Loop loop not None, sock, protocol, address, waiter)
     loop.call_soon(transport._start_reading, context=transport._context)
     loop.call_soon(set_result_unless_cancelled, waiter, None, context=transport._context)
     return transport
-
-
-cdef object bytes_of(object data):
-    """The very object if it is bytes, else a copy, which later changes do not reach."""
-    cdef Py_buffer view
-    if PyBytes_CheckExact(data):
-        return data
-    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)  # BufferError: not contiguous
-    try:
-        return PyBytes_FromStringAndSize(<const char*>view.buf, view.len)
-    finally:
-        PyBuffer_Release(&view)
 
 
 # ---- what the engine calls: the interpreter is held, and nothing may be raised

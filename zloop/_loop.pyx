@@ -53,10 +53,6 @@ cdef bint has_thread_safe_handles = hasattr(events, "_ThreadSafeHandle")
 # Signals of all loops' handlers so far, counted by leave_it_to_the_loop().
 cdef unsigned long signals_seen = 0
 
-cdef enum:
-    # Writes gather for no longer: what a thousand tasks write in a turn would have left the cache by the turn's end.
-    callbacks_between_sends = 32
-
 cdef double s_per_ns = 1e9  # divided by, as time.monotonic() does: the same nanosecond gives the same float
 
 cdef uint64_t longest_wait = 24 * 3600 * 10**9  # nanoseconds by a clock that is somebody's own; asyncio's limit
@@ -446,7 +442,6 @@ cdef class Loop(LoopCore):
         finally:
             if not self.due.empty():
                 self.requeue_due()
-        self.reactor.deferred().run()
         if self.interruption is not None:
             self.raise_interruption()
         return 0
@@ -502,8 +497,6 @@ cdef class Loop(LoopCore):
     cdef int run_batch(self, ReadyQueue& queue, size_t count) except -1:
         cdef Handle handle
         while count > 0:
-            if count % callbacks_between_sends == 0 or self.reactor.deferred().is_much():
-                self.reactor.deferred().run()
             count -= 1
             queue.prefetch()
             handle = <Handle>queue.pop_front()
@@ -581,7 +574,6 @@ cdef class Loop(LoopCore):
         self.itself = None
         track_queued(self.ready, self.inbox)
         self.contexts.clear()
-        self.reactor.deferred().run()  # a callback that left by an exception may have written something
         self.signals_due = False
         self._signals_end()
         events._set_running_loop(None)

@@ -34,7 +34,6 @@ cdef class WritePipeTransport(WritingTransport):
     cdef int duplicate           # the descriptor that is watched in place of fd, owned; -1: fd itself
     cdef bint ending             # connection_lost() is scheduled
 
-    cdef bint enqueue_borrowed(self, object data) except -1
     cdef int flushed(self) except -1
     cdef int reader_gone(self) except -1
     cdef int fail(self, object exception, str message) except -1

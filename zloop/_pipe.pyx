@@ -2,7 +2,7 @@
 """The transports of a pipe's ends: pipes, FIFOs, character devices, and sockets used in one direction.
 
 The engine's Stream moves the bytes. Behaviour and messages are those of asyncio's _UnixReadPipeTransport and
-_UnixWritePipeTransport. A write is offered to the kernel at once: who has written to a child may well block on it next.
+_UnixWritePipeTransport.
 """
 import os
 import stat
@@ -10,14 +10,13 @@ import warnings
 from asyncio import constants
 from asyncio.log import logger
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_CheckExact, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyTypeObject
 from libc.errno cimport EEXIST, EIO
 
 from zloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from zloop._loop cimport Loop, check
-from zloop._writing cimport WritingTransport, push_bytes, release_bytes
+from zloop._writing cimport WritingTransport, release_bytes
 from zloop.binding.methods cimport adopt_methods
 from zloop.engine.stream cimport Stream, StreamOps, pipe_io, write_end_io
 
@@ -191,8 +190,9 @@ cdef class WritePipeTransport(WritingTransport):
     def write(self, data):
         """Send bytes, a bytearray or a memoryview, without waiting. What is passed may be changed afterwards.
 
-        On a pipe that is closing the data is dropped, with a warning in the log after a few times. AssertionError for
-        other types, as with asyncio.
+        What the kernel does not take at once is kept, if it is bytes or a memoryview of bytes; of memory that can be
+        changed there is a copy. On a pipe that is closing the data is dropped, with a warning in the log after a few
+        times. AssertionError for other types, as with asyncio.
         """
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise AssertionError(repr(data))
@@ -203,41 +203,10 @@ cdef class WritePipeTransport(WritingTransport):
                 logger.warning("pipe closed by peer or os.write(pipe, data) raised exception.")
             self.conn_lost += 1
             return
-        if not self.stream.is_open():  # the loop was closed first
-            self._write_without_loop(data)
-            return
-        if PyBytes_CheckExact(data):
-            push_bytes(&self.stream, data)
-        elif not self.enqueue_borrowed(data):
-            return
-        self.flush_now()
-        if not self.closing:
-            self.anchor()
-            self.pause_protocol_if_full()
+        self.send(data)
 
-    # Queues a copy of what the kernel does not take of it. False if the connection ended meanwhile.
-    cdef bint enqueue_borrowed(self, object data) except -1:
-        cdef Py_buffer view
-        cdef ssize_t sent = 0
-        try:
-            PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-        except BaseException as exc:  # not contiguous
-            self.write_failed(exc)
-            return False
-        try:
-            # Asking an exporter for its memory may run Python code, and that may close the transport.
-            if self.closing or not self.stream.is_open():
-                return False
-            if self.stream.pending() == 0:
-                sent = self.stream.send_now(<const char*>view.buf, <size_t>view.len)
-            if 0 <= sent < view.len:
-                push_bytes(&self.stream, PyBytes_FromStringAndSize(<const char*>view.buf + sent, view.len - sent))
-        finally:
-            PyBuffer_Release(&view)
-        if sent < 0:
-            self.write_failed(diagnostics.os_error(-sent))
-            return False
-        return True
+    cdef bint takes_writes(self) noexcept:
+        return not self.closing
 
     def _write_without_loop(self, data):
         """After loop.close(): what the kernel takes is sent; for the rest the closed loop would be needed."""

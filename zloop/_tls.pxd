@@ -75,10 +75,10 @@ cdef class TlsProtocol(NativeProtocol):
     cdef int start_shutdown(self) except -1
     cdef int abort(self, object exception) except -1
     cdef int write_data(self, object data) except -1
-    cdef int accept(self, object data) except -1
+    cdef int accept(self, object data, bint more) except -1
     cdef bint refuses_writes(self) except -1
-    cdef Py_ssize_t encrypt(self, const char* data, Py_ssize_t size, bint keep) except -1
-    cdef bint goes_at_once(self, Py_ssize_t size) except -1
+    cdef Py_ssize_t encrypt(self, const char* data, Py_ssize_t size, bint more, bint keep) except -1
+    cdef int send_lent(self, const char* data, size_t size) except -1
     cdef int do_write(self, bint keep) except -1
     cdef int send_output(self) except -1
     cdef int process_outgoing(self) except -1

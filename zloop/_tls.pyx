@@ -5,8 +5,8 @@ TlsProtocol is the protocol of the transport underneath; SSLTransport, its other
 application sees. A codec (zloop._tls_codec) turns what one receives into what the other is given. States, time-outs,
 messages and the order of events are those of asyncio.sslproto.
 
-Over a SocketTransport no object is made of what is received before it is decrypted, and what is encrypted goes into the
-socket's queue as it is: everything written in a turn is sent together.
+Over a SocketTransport no object is made of what is received before it is decrypted, nor of what is encrypted before the
+kernel has refused it. What one call of write() or writelines() encrypts leaves in that call, together.
 """
 import collections
 import ssl
@@ -520,7 +520,7 @@ cdef class TlsProtocol(NativeProtocol):
         if self.refuses_writes():
             return 0
         try:
-            self.accept(data)
+            self.accept(data, False)
             if self.state == WRAPPED:
                 self.control_app_writing()
         except Exception as exc:
@@ -532,21 +532,21 @@ cdef class TlsProtocol(NativeProtocol):
             return
         try:
             for data in list_of_data:
-                self.accept(data)
+                self.accept(data, True)
             if self.state == WRAPPED:
-                self.control_app_writing()
+                self.process_outgoing()
         except Exception as exc:
             self.fatal_error(exc, "Fatal error on SSL protocol")
 
-    # Encrypts as much of `data` as goes now, and puts the rest into the backlog.
-    cdef int accept(self, object data) except -1:
+    # Encrypts as much of `data` as goes now, and puts the rest into the backlog. `more`: as encrypt().
+    cdef int accept(self, object data, bint more) except -1:
         cdef Py_buffer view
         cdef Py_ssize_t done = 0
         cdef Py_ssize_t left
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
             if self.state == WRAPPED and self.backlog_size == 0:
-                done = self.encrypt(<const char*>view.buf, view.len, False)
+                done = self.encrypt(<const char*>view.buf, view.len, more, False)
             left = view.len - done
             if left == 0:
                 return 0
@@ -560,36 +560,40 @@ cdef class TlsProtocol(NativeProtocol):
             PyBuffer_Release(&view)
         return 0
 
-    # Returns how many bytes are encrypted and passed on. `keep`: all are, even if the transport underneath is full.
-    cdef Py_ssize_t encrypt(self, const char* data, Py_ssize_t size, bint keep) except -1:
-        cdef const char* sealed
+    # Returns how many bytes are encrypted. `more`: what follows at once is sent with them, and sends them. `keep`: all
+    # are encrypted, even if the transport underneath is full.
+    cdef Py_ssize_t encrypt(self, const char* data, Py_ssize_t size, bint more, bint keep) except -1:
+        cdef const char* sealed = NULL
         cdef Py_ssize_t count, piece
         cdef Py_ssize_t done = 0
         while done < size and (keep or not self.below_is_full):
             piece = min(size - done, piece_size_max)
-            if self.goes_at_once(piece):
+            if more or self.below_is_full:
+                count = self.codec.write(data + done, piece)
+            else:
                 count = self.codec.write_lent(data + done, piece, &sealed)
                 if sealed != NULL:
-                    self.socket_transport.send_lent(sealed, self.codec.sealed_size)
-            else:
-                count = self.codec.write(data + done, piece, self.below_is_full)
-            self.send_output()
+                    self.send_lent(sealed, self.codec.sealed_size)
+            if not more or self.codec.uncollected() >= piece_size_max:
+                self.send_output()
             if count < 0:
                 break
             done += count
         return done
 
-    # Whether the transport underneath would not let so many bytes wait for others: then they need no object.
-    cdef bint goes_at_once(self, Py_ssize_t size) except -1:
-        transport = self.socket_transport
-        return transport is not None and not self.below_is_full and transport.sends_at_once(size)
+    # Bytes that are gone afterwards.
+    cdef int send_lent(self, const char* data, size_t size) except -1:
+        if self.socket_transport is not None:
+            return self.socket_transport.send_lent(data, size)
+        self._transport.write(PyBytes_FromStringAndSize(data, <Py_ssize_t>size))
+        return 0
 
     cdef int do_write(self, bint keep) except -1:
         cdef Py_ssize_t done, left
         while self.backlog and (keep or not self.below_is_full):
             data = self.backlog[0]
             left = PyBytes_GET_SIZE(data) - self.backlog_offset
-            done = self.encrypt(PyBytes_AS_STRING(data) + self.backlog_offset, left, keep)
+            done = self.encrypt(PyBytes_AS_STRING(data) + self.backlog_offset, left, True, keep)
             self.backlog_size -= done
             if done < left:
                 self.backlog_offset += done
@@ -604,11 +608,9 @@ cdef class TlsProtocol(NativeProtocol):
             if sealed is None:
                 return 0
             if self.socket_transport is not None:
-                self.socket_transport.write_part(sealed, self.codec.sealed_size)
-            elif <size_t>PyBytes_GET_SIZE(sealed) == self.codec.sealed_size:
-                self._transport.write(sealed)
+                self.socket_transport.write(sealed)
             else:
-                self._transport.write(sealed[:self.codec.sealed_size])
+                self._transport.write(sealed)
         return 0
 
     cdef int process_outgoing(self) except -1:

@@ -5,7 +5,7 @@ from zloop.engine.tls_session cimport TlsSession
 
 cdef class TlsCodec:
     cdef object sslobj         # an ssl.SSLObject, or what the context makes in its place
-    cdef size_t sealed_size    # how much of what collect() or write_lent() gave last is to be sent, bytes
+    cdef size_t sealed_size    # how much write_lent() gave last, bytes
 
     cdef bint shake_hands(self) except -1
     cdef int say_farewell(self) except -1
@@ -15,7 +15,7 @@ cdef class TlsCodec:
     cdef bint readable(self) except -1
     cdef Py_ssize_t readable_max(self) except -1
     cdef Py_ssize_t read(self, char* data, Py_ssize_t size) except -2
-    cdef Py_ssize_t write(self, const char* data, Py_ssize_t size, bint keep) except -2
+    cdef Py_ssize_t write(self, const char* data, Py_ssize_t size) except -2
     cdef Py_ssize_t write_lent(self, const char* data, Py_ssize_t size, const char** sealed) except -2
     cdef object collect(self)
     cdef Py_ssize_t uncollected(self) except -1
@@ -25,7 +25,6 @@ cdef class DirectCodec(TlsCodec):
     cdef object connection     # the SSLObject's _ssl._SSLSocket, which owns the session's SSL
     cdef TlsSession session
     cdef bint shakes_directly  # the handshake goes past the ssl module, until it is over or has failed
-    cdef object sealed         # what write() made and nobody has collected, or None
 
     cdef bint open(self, ssl_st* pointer) except -1
     cdef int raise_failure(self) except -1

@@ -20,10 +20,9 @@ import weakref
 from asyncio.log import logger
 
 from cpython.buffer cimport PyBUF_READ, PyBUF_WRITE
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
 from cython cimport no_gc_clear
 
 from zloop.engine.openssl cimport (
@@ -32,9 +31,6 @@ from zloop.engine.openssl cimport (
 from zloop.engine.tls_session cimport TlsSession, session_failed, session_starved
 
 import _ssl
-
-cdef extern from "Python.h":
-    Py_ssize_t Py_REFCNT(PyObject* object)
 
 cdef tuple again_errors = (ssl.SSLWantReadError, ssl.SSLSyscallError)
 
@@ -46,15 +42,6 @@ cdef enum:
 cdef enum:
     sealing_size = 17 * (record_size_max + 128)
 cdef char[sealing_size] sealing
-
-# Bytes objects that are filled again once the queues of sockets have let go of them: looking for so much memory takes
-# malloc() as long as anything that zloop does for a short record. All have room for more than a record needs, so that
-# what is no queue gets a copy of what counts: the objects themselves never reach a program. While slow peers hold all
-# of them there is malloc(); so no more than these are larger than what is in them.
-cdef enum:
-    pool_size = 32
-    pooled_size = record_size_max + 256
-cdef PyObject* pool[pool_size]  # owned, or NULL
 
 
 cdef class TlsCodec:
@@ -99,17 +86,17 @@ cdef class TlsCodec:
     cdef Py_ssize_t read(self, char* data, Py_ssize_t size) except -2:
         return -1
 
-    # All or nothing is encrypted. `keep`: it will not be collected at once.
-    cdef Py_ssize_t write(self, const char* data, Py_ssize_t size, bint keep) except -2:
+    # All or nothing is encrypted, for collect().
+    cdef Py_ssize_t write(self, const char* data, Py_ssize_t size) except -2:
         return -1
 
     # As write() for what is sent at once: `sealed_size` bytes from `sealed` on, there until the next call. NULL: all is
     # left for collect(); and what did not fit there is, in any case.
     cdef Py_ssize_t write_lent(self, const char* data, Py_ssize_t size, const char** sealed) except -2:
         sealed[0] = NULL
-        return self.write(data, size, False)
+        return self.write(data, size)
 
-    # What is to be sent next: an exact bytes object, of which the first `sealed_size` bytes count; or None.
+    # What is to be sent next: an exact bytes object, or None.
     cdef object collect(self):
         return None
 
@@ -164,19 +151,8 @@ cdef class DirectCodec(TlsCodec):
             self.raise_failure()
         return count
 
-    cdef Py_ssize_t write(self, const char* data, Py_ssize_t size, bint keep) except -2:
-        cdef Py_ssize_t count
-        cdef size_t capacity
-        if keep:
-            count = self.session.write(data, size)
-        else:
-            capacity = TlsSession.sealed_size_max(size)
-            sealed = make_sealed(capacity)
-            self.session.lend(PyBytes_AS_STRING(sealed), PyBytes_GET_SIZE(sealed))
-            count = self.session.write(data, size)
-            self.sealed_size = self.session.take_back()
-            if self.sealed_size > 0:
-                self.sealed = sealed
+    cdef Py_ssize_t write(self, const char* data, Py_ssize_t size) except -2:
+        cdef Py_ssize_t count = self.session.write(data, size)
         if count == session_failed:
             self.raise_failure()
         return count
@@ -194,19 +170,14 @@ cdef class DirectCodec(TlsCodec):
         return count
 
     cdef object collect(self):
-        sealed = self.sealed
-        if sealed is not None:
-            self.sealed = None
-            return sealed
-        self.sealed_size = self.session.output_size()
-        if self.sealed_size == 0:
+        if self.session.output_size() == 0:
             return None
-        sealed = PyBytes_FromStringAndSize(self.session.output(), self.sealed_size)
+        sealed = PyBytes_FromStringAndSize(self.session.output(), <Py_ssize_t>self.session.output_size())
         self.session.clear_output()
         return sealed
 
     cdef Py_ssize_t uncollected(self) except -1:
-        return self.session.output_size() + (0 if self.sealed is None else self.sealed_size)
+        return self.session.output_size()
 
     # OpenSSL's error, as the ssl module's exception for it. A connection that has failed also fails at its handshake,
     # with what stands in the queue of errors; so the ssl module does the wording.
@@ -219,21 +190,6 @@ cdef class DirectCodec(TlsCodec):
             pass
         openssl.ERR_clear_error()
         raise ssl.SSLError(ssl.SSL_ERROR_SSL, text)
-
-
-# An exact bytes object of `capacity` bytes or more, to be filled.
-cdef object make_sealed(Py_ssize_t capacity):
-    cdef int i
-    if capacity <= pooled_size:
-        for i in range(pool_size):
-            if pool[i] == NULL:
-                sealed = PyBytes_FromStringAndSize(NULL, pooled_size)
-                Py_INCREF(sealed)
-                pool[i] = <PyObject*>sealed
-                return sealed
-            if Py_REFCNT(pool[i]) == 1:
-                return <object>pool[i]
-    return PyBytes_FromStringAndSize(NULL, capacity)
 
 
 cdef class PortableCodec(TlsCodec):
@@ -269,7 +225,7 @@ cdef class PortableCodec(TlsCodec):
         self.cut_short = count == size
         return count
 
-    cdef Py_ssize_t write(self, const char* data, Py_ssize_t size, bint keep) except -2:
+    cdef Py_ssize_t write(self, const char* data, Py_ssize_t size) except -2:
         source = PyMemoryView_FromMemory(<char*>data, size, PyBUF_READ)
         try:
             return self.sslobj.write(source)
@@ -279,11 +235,7 @@ cdef class PortableCodec(TlsCodec):
             source.release()
 
     cdef object collect(self):
-        if not self.outgoing.pending:
-            return None
-        sealed = self.outgoing.read()
-        self.sealed_size = PyBytes_GET_SIZE(sealed)
-        return sealed
+        return self.outgoing.read() if self.outgoing.pending else None
 
     cdef Py_ssize_t uncollected(self) except -1:
         return self.outgoing.pending

@@ -39,15 +39,11 @@ cdef class SocketTransport(WritingTransport):
     cdef bint lend_buffer(self, char** data, size_t* size) except -1
     cdef int buffer_filled(self, ssize_t result) except -1
     cdef bint dropped(self) except -1
-    cdef bint flush_matters(self) noexcept
     cdef int flushed(self) except -1
     cdef int room_made(self) except -1
     cdef int finish_writing(self) except -1
-    cdef int write_part(self, object data, size_t size) except -1
-    cdef bint sends_at_once(self, size_t size) noexcept
     cdef int send_lent(self, const char* data, size_t size) except -1
-    cdef int enqueue(self, object data) except -1
-    cdef int balance(self) except -1
+    cdef int queue_all(self, object list_of_data) except -1
     cdef int fail(self, object exception, str message) except -1
     cdef int force_close(self, object exception) except -1
     cdef int schedule_connection_lost(self, object exception) except -1

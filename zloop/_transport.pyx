@@ -4,9 +4,8 @@
 The engine's Stream moves the bytes; this class decides what they mean: protocol callbacks, flow control, the order in
 which a connection ends. Behaviour and messages are those of asyncio's _SelectorSocketTransport.
 
-Writes gather in the stream's queue and reach the kernel together: after a few I/O callbacks or others, and sooner when
-it is much. Whenever somebody could tell the difference - the queue exceeds the high-water mark, its size is asked for,
-the transport is closed or aborted, the loop does not run - they are offered to the kernel at once.
+What is written is sent in the call. What the kernel does not take waits in the stream's queue, and what is written
+behind it, too; they leave together when the kernel has room.
 """
 import socket
 import sys
@@ -29,7 +28,7 @@ from zloop._handles cimport (
 from zloop._loop cimport Loop, check
 from zloop._receiving cimport cut_bytes, native_protocol
 from zloop._sockets cimport BareSocket
-from zloop._writing cimport WritingTransport, push_bytes, push_part, release_bytes
+from zloop._writing cimport WritingTransport, bytes_of, queue_bytes, release_bytes
 from zloop.binding.address cimport sender_address
 from zloop.binding.context cimport call_method_and_leave, call_method_in_context, enter_and_call_method
 from zloop.binding.methods cimport adopt_methods
@@ -69,8 +68,8 @@ cdef frozenset described_names = frozenset({"socket", "sockname", "peername"})
 cdef tuple internet_families = (int(socket.AF_INET), int(socket.AF_INET6))
 cdef int SOCK_STREAM = socket.SOCK_STREAM
 
-# Below it, copying an exporter's bytes costs less than the system call that would spare it.
-cdef Py_ssize_t send_at_once_size = 16 * 1024
+# Below it, copying bytes costs less than telling the kernel of one more place.
+cdef Py_ssize_t worth_a_vector = 16 * 1024
 
 # From so much in one read on, copying it out of the shared buffer costs more than making room for as much as may come.
 cdef Py_ssize_t in_place_size = 8 * 1024
@@ -378,8 +377,9 @@ cdef class SocketTransport(WritingTransport):
     def write(self, data):
         """Send bytes, a bytearray or a memoryview, without waiting. What is passed may be changed afterwards.
 
-        Raises TypeError for other types, RuntimeError after write_eof() or during sendfile(). On a connection that is
-        lost the data is dropped, with a warning in the log after a few times.
+        What the kernel does not take at once is kept, if it is bytes or a memoryview of bytes; of memory that can be
+        changed there is a copy. Raises TypeError for other types, RuntimeError after write_eof() or during sendfile().
+        On a connection that is lost the data is dropped, with a warning in the log after a few times.
         """
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data argument must be {writable_types}, not {type(data).__name__!r}")
@@ -387,13 +387,11 @@ cdef class SocketTransport(WritingTransport):
             raise RuntimeError("Cannot call write() after write_eof()")
         if self.empty_waiter is not None:
             raise RuntimeError("unable to write; sendfile is in progress")
-        if is_empty(data) or self.dropped():
-            return
-        if self.enqueue(data):
-            self.balance()
+        if not is_empty(data) and not self.dropped():
+            self.send(data)
 
     def writelines(self, list_of_data):
-        """Send each of an iterable of bytes-like objects, in order; otherwise as write()."""
+        """Send each of an iterable of bytes-like objects, in order, together; otherwise as write()."""
         if writelines_joins:
             self.write(b"".join(list_of_data))
             return
@@ -404,23 +402,42 @@ cdef class SocketTransport(WritingTransport):
         if not list_of_data or self.dropped():
             return
         joined = joined_if_small(list_of_data)
-        if joined is not None:
-            list_of_data = (joined,)
+        if joined is None:
+            self.queue_all(list_of_data)
+        elif joined:
+            self.send(joined)
+
+    cdef int queue_all(self, object list_of_data) except -1:
         # A wrong type among them is refused before the first is sent.
         chunks = [data if PyBytes_CheckExact(data) else memoryview(data) for data in list_of_data if data]
+        if not self.stream.is_open():
+            for data in chunks:
+                self._write_without_loop(data)
+            return 0
         for data in chunks:
-            if not self.enqueue(data):
-                return
-        if chunks:
-            self.balance()
+            if not PyBytes_CheckExact(data):
+                if data.nbytes >= worth_a_vector:
+                    # The kernel may take it as it is.
+                    self.flush_queue()
+                    if self.conn_lost:
+                        return 0
+                    self.send_borrowed(data)
+                    if self.conn_lost:
+                        return 0
+                    continue
+                try:
+                    data = bytes_of(data)
+                except BufferError as exc:
+                    return self.write_failed(exc)
+            queue_bytes(&self.stream, data)
+        return self.flush_queue()
 
     def write_eof(self):
         """Shut the sending half down when everything written is sent. Does nothing when closing or done already."""
         if self.closing or self.eof_written:
             return
         self.eof_written = True
-        self.flush_now()
-        if not self.conn_lost and self.stream.pending() == 0:
+        if self.stream.pending() == 0:
             self.shut_down_writing()
 
     def can_write_eof(self):
@@ -436,91 +453,23 @@ cdef class SocketTransport(WritingTransport):
         self.conn_lost += 1
         return True
 
-    # Sends the first `size` bytes of an exact bytes object, which stays as it is; otherwise as write().
-    cdef int write_part(self, object data, size_t size) except -1:
-        if self.eof_written or self.empty_waiter is not None or self.conn_lost or not self.stream.is_open():
-            self.write(memoryview(data)[:size])
-            return 0
-        push_part(&self.stream, data, size)
-        return self.balance()
+    cdef bint takes_writes(self) noexcept:
+        return self.conn_lost == 0
 
-    # Whether so many bytes, written now, would be offered to the kernel at once and by themselves.
-    cdef bint sends_at_once(self, size_t size) noexcept:
-        return (
-            size > self.high_water
-            and self.stream.pending() == 0
-            and self.stream.is_open()
-            and not self.stream.blocked()
-            and not (self.eof_written or self.conn_lost or self.empty_waiter is not None)
-        )
-
-    # Sends bytes of which sends_at_once() is true; only what the kernel leaves of them is copied.
+    # As write(), of bytes that are gone afterwards.
     cdef int send_lent(self, const char* data, size_t size) except -1:
-        cdef int status = 0
-        cdef ssize_t sent = self.stream.send_now(data, size)
-        if 0 <= sent < <ssize_t>size:
-            status = self.stream.wait_for_room()
-            push_bytes(&self.stream, PyBytes_FromStringAndSize(data + sent, <ssize_t>size - sent))
-        if sent < 0 or status < 0:
-            return self.write_failed(diagnostics.os_error(-min(sent, status)))
-        return self.balance()
-
-    # Queues what is left of `data` after what the kernel takes at once. 0 if the connection ended meanwhile.
-    cdef int enqueue(self, object data) except -1:
-        cdef Py_buffer view
-        cdef ssize_t sent = 0
-        if not self.stream.is_open():  # the loop was closed first
-            return self._write_without_loop(data)
-        if PyBytes_CheckExact(data):
-            push_bytes(&self.stream, data)
-            return 1
-        try:
-            PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-        except BaseException as exc:  # not contiguous
-            self.write_failed(exc)
+        if self.eof_written or self.empty_waiter is not None or self.conn_lost or not self.stream.is_open():
+            self.write(PyBytes_FromStringAndSize(data, <Py_ssize_t>size))
             return 0
-        try:
-            # Asking an exporter for its memory may run Python code, and that may close the transport.
-            if self.conn_lost or not self.stream.is_open():
-                return 0
-            if view.len >= send_at_once_size:
-                self.flush_now()
-                if self.conn_lost:
-                    return 0
-                if self.stream.pending() == 0:
-                    sent = self.stream.send_now(<const char*>view.buf, <size_t>view.len)
-            if sent >= 0 and sent < view.len:
-                push_bytes(&self.stream, PyBytes_FromStringAndSize(<const char*>view.buf + sent, view.len - sent))
-        finally:
-            PyBuffer_Release(&view)
-        if sent < 0:
-            self.write_failed(diagnostics.os_error(-sent))
-            return 0
-        return 1
+        return self.send_memory(None, data, size)
 
     def _write_without_loop(self, data):
         """After loop.close(): what the kernel takes is sent; for the rest the closed loop would be needed."""
         if self.socket_object().send(data) < memoryview(data).nbytes:
             self.loop.check_closed()
-        return 0
 
     cdef int write_failed(self, object exception) except -1:
         return self.fail(exception, "Fatal write error on socket transport")
-
-    # After a write: what was gathered in this turn must not count against the high-water mark before the kernel saw it.
-    cdef int balance(self) except -1:
-        if self.stream.pending() > self.high_water or not self.loop.running:
-            self.flush_now()
-            self.pause_protocol_if_full()
-        if not self.anchorage.linked() and self.conn_lost == 0:
-            self.anchor()
-        return 0
-
-    # The kernel took something of the queue, which nobody may have waited for.
-    cdef bint flush_matters(self) noexcept:
-        return not self.anchorage.linked() or not self.stream.reading() or self.protocol_paused or self.closing or (
-            self.eof_written or self.empty_waiter is not None
-        )
 
     cdef int flushed(self) except -1:
         if self.conn_lost:
@@ -546,8 +495,7 @@ cdef class SocketTransport(WritingTransport):
         if self.empty_waiter is not None:
             raise RuntimeError("Empty waiter is already set")
         self.empty_waiter = self.loop.create_future()
-        self.flush_now()
-        if self.stream.pending() == 0 and not self.empty_waiter.done():
+        if self.stream.pending() == 0:
             self.empty_waiter.set_result(None)
         return self.empty_waiter
 
@@ -577,9 +525,8 @@ cdef class SocketTransport(WritingTransport):
             return
         self.closing = True
         self.stream.stop_reading()
-        self.flush_now()
         self.anchor()
-        if self.stream.pending() == 0 and self.conn_lost == 0:
+        if self.stream.pending() == 0:
             self.schedule_connection_lost(None)
 
     def abort(self):
@@ -607,8 +554,6 @@ cdef class SocketTransport(WritingTransport):
     cdef int force_close(self, object exception) except -1:
         if self.conn_lost:
             return 0
-        # What was gathered in this turn was written before: the kernel is offered it, once, whatever it answers.
-        self.stream.flush()
         self.stream.discard_pending()
         if not self.closing:
             self.closing = True
@@ -721,7 +666,7 @@ cdef bytes joined_if_small(object chunks):
         if not PyBytes_CheckExact(<object>items[i]):
             return None
         size += PyBytes_GET_SIZE(<object>items[i])
-        if size > send_at_once_size:
+        if size > worth_a_vector:
             return None
     joined = PyBytes_FromStringAndSize(NULL, size)
     place = PyBytes_AS_STRING(joined)
@@ -933,10 +878,7 @@ cdef void on_read_error(void* owner, int error) noexcept:
 
 cdef void on_flushed(void* owner) noexcept:
     cdef SocketTransport transport = <SocketTransport>owner
-    cdef Loop loop
-    if not transport.flush_matters():
-        return
-    loop = transport.loop
+    cdef Loop loop = transport.loop
     try:
         transport.flushed()
     except BaseException as exc:

@@ -23,14 +23,20 @@ cdef class WritingTransport(TransportBase):
     cdef size_t low_water        # bytes
 
     cdef object own_context(self)
+    cdef bint takes_writes(self) noexcept
     cdef int write_failed(self, object exception) except -1
-    cdef int flush_now(self) except -1
+    cdef int send(self, object data) except -1
+    cdef int send_borrowed(self, object data) except -1
+    cdef int send_memory(self, object data, const char* memory, size_t size) except -1
+    cdef int rest_waits(self, int status) except -1
+    cdef int flush_queue(self) except -1
     cdef int pause_protocol_if_full(self) except -1
     cdef int resume_protocol_if_drained(self) except -1
     cdef int anchor(self) except -1
 
 
 cdef (size_t, size_t) water_marks(object high, object low) except *
-cdef int push_bytes(Stream* stream, object data) except -1
-cdef int push_part(Stream* stream, object data, size_t size) except -1
+cdef int queue_bytes(Stream* stream, object data) except -1
+cdef int queue_rest(Stream* stream, object data, const char* rest, size_t size) except -1
 cdef void release_bytes(void* data) noexcept
+cdef object bytes_of(object data)

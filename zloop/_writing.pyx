@@ -1,6 +1,8 @@
 # cython: language_level=3
 """What the transports that write to a stream share: the protocol, and flow control over what is queued."""
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.memoryview cimport PyMemoryView_Check
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport SIZE_MAX
@@ -9,6 +11,9 @@ from zloop._handles cimport PyContext_Copy, PyContext_Enter, PyContext_Exit
 from zloop.engine.write_queue cimport Segment
 
 from zloop import diagnostics
+
+cdef extern from "Python.h":
+    PyObject* memoryview_base "PyMemoryView_GET_BASE"(object view)
 
 
 cdef class WritingTransport(TransportBase):
@@ -60,21 +65,88 @@ cdef class WritingTransport(TransportBase):
                 {"message": message, "exception": exc, "transport": self, "protocol": self.protocol}
             )
 
+    # ---- sending: in the call, and what the kernel does not take waits in the stream's queue
+
+    # False when the connection has ended, and what is written goes nowhere.
+    cdef bint takes_writes(self) noexcept:
+        raise NotImplementedError
+
     # The kernel refused what was written.
     cdef int write_failed(self, object exception) except -1:
         raise NotImplementedError
 
-    cdef int flush_now(self) except -1:
-        cdef int status = self.stream.flush()
+    cdef int send(self, object data) except -1:
+        cdef Segment segment
+        cdef int status
+        if not PyBytes_CheckExact(data):
+            return self.send_borrowed(data)
+        segment.data = PyBytes_AS_STRING(data)
+        segment.size = <size_t>PyBytes_GET_SIZE(data)
+        segment.reference = <void*>data
+        status = self.stream.write(segment)
+        if status == 0:
+            return 0
+        if status > 0:
+            Py_INCREF(data)  # the queue's, given up by release_bytes()
+        elif not self.stream.is_open():
+            self._write_without_loop(data)
+            return 0
+        return self.rest_waits(status)
+
+    # Of another kind of exporter: what has to wait is copied, unless it is bytes in the end.
+    cdef int send_borrowed(self, object data) except -1:
+        cdef Py_buffer view
+        cdef ssize_t sent
+        cdef int status = 0
+        if not self.stream.is_open():
+            self._write_without_loop(data)
+            return 0
+        try:
+            PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        except BaseException as exc:  # not contiguous
+            return self.write_failed(exc)
+        try:
+            # Asking an exporter for its memory may run Python code, and that may close the transport.
+            if not self.takes_writes() or not self.stream.is_open():
+                return 0
+            return self.send_memory(data, <const char*>view.buf, <size_t>view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    # Of memory that may change afterwards. Only while write() would send something.
+    cdef int send_memory(self, object data, const char* memory, size_t size) except -1:
+        cdef ssize_t sent = self.stream.send_now(memory, size)
+        cdef int status
+        if sent == <ssize_t>size:
+            return 0
+        if sent < 0:
+            return self.rest_waits(<int>sent)
+        try:
+            status = queue_rest(&self.stream, data, memory + sent, size - <size_t>sent)
+        except MemoryError as exc:
+            if sent == 0:
+                raise
+            return self.write_failed(exc)  # the peer must not take what follows for the rest
+        return self.rest_waits(status)
+
+    # What a write leaves to be done: `status` is -errno if the kernel refused it, else something is queued.
+    cdef int rest_waits(self, int status) except -1:
         if status < 0:
-            self.write_failed(diagnostics.os_error(-status))
+            return self.write_failed(diagnostics.os_error(-status))
+        self.anchor()
+        return self.pause_protocol_if_full()
+
+    # Offers the kernel what queue_bytes() has queued.
+    cdef int flush_queue(self) except -1:
+        cdef int status = self.stream.flush()
+        if status < 0 or self.stream.pending() > 0:
+            return self.rest_waits(status)
         return 0
 
     # ---- flow control
 
     def get_write_buffer_size(self):
         """Bytes written that the kernel has not taken."""
-        self.flush_now()
         return self.stream.pending()
 
     def get_write_buffer_limits(self):
@@ -87,8 +159,6 @@ cdef class WritingTransport(TransportBase):
         Defaults: high is 64 KiB, or four times low; low is a quarter of high. ValueError unless high >= low >= 0.
         """
         self.low_water, self.high_water = water_marks(high, low)
-        if self.stream.pending() > self.high_water:
-            self.flush_now()
         self.pause_protocol_if_full()
 
     cdef int pause_protocol_if_full(self) except -1:
@@ -138,23 +208,51 @@ cdef (size_t, size_t) water_marks(object high, object low) except *:
     return min(low, SIZE_MAX), min(high, SIZE_MAX)
 
 
-# Queues an exact bytes object by reference.
-cdef int push_bytes(Stream* stream, object data) except -1:
-    return push_part(stream, data, <size_t>PyBytes_GET_SIZE(data))
-
-
-# Queues the first `size` bytes of one.
-cdef int push_part(Stream* stream, object data, size_t size) except -1:
+# Queues an exact bytes object by reference, behind which flush_queue() is to be called.
+cdef int queue_bytes(Stream* stream, object data) except -1:
     cdef Segment segment
     segment.data = PyBytes_AS_STRING(data)
-    segment.size = size
+    segment.size = <size_t>PyBytes_GET_SIZE(data)
     segment.reference = <void*>data
+    if segment.size == 0:
+        return 0
+    stream.queue(segment)
     Py_INCREF(data)  # the queue's, given up by release_bytes()
-    if stream.write(segment) < 0:
-        Py_DECREF(data)
-        raise MemoryError
+    return 0
+
+
+# Queues the last bytes of an object's memory, of which the kernel has taken the first. Nobody can change an exact bytes
+# object that a memoryview shows, so it is kept; of other memory there is a copy. `data` may be None. 0 or -errno.
+cdef int queue_rest(Stream* stream, object data, const char* rest, size_t size) except -1:
+    cdef Segment segment
+    cdef int status = stream.wait_for_room()
+    if status < 0:
+        return status
+    owner = None
+    if PyMemoryView_Check(data) and memoryview_base(data) != NULL:
+        owner = <object>memoryview_base(data)
+    if not PyBytes_CheckExact(owner):
+        owner = PyBytes_FromStringAndSize(rest, <Py_ssize_t>size)
+        rest = PyBytes_AS_STRING(owner)
+    segment.data = rest
+    segment.size = size
+    segment.reference = <void*>owner
+    stream.queue(segment)
+    Py_INCREF(owner)  # the queue's, given up by release_bytes()
     return 0
 
 
 cdef void release_bytes(void* data) noexcept:
     Py_DECREF(<object><PyObject*>data)
+
+
+cdef object bytes_of(object data):
+    """The very object if it is bytes, else a copy, which later changes do not reach."""
+    cdef Py_buffer view
+    if PyBytes_CheckExact(data):
+        return data
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)  # BufferError: not contiguous
+    try:
+        return PyBytes_FromStringAndSize(<const char*>view.buf, view.len)
+    finally:
+        PyBuffer_Release(&view)

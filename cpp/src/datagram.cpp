@@ -4,7 +4,6 @@
 #include <array>
 #include <cassert>
 #include <cerrno>
-#include <new>
 
 namespace zloop {
 
@@ -41,9 +40,7 @@ int Datagram::open(Reactor& reactor, int fd, std::size_t longest) noexcept {
 }
 
 void Datagram::close() {
-  Deferred::cancel();
   watcher_.detach();
-  blocked_ = false;
   while (!queue_.empty()) drop_first();
 }
 
@@ -56,7 +53,6 @@ void* Datagram::owner_of(void* self) noexcept { return static_cast<Datagram*>(se
 void Datagram::on_ready(void* self, unsigned ready) {
   auto& datagram = *static_cast<Datagram*>(self);
   if (ready == interest_write) {
-    datagram.blocked_ = false;
     datagram.ops_.on_writable(datagram.owner_);
   } else {
     datagram.ops_.on_readable(datagram.owner_);
@@ -92,31 +88,23 @@ int Datagram::receive(ReceivedDatagram* received) noexcept {
   return count;
 }
 
-int Datagram::send(const OutgoingDatagram& datagram) {
-  try {
-    queue_.push_back(datagram);
-  } catch (const std::bad_alloc&) {
-    return -ENOMEM;
-  }
-  bytes_ += datagram.segment.size;
-  if (!is_open()) {
-    while (!queue_.empty()) drop_first();
-  } else if (!blocked_) {
-    watcher_.reactor().deferred().schedule(*this, datagram.segment.size);
-  }
-  return 0;
-}
-
-int Datagram::send_now(const char* data, std::size_t size) noexcept {
-  assert(queue_.empty());
+int Datagram::send_now(const char* data, std::size_t size, const Address* to) noexcept {
   if (!is_open()) return -EBADF;
-  if (blocked_) return -EAGAIN;
-  const ssize_t sent = sys::send(watcher_.fd(), data, size);
-  return sent < 0 ? static_cast<int>(sent) : 0;
+  if (!queue_.empty()) return -EAGAIN;
+  const ssize_t sent = to == nullptr ? sys::send(watcher_.fd(), data, size)
+                                     : sys::send_to(watcher_.fd(), data, size, to->data(), to->size());
+  if (sent >= 0) return 0;
+  const int status = static_cast<int>(sent);
+  return would_block(status) ? -EAGAIN : status;
 }
 
-void Datagram::run_deferred() {
-  if (is_open() && !queue_.empty()) ops_.on_writable(owner_);
+int Datagram::queue(const OutgoingDatagram& datagram) {
+  if (!is_open()) return -EBADF;
+  queue_.make_room(1);
+  if (const int status = watch_writable(true); status < 0) return status;
+  queue_.push_back(datagram);
+  bytes_ += datagram.segment.size;
+  return 0;
 }
 
 // Datagrams to a connected peer go one by one. The error that their predecessor met on its way (ICMP) is reported once,
@@ -134,26 +122,17 @@ int Datagram::gather(sys::Packet* packets) const noexcept {
 }
 
 int Datagram::flush() {
-  if (!is_open() || blocked_) return 0;
-  Deferred::cancel();
+  if (!is_open()) return 0;
   std::array<sys::Packet, batch_max> packets;  // NOLINT(*-member-init): gather() fills what is used
   while (!queue_.empty()) {
-    if (first().route == Route::owner) return rest_later(routed_by_owner);
+    if (first().route == Route::owner) return routed_by_owner;
     const int sent = sys::send_packets(watcher_.fd(), packets.data(), gather(packets.data()));
-    if (would_block(sent)) {
-      wait_writable();
-      return 0;
-    }
+    if (would_block(sent)) return 0;
     for (int i = 0; i < std::max(sent, 1); ++i) drop_first();
-    if (sent < 0) return rest_later(sent);
+    if (sent < 0) return sent;
   }
   watch_writable(false);
   return 0;
-}
-
-int Datagram::rest_later(int status) noexcept {
-  if (!queue_.empty()) watcher_.reactor().deferred().schedule(*this);
-  return status;
 }
 
 void Datagram::drop_first() {
@@ -162,22 +141,13 @@ void Datagram::drop_first() {
   release_(datagram.segment.reference);
 }
 
-void Datagram::wait_writable() noexcept {
-  if (!is_open()) return;
-  Deferred::cancel();
-  blocked_ = watch_writable(true) == 0;
-  if (!blocked_) watcher_.reactor().deferred().schedule(*this);  // out of memory: try again next turn
-}
-
 int Datagram::watch_writable(bool on) noexcept {
   const unsigned others = watcher_.interest() & ~unsigned{interest_write};
   return watcher_.set_interest(on ? others | interest_write : others);
 }
 
 void Datagram::discard_pending() {
-  Deferred::cancel();
   watch_writable(false);
-  blocked_ = false;
   while (!queue_.empty()) drop_first();
 }
 

@@ -30,25 +30,6 @@ char* bytes_of(CacheLine* lines) noexcept { return lines == nullptr ? nullptr : 
 
 }  // namespace
 
-void DeferredList::schedule(Deferred& deferred, std::size_t bytes) noexcept {
-  bytes_ += bytes;
-  if (!deferred.scheduled()) list_.add(deferred);
-}
-
-void DeferredList::run() {
-  assert(!end_of_run_.linked());
-  bytes_ = 0;
-  if (empty()) return;
-  list_.add(end_of_run_);
-  while (&list_.front() != &end_of_run_) {
-    // NOLINTNEXTLINE(*-static-cast-downcast): schedule() takes no others, and the end has been told apart
-    auto& deferred = static_cast<Deferred&>(list_.front());
-    deferred.cancel();
-    deferred.run_deferred();
-  }
-  end_of_run_.leave();
-}
-
 int Watcher::set_interest(unsigned interest) noexcept {
   return attached() ? reactor_->set_interest(*this, interest) : -EBADF;
 }
@@ -238,7 +219,7 @@ int Reactor::wait(std::int64_t timeout_ns) noexcept {
   ++waits_;
   interrupt_dispatch();  // there was none, if an exception ended the turn
   const bool only_looks = timeout_ns == 0;
-  if (timeout_ns != 0 && (!deferred_.empty() || !wakeup_.try_sleep())) timeout_ns = 0;
+  if (timeout_ns != 0 && !wakeup_.try_sleep()) timeout_ns = 0;
   const int count = poller_->wait(events_.data(), events_capacity, timeout_ns);
   wakeup_.awake();
   events_count_ = count > 0 ? count : 0;
@@ -257,8 +238,6 @@ void Reactor::dispatch() {
       if (watcher != nullptr && (watcher->interest_ & bit) != 0) tell(*watcher, bit);
     }
     rearm(event.token);
-    const bool is_last = next_event_ >= events_count_;
-    if (is_last || next_event_ % events_between_runs == 0 || deferred_.is_much()) deferred_.run();
   }
   events_count_ = 0;
 }

@@ -3,7 +3,6 @@
 #include <array>
 #include <cassert>
 #include <cerrno>
-#include <new>
 #include <utility>
 
 #include "zloop/sys.hpp"
@@ -36,7 +35,6 @@ int Stream::open(Reactor& reactor, int fd, const StreamOps& ops, void* owner) no
 
 void Stream::close() {
   reading_ = false;
-  Deferred::cancel();
   watcher_.detach();
   queue_.clear();
 }
@@ -95,24 +93,26 @@ void Stream::read_buffered() {
   ops_->on_buffer_filled(owner_, result);
 }
 
-int Stream::write(Segment segment) {
-  const std::size_t size = segment.size;
-  try {
-    queue_.push(segment);
-  } catch (const std::bad_alloc&) {
-    return -ENOMEM;
-  }
-  if (!is_open()) {
-    queue_.clear();
-  } else if (!blocked()) {
-    watcher_.reactor().deferred().schedule(*this, size);
-  }
-  return 0;
+int Stream::write(const Segment& segment) {
+  const ssize_t sent = send_now(segment.data, segment.size);
+  if (sent < 0) return static_cast<int>(sent);
+  const auto taken = static_cast<std::size_t>(sent);
+  if (taken == segment.size) return 0;
+  if (const int status = wait_for_room(); status < 0) return status;
+  queue({.data = segment.data + taken, .size = segment.size - taken, .reference = segment.reference});
+  return queued;
 }
 
-void Stream::run_deferred() {
-  if (is_open() && !queue_.empty()) send_and_report();
+ssize_t Stream::send_now(const char* data, std::size_t size) noexcept {
+  if (!is_open()) return -EBADF;
+  if (!queue_.empty() || blocked()) return 0;
+  const ssize_t sent = ops_->io->send(watcher_.fd(), data, size);
+  return would_block(sent) ? 0 : sent;
 }
+
+int Stream::wait_for_room() noexcept { return watch_writable(true); }
+
+void Stream::queue(const Segment& segment) { queue_.push(segment); }
 
 void Stream::send_and_report() {
   const int status = send_queued();
@@ -131,7 +131,6 @@ int Stream::flush() {
 // The interest in writing is kept from one partial send to the next, and dropped when nothing is left to send, or
 // nothing can be: a connection in error is always writable.
 int Stream::send_queued() {
-  Deferred::cancel();
   std::array<iovec, vectors_max> vectors;  // NOLINT(*-member-init): peek() fills what is used
   while (!queue_.empty()) {
     const int count = queue_.peek(vectors.data(), vectors_max);
@@ -155,19 +154,6 @@ int Stream::watch_writable(bool on) noexcept {
   return watcher_.set_interest(on ? others | interest_write : others);
 }
 
-ssize_t Stream::send_now(const char* data, std::size_t size) noexcept {
-  assert(queue_.empty());
-  if (!is_open()) return -EBADF;
-  if (blocked()) return 0;
-  const ssize_t sent = ops_->io->send(watcher_.fd(), data, size);
-  return would_block(sent) ? 0 : sent;
-}
-
-int Stream::wait_for_room() noexcept {
-  assert(queue_.empty());
-  return watch_writable(true);
-}
-
 // With nothing queued only wait_for_room() watches for writability.
 void Stream::report_room() {
   watch_writable(false);
@@ -175,7 +161,6 @@ void Stream::report_room() {
 }
 
 void Stream::discard_pending() {
-  Deferred::cancel();
   watch_writable(false);
   queue_.clear();
 }

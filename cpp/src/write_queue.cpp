@@ -15,10 +15,7 @@ iovec vector_of(const Segment& segment) noexcept {
 }  // namespace
 
 void WriteQueue::push(Segment segment) {
-  if (segment.size == 0) {
-    release_(segment.reference);
-    return;
-  }
+  assert(segment.size > 0);
   if (empty()) {
     front_ = segment;
   } else {

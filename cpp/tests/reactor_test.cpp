@@ -46,16 +46,6 @@ using zloop::test::with_allocations;
 
 constexpr unsigned interest_both = interest_read | interest_write;
 
-class DeferredCall final : public zloop::Deferred {
- public:
-  explicit DeferredCall(std::function<void()> call) : call_(std::move(call)) {}
-
- private:
-  void run_deferred() noexcept override { call_(); }
-
-  std::function<void()> call_;
-};
-
 // A watcher that writes down what it is told, then does what it was told.
 struct Probe {
   static void on_ready(void* owner, unsigned ready) noexcept {
@@ -313,31 +303,6 @@ TEST_CASE("closing the reactor from a callback ends the dispatch") {
   }
   REQUIRE(reactor.turn() == 2);
   CHECK(probes[0].told.size() + probes[1].told.size() == 1);
-}
-
-TEST_CASE("what events defer is done after every eighth of them, sooner if it is much") {
-  OpenReactor reactor;
-  std::array<Pair, 10> pairs;
-  std::array<Probe, 10> probes;
-  std::size_t bytes = 0;
-  std::string order;
-  DeferredCall deferred([&] { order += "| "; });
-  for (std::size_t i = 0; i < pairs.size(); ++i) {
-    pairs.at(i) = make_pair();
-    put(pairs.at(i).theirs.get(), "x");
-    probes.at(i).watch(reactor, pairs.at(i).ours.get(), interest_read);
-    probes.at(i).react = [&] {
-      order += "told ";
-      reactor.deferred().schedule(deferred, bytes);
-    };
-  }
-  REQUIRE(reactor.turn() == 10);
-  CHECK(order == "told told told told told told told told | told told | ");
-  order.clear();
-  bytes = std::size_t{5} * 1024;
-  REQUIRE(reactor.turn() == 10);
-  CHECK(order == "told told | told told | told told | told told | told told | ");
-  CHECK_FALSE(reactor.deferred().is_much());
 }
 
 TEST_CASE("a regular file cannot be watched, and its watcher stays as it was", "[linux]") {
@@ -763,17 +728,6 @@ TEST_CASE("a notification makes a wait return that is going on") {
   CHECK(waited == 1);
   reactor.dispatch();
   CHECK(reactor.wait(0) == 0);
-}
-
-TEST_CASE("a loop does not sleep while something is deferred") {
-  OpenReactor reactor;
-  bool ran = false;
-  DeferredCall deferred([&] { ran = true; });
-  reactor.deferred().schedule(deferred);
-  CHECK(waited_ns(reactor) < patience_ns);
-  CHECK_FALSE(ran);
-  reactor.deferred().run();
-  CHECK(ran);
 }
 
 // A thread that leaves one item after another in the loop's inbox, each when the loop has taken the one before, until

@@ -19,6 +19,7 @@ using zloop::test::Interposer;
 using zloop::test::make_pair;
 using zloop::test::Pair;
 using zloop::test::pattern;
+using zloop::test::Piece;
 using zloop::test::put;
 using zloop::test::take;
 
@@ -279,7 +280,6 @@ TEST_CASE("a stream that a read closes does not write in the same event") {
   Connection connection;
   connection.fill();
   connection.write("queued");
-  REQUIRE(connection.stream->flush() == 0);
   REQUIRE(connection.stream->blocked());
   REQUIRE(connection.stream->start_reading() == 0);
   take(connection.pair.theirs.get());
@@ -306,8 +306,10 @@ TEST_CASE("a closed stream does nothing, and its descriptor stays open") {
   connection.stream->discard_pending();
   CHECK(connection.stream->flush() == 0);
   CHECK(connection.stream->send_now("x", 1) == -EBADF);
-  connection.write("x");
-  CHECK(connection.all_released_once());
+  Piece piece("x");
+  CHECK(connection.stream->write(piece.segment()) == -EBADF);
+  CHECK(connection.stream->wait_for_room() == -EBADF);
+  CHECK(piece.releases == 0);
   CHECK(connection.stream->pending() == 0);
   connection.stream->close();
   connection.turn();
@@ -341,7 +343,7 @@ TEST_CASE("a reactor that closes, or goes, closes its streams") {
   connection.stream->close();
   REQUIRE(connection.stream->open(*reactor, pair.ours.get(), connection.ops, &connection) == 0);
   REQUIRE(connection.stream->start_reading() == 0);
-  connection.write("never sent");
+  connection.queue("never sent");
   const bool gone = GENERATE(false, true);
   if (gone) {
     reactor.reset();
@@ -351,7 +353,8 @@ TEST_CASE("a reactor that closes, or goes, closes its streams") {
   CHECK_FALSE(connection.stream->is_open());
   CHECK(connection.stream->start_reading() == -EBADF);
   CHECK(connection.stream->flush() == 0);
-  connection.write("never queued");
+  Piece piece("never queued");
+  CHECK(connection.stream->write(piece.segment()) == -EBADF);
   connection.stream->close();
   CHECK(connection.all_released_once());
   CHECK(take(pair.theirs.get()).empty());

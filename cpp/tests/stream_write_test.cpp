@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <new>
 #include <string>
 
 #include "support/allocation.hpp"
@@ -14,7 +15,7 @@
 
 namespace {
 
-using zloop::test::at_end;
+using zloop::Stream;
 using zloop::test::Connection;
 using zloop::test::Interposer;
 using zloop::test::pattern;
@@ -27,103 +28,103 @@ struct BlockedConnection : Connection {
   BlockedConnection() {
     sent = fill();
     write("queued");
-    REQUIRE(stream->flush() == 0);
     REQUIRE(stream->blocked());
   }
 
   std::string sent;
 };
 
-TEST_CASE("what is written is sent when the loop is about to block") {
+TEST_CASE("what is written is sent in the call, and its reference is not touched") {
   Connection connection;
-  const Piece& piece = connection.write("hello");
-  CHECK(connection.stream->pending() == 5);
-  CHECK(take(connection.pair.theirs.get()).empty());
-  CHECK(piece.releases == 0);
-  connection.reactor.deferred().run();
+  Interposer kernel;
+  Piece piece("hello");
+  CHECK(connection.stream->write(piece.segment()) == 0);
   CHECK(take(connection.pair.theirs.get()) == "hello");
+  CHECK(kernel.send.count == 1);
+  CHECK(kernel.poller_control.count == 0);
   CHECK(connection.stream->pending() == 0);
+  CHECK(piece.releases == 0);
+  connection.turn();
+  CHECK(connection.log.empty());
+}
+
+TEST_CASE("every write is a send of its own") {
+  Connection connection(SOCK_SEQPACKET);  // keeps the boundaries of what is sent
+  connection.write("one");
+  connection.write("two");
+  CHECK(take(connection.pair.theirs.get()) == "one");
+  CHECK(take(connection.pair.theirs.get()) == "two");
+}
+
+TEST_CASE("what the kernel does not take is queued, and the reference with it") {
+  Connection connection;
+  Interposer kernel;
+  kernel.send_limit = 3;
+  Piece piece("hello");
+  CHECK(connection.stream->write(piece.segment()) == Stream::queued);
+  CHECK(connection.stream->pending() == 2);
+  CHECK(connection.stream->blocked());
+  CHECK(kernel.send.count == 1);
+  connection.turn();
+  CHECK(take(connection.pair.theirs.get()) == "hello");
   CHECK(piece.releases == 1);
   CHECK(connection.log == "flushed ");
-  connection.turn();
-  CHECK(connection.log == "flushed ");
 }
 
-TEST_CASE("the writes of a turn go to the kernel together") {
-  Connection connection(SOCK_SEQPACKET);  // keeps the boundaries of what is sent
-  connection.write("one ");
-  connection.write("two ");
-  connection.write("three");
+TEST_CASE("what is queued goes to the kernel together, when flush offers it") {
+  Connection connection(SOCK_SEQPACKET);
+  connection.queue("one ");
+  connection.queue("two ");
+  connection.queue("three");
+  CHECK(connection.stream->pending() == 13);
   connection.turn();
-  connection.write("four");
-  connection.turn();
+  CHECK(take(connection.pair.theirs.get()).empty());
+  CHECK(connection.stream->flush() == 0);
   CHECK(take(connection.pair.theirs.get()) == "one two three");
-  CHECK(take(connection.pair.theirs.get()) == "four");
+  CHECK(connection.stream->pending() == 0);
   CHECK(connection.all_released_once());
+  CHECK(connection.log.empty());  // its caller knows
+  CHECK(connection.stream->flush() == 0);
 }
 
-TEST_CASE("more writes than one call takes go in as few as possible, in order") {
+TEST_CASE("more segments than one call takes go in as few as possible, in order") {
   Connection connection;
   Interposer kernel;
   std::string whole;
   for (int i = 0; i < 150; ++i) {
     const std::string bytes = std::to_string(i) + ' ';
     whole += bytes;
-    connection.write(bytes);
+    connection.queue(bytes);
   }
-  connection.turn();
+  CHECK(connection.stream->flush() == 0);
   CHECK(kernel.send.count == 3);  // 64 + 64 + 22
   CHECK(take(connection.pair.theirs.get()) == whole);
   CHECK(connection.all_released_once());
 }
 
-TEST_CASE("an empty write is released, and nothing is sent or told") {
-  Connection connection;
-  connection.write("");
-  CHECK(connection.all_released_once());
-  const Interposer kernel;
-  connection.turn();
-  CHECK(kernel.send.count == 0);
-  CHECK(connection.log.empty());
-}
-
-TEST_CASE("flush sends at once, and the loop has nothing left to do") {
-  Connection connection;
-  connection.write("one");
-  connection.write("two");
-  CHECK(connection.stream->flush() == 0);
-  CHECK(take(connection.pair.theirs.get()) == "onetwo");
-  CHECK(connection.all_released_once());
-  CHECK(connection.reactor.deferred().empty());
-  CHECK(connection.log.empty());  // its caller knows
-  CHECK(connection.stream->flush() == 0);
-}
-
-TEST_CASE("a write that finds no memory takes nothing") {
-  Connection connection;
-  connection.write("first");
+TEST_CASE("a write that finds no memory sends and takes nothing") {
+  BlockedConnection connection;
   Piece piece("hello");
-  int status = 0;
-  zloop::test::with_allocations(0, [&] { status = connection.stream->write(piece.segment()); });
-  REQUIRE(status == -ENOMEM);
-  CHECK(connection.stream->pending() == 5);
+  const auto write = [&] { return connection.stream->write(piece.segment()); };
+  CHECK_THROWS_AS(zloop::test::with_allocations(0, write), std::bad_alloc);
+  CHECK(connection.stream->pending() == 6);
   CHECK(piece.releases == 0);
+  CHECK(take(connection.pair.theirs.get()) == connection.sent);
   connection.turn();
   CHECK(connection.log == "flushed ");
-  CHECK(take(connection.pair.theirs.get()) == "first");
+  CHECK(take(connection.pair.theirs.get()) == "queued");
 }
 
 TEST_CASE("when the kernel is full the rest waits until it has room") {
   BlockedConnection connection;
   CHECK(connection.stream->pending() == 6);
-  CHECK(connection.reactor.deferred().empty());
   connection.turn();
   CHECK(connection.log.empty());
   const Interposer kernel;
   connection.write(" more");  // behind it, without another try
   CHECK(connection.stream->flush() == 0);
+  CHECK(connection.stream->send_now("x", 1) == 0);
   CHECK(kernel.send.count == 0);
-  CHECK(connection.reactor.deferred().empty());
   CHECK(connection.stream->pending() == 11);
   CHECK(take(connection.pair.theirs.get()) == connection.sent);
   connection.turn();
@@ -216,13 +217,13 @@ TEST_CASE("a kernel that stops at any byte is given the rest from there") {
     kernel.send_limit = limit;
     std::size_t at = 0;
     for (const std::size_t size : {1U, 7U, 2U, 13U}) {
-      connection.write(whole.substr(at, size));
+      connection.queue(whole.substr(at, size));
       at += size;
     }
     REQUIRE(at == whole.size());
+    REQUIRE(connection.stream->wait_for_room() == 0);
     for (std::size_t sent = 0; sent < whole.size();) {
       connection.turn();
-      // A turn may send twice: what was deferred, or what is writable, but not one after the other.
       sent = std::min(sent + limit, whole.size());
       REQUIRE(connection.stream->pending() == whole.size() - sent);
       REQUIRE(connection.stream->blocked() == (sent < whole.size()));
@@ -252,34 +253,30 @@ TEST_CASE("a send that a signal interrupts is repeated") {
   Interposer kernel;
   kernel.send.errors = {EINTR, EINTR};
   connection.write("hello");
-  connection.turn();
   CHECK(take(connection.pair.theirs.get()) == "hello");
 }
 
-TEST_CASE("a flush that fails is reported to its caller, keeps the queue, and is not tried again by itself") {
+TEST_CASE("a write that fails is reported to its caller, and takes nothing") {
   Connection connection;
   connection.pair.theirs.reset();
-  connection.write("hello");
+  Piece piece("hello");
+  CHECK(connection.stream->write(piece.segment()) == -EPIPE);
+  CHECK(piece.releases == 0);
+  CHECK(connection.stream->pending() == 0);
+  CHECK_FALSE(connection.stream->blocked());
+  connection.turn();
+  CHECK(connection.log.empty());
+}
+
+TEST_CASE("a flush that fails is reported to its caller, keeps the queue, and is not tried again") {
+  Connection connection;
+  connection.pair.theirs.reset();
+  connection.queue("hello");
   CHECK(connection.stream->flush() == -EPIPE);
   CHECK(connection.stream->pending() == 5);
   CHECK_FALSE(connection.stream->blocked());
   connection.turn();
   CHECK(connection.log.empty());
-  connection.write(" again");
-  connection.turn();
-  CHECK(connection.log == "write_error ");
-  CHECK(connection.errors == std::vector<int>{EPIPE});
-  CHECK(connection.stream->pending() == 11);
-}
-
-TEST_CASE("a deferred write that fails is told, once") {
-  Connection connection;
-  connection.pair.theirs.reset();
-  connection.write("hello");
-  connection.turn();
-  connection.turn();
-  CHECK(connection.log == "write_error ");
-  CHECK(connection.errors == std::vector<int>{EPIPE});
 }
 
 TEST_CASE("a connection that breaks while the kernel is full is told once, and keeps nobody busy") {
@@ -295,15 +292,16 @@ TEST_CASE("a connection that breaks while the kernel is full is told once, and k
   CHECK(connection.reactor.wait(0) == 0);
 }
 
-TEST_CASE("bytes that cannot be waited for are an error, and stay queued") {
+TEST_CASE("bytes that cannot be waited with are an error, and the caller's") {
   Connection connection;
   connection.fill();
-  connection.write("hello");
   Interposer kernel;
   kernel.poller_control.errors = {ENOSPC};
-  CHECK(connection.stream->flush() == -ENOSPC);
-  CHECK(connection.stream->pending() == 5);
+  Piece piece("hello");
+  CHECK(connection.stream->write(piece.segment()) == -ENOSPC);
+  CHECK(connection.stream->pending() == 0);
   CHECK_FALSE(connection.stream->blocked());
+  CHECK(piece.releases == 0);
 }
 
 TEST_CASE("send_now says what the kernel took, and leaves waiting to its caller") {
@@ -320,16 +318,14 @@ TEST_CASE("send_now says what the kernel took, and leaves waiting to its caller"
 TEST_CASE("what is discarded is released and never sent") {
   SECTION("before it was offered") {
     Connection connection;
-    connection.write("hello");
+    connection.queue("hello");
     connection.stream->discard_pending();
-    CHECK(connection.reactor.deferred().empty());
     CHECK(connection.stream->pending() == 0);
     CHECK(connection.all_released_once());
     connection.turn();
     CHECK(take(connection.pair.theirs.get()).empty());
     CHECK(connection.log.empty());
     connection.write("after");
-    connection.turn();
     CHECK(take(connection.pair.theirs.get()) == "after");
   }
   SECTION("while the kernel is full") {
@@ -360,29 +356,11 @@ TEST_CASE("a stream that closes, or goes, releases what it had queued") {
   CHECK(connection.log.empty());
 }
 
-TEST_CASE("a stream that closes with a write deferred is not called about it") {
-  Connection connection;
-  connection.write("hello");
-  connection.stream->close();
-  CHECK(connection.reactor.deferred().empty());
-  connection.turn();
-  CHECK(connection.log.empty());
-  connection.pair.ours.reset();
-  CHECK(at_end(connection.pair.theirs.get()));
-}
-
 TEST_CASE("a stream may be closed from inside any call about writing") {
-  const bool deferred = GENERATE(true, false);  // or told that the kernel has room
   const bool fails = GENERATE(false, true);
   const bool destroyed = GENERATE(false, true);
-  Connection connection;
-  if (!deferred) connection.fill();
-  connection.write("queued");
-  if (!deferred) {
-    REQUIRE(connection.stream->flush() == 0);
-    REQUIRE(connection.stream->blocked());
-    take(connection.pair.theirs.get());
-  }
+  BlockedConnection connection;
+  take(connection.pair.theirs.get());
   if (fails) connection.pair.theirs.reset();
   connection.react = [&](const std::string&) {
     if (destroyed) {
@@ -398,21 +376,15 @@ TEST_CASE("a stream may be closed from inside any call about writing") {
   CHECK(connection.log == (fails ? "write_error " : "flushed "));
 }
 
-TEST_CASE("what a call about writing writes is sent in the next turn") {
-  Connection connection;
-  int rounds = 0;
-  connection.react = [&](const std::string&) {
-    if (++rounds < 3) connection.write("again ");
-  };
-  connection.write("first ");
+TEST_CASE("what a call about writing writes is sent at once") {
+  BlockedConnection connection;
+  connection.react = [&](const std::string&) { connection.write(" again"); };
+  take(connection.pair.theirs.get());
   connection.turn();
-  CHECK(take(connection.pair.theirs.get()) == "first ");
-  CHECK_FALSE(connection.reactor.deferred().empty());
-  connection.turn();
-  connection.turn();
-  CHECK(take(connection.pair.theirs.get()) == "again again ");
-  CHECK(connection.reactor.deferred().empty());
+  CHECK(take(connection.pair.theirs.get()) == "queued again");
   CHECK(connection.all_released_once());
+  connection.turn();
+  CHECK(connection.log == "flushed ");
 }
 
 TEST_CASE("reading and writing do not disturb each other's interest") {

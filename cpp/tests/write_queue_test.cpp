@@ -40,14 +40,6 @@ TEST_CASE("a new queue has no bytes") {
   CHECK(queued(queue).empty());
 }
 
-TEST_CASE("an empty segment is released at once") {
-  Piece piece;
-  Queue queue;
-  queue.push(piece.segment());
-  CHECK(queue.empty());
-  CHECK(piece.releases == 1);
-}
-
 TEST_CASE("peek gives as many segments as there is room for, from the front, without a copy") {
   std::array<Piece, 3> pieces{Piece{"one"}, Piece{"two"}, Piece{"three"}};
   Queue queue;

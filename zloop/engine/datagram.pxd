@@ -34,15 +34,14 @@ cdef extern from "zloop/datagram.hpp" namespace "zloop":
         bint reading() noexcept
         int receive(ReceivedDatagram* received) noexcept
         void expect_one() noexcept
-        int send(const OutgoingDatagram& datagram) noexcept
-        int send_now(const char* data, size_t size) noexcept
+        int send_now(const char* data, size_t size, const Address* to) noexcept
+        int queue(const OutgoingDatagram& datagram) except +
         int flush() noexcept
         const OutgoingDatagram& first() noexcept
         void drop_first() noexcept
         size_t pending() noexcept
         size_t pending_bytes() noexcept
         bint blocked() noexcept
-        void wait_writable() noexcept
         void discard_pending() noexcept
 
 cdef extern from "zloop/datagram.hpp" namespace "zloop::Datagram":

@@ -3,10 +3,6 @@ from libc.stdint cimport int64_t
 from zloop.engine.watcher cimport Watcher, WatcherOps
 
 cdef extern from "zloop/reactor.hpp" namespace "zloop":
-    cdef cppclass DeferredList:
-        bint is_much() noexcept
-        void run() noexcept
-
     cdef cppclass Reactor:
         Reactor() except +
         int open() noexcept
@@ -24,7 +20,6 @@ cdef extern from "zloop/reactor.hpp" namespace "zloop":
         int wait(int64_t timeout_ns) noexcept nogil
         void dispatch() noexcept
         void interrupt_dispatch() noexcept
-        DeferredList& deferred() noexcept
         char* read_buffer() noexcept
 
 cdef extern from "zloop/reactor.hpp" namespace "zloop::Reactor":

@@ -31,10 +31,11 @@ cdef extern from "zloop/stream.hpp" namespace "zloop":
         void stop_reading() noexcept
         bint reading() noexcept
         void set_buffered(bint buffered) noexcept
-        int write(Segment segment) noexcept
-        int flush() noexcept
+        int write(const Segment& segment) except +
         ssize_t send_now(const char* data, size_t size) noexcept
         int wait_for_room() noexcept
+        void queue(const Segment& segment) except +
+        int flush() noexcept
         size_t pending() noexcept
         bint blocked() noexcept
         void discard_pending() noexcept

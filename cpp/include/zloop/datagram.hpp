@@ -1,4 +1,4 @@
-// A datagram socket: several datagrams received by one call, and those sent in a turn handed over together.
+// A datagram socket: several datagrams are received by one call, and those that had to wait leave by one.
 //
 // Borrows its descriptor and its reactor (which, when it closes, closes the datagram socket); owns its send queue. It
 // tells its owner when there is something to do, and the owner does it, by receive() and flush(): between two datagrams
@@ -24,7 +24,7 @@ namespace zloop {
 // afterwards.
 struct DatagramOps {
   void (*on_readable)(void* owner);  // a datagram or an error waits: receive()
-  void (*on_writable)(void* owner);  // what is queued may leave: flush()
+  void (*on_writable)(void* owner);  // the kernel has room: flush()
 };
 
 // How a queued datagram gets to its receiver.
@@ -48,7 +48,7 @@ struct ReceivedDatagram {
   socklen_t peer_size = 0;  // zero: the sender has no address
 };
 
-class Datagram final : private Deferred {
+class Datagram final {
  public:
   // `release` gives up a queued segment's reference and must not call back; `owner` embeds the Datagram.
   Datagram(const DatagramOps& ops, WriteQueue::ReleaseFn release, void* owner) noexcept;
@@ -76,18 +76,19 @@ class Datagram final : private Deferred {
   // Makes the next receive() ask for one: for an owner that could not take what came at one time.
   void expect_one() noexcept { expected_ = 1; }
 
-  // Queues a datagram and takes over its reference. Whoever is addressed is sent it with everything else of this turn,
-  // before the loop can block. A closed socket drops it. 0, or -ENOMEM, having taken nothing.
-  int send(const OutgoingDatagram& datagram);
+  // Sends to an address, or to the connected peer (nullptr), at once. 0 or -errno; -EAGAIN when the kernel is full, or
+  // others are queued before it.
+  int send_now(const char* data, std::size_t size, const Address* to) noexcept;
 
-  // Sends to the connected peer at once. Only with nothing queued. 0 or -errno; -EAGAIN when the kernel is full.
-  int send_now(const char* data, std::size_t size) noexcept;
+  // Queues a datagram, and takes over its reference, until the kernel has room: on_writable comes then. 0; or -errno (a
+  // closed socket: -EBADF), having taken nothing, as when it throws std::bad_alloc.
+  int queue(const OutgoingDatagram& datagram);
 
   // Offers the kernel what is queued. One of
-  //   0: everything has left, or the kernel is full and on_writable comes when it has room;
+  //   0: everything has left, or the kernel is full;
   //   -errno: the datagram that was first in the queue failed and is gone;
   //   routed_by_owner: it is the owner's to send, see first() and drop_first().
-  // After the latter two, the owner is to call again; should it not, on_writable comes before the loop can block.
+  // on_writable comes as long as anything is left. After the latter two, the owner may call again without it.
   int flush();
   static constexpr int routed_by_owner = 1;
 
@@ -95,13 +96,11 @@ class Datagram final : private Deferred {
   [[nodiscard]] const OutgoingDatagram& first() const noexcept { return queue_[0]; }
   void drop_first();
 
-  // What send() accepted and the kernel did not yet: datagrams, and bytes in them.
+  // What is queued: datagrams, and bytes in them.
   [[nodiscard]] std::size_t pending() const noexcept { return queue_.size(); }
   [[nodiscard]] std::size_t pending_bytes() const noexcept { return bytes_; }
-  // The kernel was full when it was last offered something, and has not said since that it has room.
-  [[nodiscard]] bool blocked() const noexcept { return blocked_; }
-  // For an owner that found the kernel full by itself: on_writable comes when it has room.
-  void wait_writable() noexcept;
+  // on_writable is waited for.
+  [[nodiscard]] bool blocked() const noexcept { return (watcher_.interest() & interest_write) != 0; }
 
   // Drops what is queued.
   void discard_pending();
@@ -111,10 +110,8 @@ class Datagram final : private Deferred {
 
   static void on_ready(void* self, unsigned ready);
   static void* owner_of(void* self) noexcept;
-  void run_deferred() override;
 
   [[nodiscard]] int gather(sys::Packet* packets) const noexcept;
-  int rest_later(int status) noexcept;
   int watch_writable(bool on) noexcept;
 
   const DatagramOps& ops_;  // static
@@ -126,7 +123,6 @@ class Datagram final : private Deferred {
   std::size_t longest_ = 0;  // bytes
   int capacity_ = 1;         // datagrams of that length that the shared buffer has room for, batch_max at most
   int expected_ = 1;         // that the next receive() asks for
-  bool blocked_ = false;
 };
 
 }  // namespace zloop

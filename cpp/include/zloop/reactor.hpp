@@ -12,53 +12,12 @@
 #include <memory>
 #include <vector>
 
-#include "zloop/hook_list.hpp"
 #include "zloop/poll_pacer.hpp"
 #include "zloop/poller.hpp"
 #include "zloop/wakeup.hpp"
 #include "zloop/watcher.hpp"
 
 namespace zloop {
-
-// Something to be done once before the loop can block, for example writes gathered during a turn. What does it derives
-// from this, and leaves the list by itself when it goes.
-class Deferred : private ListHook {
- public:
-  Deferred() = default;
-  Deferred(const Deferred&) = delete;
-  Deferred& operator=(const Deferred&) = delete;
-
-  [[nodiscard]] bool scheduled() const noexcept { return linked(); }
-  void cancel() noexcept { leave(); }
-
- protected:
-  ~Deferred() = default;
-
- private:
-  friend class DeferredList;
-
-  virtual void run_deferred() = 0;
-};
-
-class DeferredList {
- public:
-  [[nodiscard]] bool empty() const noexcept { return list_.empty(); }
-  // Does nothing if it is scheduled already, but for counting the bytes that this call makes wait.
-  void schedule(Deferred& deferred, std::size_t bytes = 0) noexcept;
-  // So many bytes wait, by what schedule() was told since the last run(), that they had better leave the cache for the
-  // kernel than make room for more.
-  [[nodiscard]] bool is_much() const noexcept { return bytes_ >= much; }
-  // Runs what is scheduled now; what is scheduled meanwhile waits for the next call. Not to be called from inside. A
-  // Deferred may go while it runs: its owner's last act may be to end itself.
-  void run();
-
- private:
-  static constexpr std::size_t much = std::size_t{10} * 1024;
-
-  HookList list_;
-  ListHook end_of_run_;  // in the list during run(), with what comes meanwhile behind it
-  std::size_t bytes_ = 0;
-};
 
 // What buffers are made of: where the kernel copies to from the beginning of one, 256 KiB take 4 % less time.
 struct alignas(64) CacheLine {
@@ -116,16 +75,14 @@ class Reactor {
   // Every turn waits again, until that has been in vain for a while: the loop begins to run.
   void restart_pacing() noexcept { pacer_.restart(); }
 
-  // The one blocking call, made without the interpreter. timeout_ns below zero: until something happens. It does not
-  // block while something is deferred. Stores what is ready for dispatch() and returns how much, or -errno: -EINTR
-  // after a signal.
+  // The one blocking call, made without the interpreter. timeout_ns below zero: until something happens. Stores what is
+  // ready for dispatch() and returns how much, or -errno: -EINTR after a signal.
   int wait(std::int64_t timeout_ns) noexcept;
 
   // How many wait()s there have been; it may wrap around.
   [[nodiscard]] std::uint32_t waits() const noexcept { return waits_; }
 
-  // Calls the watchers of the events that the last wait() stored, in order. What is deferred runs after every few of
-  // them, as sends in a row share the kernel's code in the cache; after fewer when it is much.
+  // Calls the watchers of the events that the last wait() stored, in order.
   void dispatch();
 
   // Drops the events that dispatch() has not come to; also from inside it. The next wait() reports them again.
@@ -136,8 +93,6 @@ class Reactor {
   // The same, by Wakeup::notify_under_lock()'s rules.
   bool notify_under_lock() noexcept { return wakeup_.notify_under_lock(); }
 
-  DeferredList& deferred() noexcept { return deferred_; }
-
   // Shared by every stream for one read at a time; nullptr when memory is out.
   char* read_buffer() noexcept;
   // The same for datagram sockets, with room for many a datagram.
@@ -145,8 +100,6 @@ class Reactor {
 
  private:
   static constexpr int events_capacity = 256;
-  // 8 answers of 1 KiB in a row took 3 % less time than one by one, and 64 no less than 8; of 10 KiB, 5 % more.
-  static constexpr int events_between_runs = 8;
 
   struct Slot {
     Watcher* watcher = nullptr;    // borrowed until detach()
@@ -166,7 +119,6 @@ class Reactor {
   std::unique_ptr<Poller> poller_;
   Wakeup wakeup_;
   PollPacer pacer_;
-  DeferredList deferred_;
   std::vector<Slot> slots_;  // by descriptor
   std::size_t watched_ = 0;
   std::unique_ptr<CacheLine[]> read_buffer_;

@@ -51,7 +51,7 @@ struct StreamOps {
   void (*on_end)(void* owner) = nullptr;
   void (*on_read_error)(void* owner, int error) = nullptr;  // errno; not for buffered reads
 
-  // A flush of the loop's own accord: pending() says what the kernel left; or it failed with errno.
+  // What was queued has been offered to the kernel, as it has room: pending() says what it left; or that failed, errno.
   void (*on_flushed)(void* owner) = nullptr;
   void (*on_write_error)(void* owner, int error) = nullptr;
 
@@ -59,7 +59,7 @@ struct StreamOps {
   void (*on_room)(void* owner) = nullptr;
 };
 
-class Stream final : private Deferred {
+class Stream final {
  public:
   Stream() = default;
   ~Stream() { close(); }  // close() it before, for the sake of what is queued: a destructor is noexcept
@@ -83,23 +83,29 @@ class Stream final : private Deferred {
   // True: ask the owner for memory before each read. False: use the shared buffer.
   void set_buffered(bool buffered) noexcept { buffered_ = buffered; }
 
-  // Queues a segment and takes over its reference. The kernel is offered it with everything else of this turn, before
-  // the loop can block. A closed stream drops it, but one that has never been open must not be asked. 0, or -ENOMEM,
-  // having taken nothing.
-  int write(Segment segment);
+  // Offers the kernel the bytes of a segment at once, unless others are queued before them, and queues what it does not
+  // take. One of
+  //   0: the kernel has them all, and the reference is still the caller's;
+  //   queued: the reference is the stream's now;
+  //   -errno (a closed stream: -EBADF): the rest cannot be sent, nor waited with, and nothing is queued.
+  // Throws std::bad_alloc, having sent and taken nothing.
+  int write(const Segment& segment);
+  static constexpr int queued = 1;
 
-  // Offers the kernel all that is queued, now. 0, also when the kernel is full and the rest waits for it; or -errno,
-  // and what was not taken stays queued, to be offered again only after the next write().
-  int flush();
-
-  // Offers bytes that nobody holds a reference to. Only with an empty queue. Bytes taken, 0 when full, or -errno (a
-  // closed stream: -EBADF).
+  // The same in steps, for bytes that nobody holds a reference to. Bytes taken; 0 when the kernel is full, or others
+  // are queued; or -errno (a closed stream: -EBADF).
   ssize_t send_now(const char* data, std::size_t size) noexcept;
-
-  // For an owner that sends by itself, past an empty queue: on_room follows, if nothing is written before. 0 or -errno.
+  // What is queued leaves when the kernel has room; if nothing is, on_room follows then. 0 or -errno.
   int wait_for_room() noexcept;
 
-  // Bytes accepted by write() and not yet by the kernel.
+  // Queues a segment, not an empty one, and takes over its reference. Unless blocked(), flush() or wait_for_room() has
+  // to follow. Throws std::bad_alloc, having taken nothing.
+  void queue(const Segment& segment);
+  // Offers the kernel all that is queued, in as few calls as it takes. 0, also when the kernel is full and the rest
+  // waits for it; or -errno, and what was not taken stays queued, to be offered never again.
+  int flush();
+
+  // Bytes queued.
   [[nodiscard]] std::size_t pending() const noexcept { return queue_.bytes(); }
   // The kernel was full when it was last offered something, and has not said since that it has room.
   [[nodiscard]] bool blocked() const noexcept { return (watcher_.interest() & interest_write) != 0; }
@@ -113,7 +119,6 @@ class Stream final : private Deferred {
 
   static void on_ready(void* self, unsigned ready);
   static void* socket_owner(void* self) noexcept;
-  void run_deferred() override;
 
   void read_shared();
   void read_buffered();

@@ -35,7 +35,8 @@ class WriteQueue {
   [[nodiscard]] bool empty() const noexcept { return front_.size == 0; }
   [[nodiscard]] std::size_t bytes() const noexcept { return front_.size + (rest_ == nullptr ? 0 : rest_->bytes); }
 
-  // Takes over segment.reference; an empty segment is released at once. Throws std::bad_alloc, having taken nothing.
+  // Takes over segment.reference; the segment is not empty. Throws std::bad_alloc, having taken nothing. It calls no
+  // foreign code, so whoever calls it may catch that.
   void push(Segment segment);
 
   // Stores up to `capacity` vectors, from the front, and returns how many.

@@ -30,17 +30,25 @@ class Connection {
   // 0 or -errno.
   int open_stream() { return stream->open(reactor, pair.ours.get(), ops, this); }
 
-  // What is ready at once, and what was deferred.
+  // What is ready at once.
   void turn() {
     REQUIRE(reactor.wait(0) >= 0);
     reactor.dispatch();
-    reactor.deferred().run();
   }
 
-  // Queues bytes of which the connection keeps the reference.
+  // Writes bytes, and gives up the reference to them unless the stream has taken it over.
   Piece& write(std::string bytes) {
     Piece& piece = pieces.emplace_back(std::move(bytes));
-    REQUIRE(stream->write(piece.segment()) == 0);
+    const int status = stream->write(piece.segment());
+    REQUIRE(status >= 0);
+    if (status != Stream::queued) Piece::release(&piece);
+    return piece;
+  }
+
+  // Queues bytes whose reference the stream takes over.
+  Piece& queue(std::string bytes) {
+    Piece& piece = pieces.emplace_back(std::move(bytes));
+    stream->queue(piece.segment());
     return piece;
   }
 

@@ -26,11 +26,11 @@ class Interposer {
   Interposer(const Interposer&) = delete;
   Interposer& operator=(const Interposer&) = delete;
 
-  Call send;     // send(2), sendmsg(2) and sendmmsg(2)
+  Call send;     // send(2), sendto(2), sendmsg(2) and sendmmsg(2)
   Call receive;  // recv(2), recvmsg(2) and recvmmsg(2)
   Call accept;
   Call poller_control;                                               // what changes an interest
-  std::size_t send_limit = std::numeric_limits<std::size_t>::max();  // bytes one call takes, but for sendmmsg(2)
+  std::size_t send_limit = std::numeric_limits<std::size_t>::max();  // bytes one call takes of a stream
 
   // For the platform's half.
 

@@ -33,6 +33,7 @@ ssize_t __real_recv(int fd, void* data, std::size_t size, int flags);
 ssize_t __real_recvmsg(int fd, msghdr* message, int flags);
 ssize_t __real_send(int fd, const void* data, std::size_t size, int flags);
 ssize_t __real_sendmsg(int fd, const msghdr* message, int flags);
+ssize_t __real_sendto(int fd, const void* data, std::size_t size, int flags, const sockaddr* peer, socklen_t peer_size);
 
 int __wrap_accept4(int fd, sockaddr* address, socklen_t* size, int flags) {
   return Interposer::fails(&Interposer::accept) ? -1 : __real_accept4(fd, address, size, flags);
@@ -64,6 +65,13 @@ ssize_t __wrap_sendmsg(int fd, const msghdr* message, int flags) {
   shortened.msg_iov = vectors.data();
   shortened.msg_iovlen = static_cast<decltype(shortened.msg_iovlen)>(vectors.size());
   return __real_sendmsg(fd, &shortened, flags);
+}
+
+// Some C libraries make send(2) of it.
+ssize_t __wrap_sendto(int fd, const void* data, std::size_t size, int flags, const sockaddr* peer,
+                      socklen_t peer_size) {
+  if (peer != nullptr && Interposer::fails(&Interposer::send)) return -1;
+  return __real_sendto(fd, data, size, flags, peer, peer_size);
 }
 
 }  // extern "C"

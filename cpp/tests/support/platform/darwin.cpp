@@ -69,4 +69,9 @@ ssize_t sendmsg(int fd, const msghdr* message, int flags) {
   return real<decltype(&::sendmsg)>("sendmsg")(fd, &shortened, flags);
 }
 
+ssize_t sendto(int fd, const void* data, std::size_t size, int flags, const sockaddr* peer, socklen_t peer_size) {
+  if (Interposer::fails(&Interposer::send)) return -1;
+  return real<decltype(&::sendto)>("sendto")(fd, data, size, flags, peer, peer_size);
+}
+
 }  // extern "C"

@@ -52,6 +52,7 @@ int __real_recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timesp
 ssize_t __real_send(int fd, const void* data, std::size_t size, int flags);
 int __real_sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags);
 ssize_t __real_sendmsg(int fd, const msghdr* message, int flags);
+ssize_t __real_sendto(int fd, const void* data, std::size_t size, int flags, const sockaddr* peer, socklen_t peer_size);
 
 int __wrap_accept4(int fd, sockaddr* address, socklen_t* size, int flags) {
   return Interposer::fails(&Interposer::accept) ? -1 : __real_accept4(fd, address, size, flags);
@@ -90,6 +91,13 @@ ssize_t __wrap_sendmsg(int fd, const msghdr* message, int flags) {
   shortened.msg_iov = vectors.data();
   shortened.msg_iovlen = static_cast<decltype(shortened.msg_iovlen)>(vectors.size());
   return __real_sendmsg(fd, &shortened, flags);
+}
+
+// Some C libraries make send(2) of it.
+ssize_t __wrap_sendto(int fd, const void* data, std::size_t size, int flags, const sockaddr* peer,
+                      socklen_t peer_size) {
+  if (peer != nullptr && Interposer::fails(&Interposer::send)) return -1;
+  return __real_sendto(fd, data, size, flags, peer, peer_size);
 }
 
 }  // extern "C"
