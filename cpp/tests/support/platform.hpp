@@ -23,6 +23,9 @@ struct PollerBackend {
 // All that can run here.
 std::vector<PollerBackend> poller_backends();
 
+// Whether it is certain that pthread_exit() unwinds the stack.
+extern const bool exit_unwinds;
+
 // Whether one call sends several datagrams.
 extern const bool sends_batches;
 

@@ -32,6 +32,7 @@ struct Library {
   void (*SSL_set_accept_state)(ssl_st*) = nullptr;
   void (*SSL_set_connect_state)(ssl_st*) = nullptr;
   int (*SSL_shutdown)(ssl_st*) = nullptr;
+  void (*SSL_set_msg_callback)(ssl_st*, void (*)(int, int, int, const void*, std::size_t, ssl_st*, void*)) = nullptr;
   bio_st* (*BIO_new_file)(const char*, const char*) = nullptr;
   // NOLINTEND(readability-identifier-naming)
 
@@ -48,6 +49,7 @@ struct Library {
     find(handle, "SSL_set_accept_state", SSL_set_accept_state);
     find(handle, "SSL_set_connect_state", SSL_set_connect_state);
     find(handle, "SSL_shutdown", SSL_shutdown);
+    find(handle, "SSL_set_msg_callback", SSL_set_msg_callback);
     find(handle, "BIO_new_file", BIO_new_file);
     openssl = OpenSsl::load(name);
   }

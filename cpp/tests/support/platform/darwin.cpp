@@ -16,6 +16,8 @@ const clockid_t monotonic_clock = CLOCK_UPTIME_RAW;
 
 const bool sends_batches = false;
 
+const bool exit_unwinds = false;
+
 std::vector<PollerBackend> poller_backends() { return {{.name = "kqueue", .make = &make_poller}}; }
 
 std::vector<int> stillborn_errors() { return {ECONNABORTED}; }

@@ -21,6 +21,12 @@ const clockid_t monotonic_clock = CLOCK_MONOTONIC;
 
 const bool sends_batches = true;
 
+#ifdef __GLIBC__
+const bool exit_unwinds = true;
+#else
+const bool exit_unwinds = false;
+#endif
+
 std::vector<PollerBackend> poller_backends() {
   return {{.name = "epoll", .make = &make_poller}, {.name = "kqueue, on a fake", .make = &make_kqueue_poller}};
 }

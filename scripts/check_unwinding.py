@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""Checks that nothing stops the unwinding of a thread that ends while it runs Python code.
+
+    python scripts/check_unwinding.py [ROOT]
+
+CPython up to 3.13 ends a daemon thread that wants to go on while the interpreter finalizes by pthread_exit(). That
+unwinds the stack, and ends the process at a noexcept function and at a catch (...) that does not rethrow.
+
+* The C++ that knows Python (zloop/binding/*.hpp, zloop/*.cpp) has neither, and no destructor, which would be noexcept.
+* In the engine (cpp/), where the tests know which functions must not be noexcept, a catch (...) rethrows.
+* Cython puts a catch (...) around the call of a C++ function that is declared `except +`. It is for constructors, and
+  for functions in CONTAINED, which call nothing.
+* Cython's own functions are never noexcept in C++, and `except +` stands in declarations only.
+
+Prints FILE:LINE: REASON for each violation; the exit status is 1 if there is any, and 2 if ROOT does not hold all this.
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+# What throws std::bad_alloc, and runs no foreign code and releases no reference.
+CONTAINED = {"feed", "push", "push_back", "retain", "take_due", "take_into"}
+
+NOISE = re.compile(r"""//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|(?<![0-9a-fA-F])'(?:\\.|[^'\\\n])*'""", re.DOTALL)
+OBSTACLES = {
+    "is noexcept": re.compile(r"\bnoexcept\b(?!\s*\(\s*false\s*\))"),
+    "has a destructor, which is noexcept": re.compile(r"~\w+\s*\(\s*\)(?!\s*noexcept\s*\(\s*false\s*\))"),
+}
+CATCH_ALL = re.compile(r"\bcatch\s*\(\s*\.\.\.\s*\)\s*\{")
+RETHROW = re.compile(r"\bthrow\s*;\s*\}$")
+
+CLASS = re.compile(r"^\s*(?:cdef\s+)?cppclass\s+(\w+)", re.MULTILINE)
+TRANSLATED = re.compile(r"\b(\w+)\s*\((?:[^()]|\([^()]*\))*\)\s*(?:nogil\s+)?except\s*\+")
+
+
+class Violation(NamedTuple):
+    """One obstacle. `path` is relative to the repository."""
+
+    path: Path
+    line: int
+    reason: str
+
+
+def without_noise(text: str) -> str:
+    """C++ without comments and strings, every line and column in its place."""
+    return NOISE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
+
+
+def line_of(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1
+
+
+def block_at(code: str, brace: int) -> str:
+    """The block that opens at `brace`, with both its braces."""
+    depth = 0
+    for position in range(brace, len(code)):
+        depth += {"{": 1, "}": -1}.get(code[position], 0)
+        if depth == 0:
+            return code[brace : position + 1]
+    return code[brace:]
+
+
+def check_bindings(root: Path) -> Iterator[Violation]:
+    for path in sorted([*root.glob("zloop/binding/*.hpp"), *root.glob("zloop/*.cpp")]):
+        code = without_noise(path.read_text())
+        for reason, pattern in OBSTACLES.items():
+            for match in pattern.finditer(code):
+                yield Violation(path, line_of(code, match.start()), reason)
+
+
+def check_catches(root: Path) -> Iterator[Violation]:
+    sources = [*root.glob("cpp/include/**/*.hpp"), *root.glob("cpp/src/**/*.?pp")]
+    for path in sorted([*sources, *root.glob("zloop/binding/*.hpp"), *root.glob("zloop/*.cpp")]):
+        code = without_noise(path.read_text())
+        for match in CATCH_ALL.finditer(code):
+            if not RETHROW.search(block_at(code, match.end() - 1)):
+                yield Violation(path, line_of(code, match.start()), "catches all and does not rethrow at the end")
+
+
+def check_translations(root: Path) -> Iterator[Violation]:
+    for path in sorted([*root.glob("zloop/**/*.pxd"), *root.glob("zloop/**/*.pyx")]):
+        text = re.sub(r"#[^\n]*", "", path.read_text())
+        allowed = CONTAINED | set(CLASS.findall(text))
+        for match in TRANSLATED.finditer(text):
+            if match[1] not in allowed:
+                yield Violation(path, line_of(text, match.start(1)), f"{match[1]}() is called in a catch (...)")
+
+
+CHECKS = (check_bindings, check_catches, check_translations)
+
+
+def violations(root: Path) -> list[Violation]:
+    """Every violation in the repository at `root`, in the order of files and lines."""
+    found = {violation for check in CHECKS for violation in check(root)}
+    return sorted(violation._replace(path=violation.path.relative_to(root)) for violation in found)
+
+
+def main() -> int:
+    root = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parents[1]).resolve()
+    for pattern in ("cpp/include/zloop/*.hpp", "zloop/binding/*.hpp", "zloop/engine/*.pxd"):
+        if not any(root.glob(pattern)):
+            print(f"{root}: there is no {pattern}", file=sys.stderr)
+            return 2
+    found = violations(root)
+    for path, line, reason in found:
+        print(f"{path}:{line}: {reason}")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""scripts/check_unwinding.py finds each kind of obstacle, at its line, in small trees that hold just that one."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "scripts/check_unwinding.py"
+
+# A tree that keeps the rules. Some of it only looks like a violation.
+SOUND = {
+    "cpp/include/zloop/inbox.hpp": (
+        "void take() {\n  try {\n    move();\n  } catch (...) {\n    if (moved) { erase(); }\n    throw;\n  }\n}\n"
+        "int size() noexcept;  // the engine's tests know better\n"
+        "/* catch (...) { return; } */\n"
+    ),
+    "cpp/src/stream.cpp": "int push() {\n  try {\n  } catch (const std::bad_alloc&) {\n    return -1;\n  }\n}\n",
+    "zloop/binding/context.hpp": (
+        "// noexcept is not for here: ~Context() would be\n"
+        'const char* words = "noexcept";\n'
+        "struct Unlocked {\n  ~Unlocked() noexcept(false);\n};\n"
+        "unsigned all() { return ~mask; }\n"
+    ),
+    "zloop/_base.cpp": "int init() { return 0; }\n",
+    "zloop/engine/stream.pxd": (
+        'cdef extern from "zloop/stream.hpp":\n'
+        "    cdef cppclass Stream:\n"
+        "        Stream() except +\n"
+        "        int close() noexcept\n"
+        "        void push_back(void* item,\n            void (*release)(void*)) except +  # run() except +\n"
+    ),
+    "zloop/_loop.pyx": "cdef int run() except -1:\n    return 0\n",
+}
+
+VIOLATIONS = {
+    "noexcept function": ("zloop/binding/context.hpp", "\ninline int f() noexcept {}\n", 2, "is noexcept"),
+    "noexcept function in a module": ("zloop/_base.cpp", "int f() noexcept(true);\n", 1, "is noexcept"),
+    "destructor": ("zloop/binding/context.hpp", "struct A {\n  ~A() { Py_DECREF(x); }\n};\n", 2, "destructor"),
+    "defaulted destructor": ("zloop/binding/context.hpp", "struct A {\n  ~A() = default;\n};\n", 2, "destructor"),
+    "catch that swallows": (
+        "cpp/src/stream.cpp",
+        "void f() {\n  try {\n  } catch (...) {\n    g();\n  }\n  throw;\n}\n",
+        3,
+        "does not rethrow",
+    ),
+    "catch that rethrows at times": (
+        "cpp/include/zloop/inbox.hpp",
+        "void f() {\n  try {\n  } catch (...) {\n    if (x) {\n      throw;\n    }\n  }\n}\n",
+        3,
+        "does not rethrow",
+    ),
+    "catch in a binding": ("zloop/binding/context.hpp", "void f() try {} catch(...) {}\n", 1, "does not rethrow"),
+    "translated exception": ("zloop/engine/stream.pxd", "\n    int send(int x) except +\n", 2, "send() is called in"),
+    "translated exception by name": (
+        "zloop/engine/stream.pxd",
+        "    int dispatch(\n        int x,\n    ) nogil except +MemoryError\n",
+        1,
+        "dispatch() is called in",
+    ),
+    "translated exception in a module": ("zloop/_loop.pyx", "    void run() except +*\n", 1, "run() is called in"),
+}
+
+
+@pytest.fixture(scope="module")
+def checker():
+    spec = importlib.util.spec_from_file_location("check_unwinding", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def plant(root, files):
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def test_sound_tree_passes(checker, tmp_path):
+    plant(tmp_path, SOUND)
+    assert checker.violations(tmp_path) == []
+
+
+@pytest.mark.parametrize(("name", "text", "line", "reason"), VIOLATIONS.values(), ids=VIOLATIONS.keys())
+def test_obstacle_is_found(checker, tmp_path, name, text, line, reason):
+    plant(tmp_path, SOUND | {name: text})
+    found = checker.violations(tmp_path)
+    assert [(str(violation.path), violation.line) for violation in found] == [(name, line)]
+    assert reason in found[0].reason
+
+
+def test_command_line(checker, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), str(tmp_path)])
+    assert checker.main() == 2  # nothing there: not a pass
+    assert capsys.readouterr().err == f"{tmp_path}: there is no cpp/include/zloop/*.hpp\n"
+    plant(tmp_path, SOUND)
+    assert checker.main() == 0
+    assert capsys.readouterr().out == ""
+    plant(tmp_path, {"zloop/_base.cpp": "\nint f() noexcept;\n"})
+    assert checker.main() == 1
+    assert capsys.readouterr().out == "zloop/_base.cpp:2: is noexcept\n"
