@@ -9,8 +9,8 @@ system calls are shared, and a protocol cannot tell:
   anything else is ready to run - what datagram_received() scheduled, a timer that is due, loop.stop() - the next one
   waits in a backlog until that has run, as it would have waited in the kernel. Those that wait are dropped when the
   transport is closed, and kept while it is paused.
-* Datagrams that had to wait for the kernel leave together, if they name an address. A connected socket sends them one by
-  one: the kernel reports the fate of earlier ones to the next call, and only once, so that it would be lost in the
+* Datagrams that had to wait for the kernel leave together, if they name an address. A connected socket sends them one
+  by one: the kernel reports the fate of earlier ones to the next call, and only once, so that it would be lost in the
   middle of a batch.
 """
 import socket
@@ -322,7 +322,6 @@ cdef class DatagramTransport(DatagramTransportBase):
 
     cdef int enqueue(self, object payload, Route route, object addr, const Address* to) except -1:
         cdef OutgoingDatagram datagram
-        cdef int status
         reference = payload if route != Route.owner else (payload, addr)
         datagram.segment.data = PyBytes_AS_STRING(payload)
         datagram.segment.size = <size_t>PyBytes_GET_SIZE(payload)

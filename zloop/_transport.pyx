@@ -13,7 +13,7 @@ import warnings
 from asyncio import BufferedProtocol, constants, trsock
 from asyncio.log import logger
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_Clear, PyErr_SetString
 from cpython.object cimport PyObject, PyTypeObject
@@ -28,7 +28,7 @@ from zloop._handles cimport (
 from zloop._loop cimport Loop, check
 from zloop._receiving cimport cut_bytes, native_protocol
 from zloop._sockets cimport BareSocket
-from zloop._writing cimport WritingTransport, bytes_of, queue_bytes, release_bytes
+from zloop._writing cimport WritingTransport, bytes_of, queue_bytes, release_bytes, write_memory
 from zloop.binding.address cimport sender_address
 from zloop.binding.context cimport call_method_and_leave, call_method_in_context, enter_and_call_method
 from zloop.binding.methods cimport adopt_methods
@@ -458,10 +458,12 @@ cdef class SocketTransport(WritingTransport):
 
     # As write(), of bytes that are gone afterwards.
     cdef int send_lent(self, const char* data, size_t size) except -1:
+        cdef int status
         if self.eof_written or self.empty_waiter is not None or self.conn_lost or not self.stream.is_open():
             self.write(PyBytes_FromStringAndSize(data, <Py_ssize_t>size))
             return 0
-        return self.send_memory(None, data, size)
+        status = write_memory(&self.stream, None, data, size)
+        return 0 if status == 0 else self.rest_waits(status)
 
     def _write_without_loop(self, data):
         """After loop.close(): what the kernel takes is sent; for the rest the closed loop would be needed."""

@@ -27,7 +27,6 @@ cdef class WritingTransport(TransportBase):
     cdef int write_failed(self, object exception) except -1
     cdef int send(self, object data) except -1
     cdef int send_borrowed(self, object data) except -1
-    cdef int send_memory(self, object data, const char* memory, size_t size) except -1
     cdef int rest_waits(self, int status) except -1
     cdef int flush_queue(self) except -1
     cdef int pause_protocol_if_full(self) except -1
@@ -37,6 +36,7 @@ cdef class WritingTransport(TransportBase):
 
 cdef (size_t, size_t) water_marks(object high, object low) except *
 cdef int queue_bytes(Stream* stream, object data) except -1
-cdef int queue_rest(Stream* stream, object data, const char* rest, size_t size) except -1
+cdef int write_memory(Stream* stream, object data, const char* memory, size_t size) except? -1
+cdef int queue_rest(Stream* stream, object data, const char* rest, size_t size) except? -1
 cdef void release_bytes(void* data) noexcept
 cdef object bytes_of(object data)

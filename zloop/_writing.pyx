@@ -5,12 +5,16 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 from cpython.memoryview cimport PyMemoryView_Check
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.errno cimport ENOMEM
 from libc.stdint cimport SIZE_MAX
 
 from zloop._handles cimport PyContext_Copy, PyContext_Enter, PyContext_Exit
 from zloop.engine.write_queue cimport Segment
 
 from zloop import diagnostics
+
+cdef extern from "zloop/stream.hpp" namespace "zloop::Stream":
+    const int write_queued "zloop::Stream::queued"
 
 cdef extern from "Python.h":
     PyObject* memoryview_base "PyMemoryView_GET_BASE"(object view)
@@ -96,8 +100,7 @@ cdef class WritingTransport(TransportBase):
     # Of another kind of exporter: what has to wait is copied, unless it is bytes in the end.
     cdef int send_borrowed(self, object data) except -1:
         cdef Py_buffer view
-        cdef ssize_t sent
-        cdef int status = 0
+        cdef int status
         if not self.stream.is_open():
             self._write_without_loop(data)
             return 0
@@ -109,25 +112,10 @@ cdef class WritingTransport(TransportBase):
             # Asking an exporter for its memory may run Python code, and that may close the transport.
             if not self.takes_writes() or not self.stream.is_open():
                 return 0
-            return self.send_memory(data, <const char*>view.buf, <size_t>view.len)
+            status = write_memory(&self.stream, data, <const char*>view.buf, <size_t>view.len)
         finally:
             PyBuffer_Release(&view)
-
-    # Of memory that may change afterwards. Only while write() would send something.
-    cdef int send_memory(self, object data, const char* memory, size_t size) except -1:
-        cdef ssize_t sent = self.stream.send_now(memory, size)
-        cdef int status
-        if sent == <ssize_t>size:
-            return 0
-        if sent < 0:
-            return self.rest_waits(<int>sent)
-        try:
-            status = queue_rest(&self.stream, data, memory + sent, size - <size_t>sent)
-        except MemoryError as exc:
-            if sent == 0:
-                raise
-            return self.write_failed(exc)  # the peer must not take what follows for the rest
-        return self.rest_waits(status)
+        return 0 if status == 0 else self.rest_waits(status)
 
     # What a write leaves to be done: `status` is -errno if the kernel refused it, else something is queued.
     cdef int rest_waits(self, int status) except -1:
@@ -221,9 +209,23 @@ cdef int queue_bytes(Stream* stream, object data) except -1:
     return 0
 
 
-# Queues the last bytes of an object's memory, of which the kernel has taken the first. Nobody can change an exact bytes
-# object that a memoryview shows, so it is kept; of other memory there is a copy. `data` may be None. 0 or -errno.
-cdef int queue_rest(Stream* stream, object data, const char* rest, size_t size) except -1:
+# As Stream.write(), of memory that is an object's, or nobody's (None), and that may change afterwards.
+cdef int write_memory(Stream* stream, object data, const char* memory, size_t size) except? -1:
+    cdef ssize_t sent = stream.send_now(memory, size)
+    if sent == <ssize_t>size:
+        return 0
+    if sent < 0:
+        return <int>sent
+    try:
+        return queue_rest(stream, data, memory + sent, size - <size_t>sent)
+    except MemoryError:
+        if sent == 0:
+            raise
+        return -ENOMEM  # an end of the connection: the peer must not take what follows for the rest
+
+
+# Nobody can change an exact bytes object that a memoryview shows, so it is kept; of other memory there is a copy.
+cdef int queue_rest(Stream* stream, object data, const char* rest, size_t size) except? -1:
     cdef Segment segment
     cdef int status = stream.wait_for_room()
     if status < 0:
@@ -239,7 +241,7 @@ cdef int queue_rest(Stream* stream, object data, const char* rest, size_t size) 
     segment.reference = <void*>owner
     stream.queue(segment)
     Py_INCREF(owner)  # the queue's, given up by release_bytes()
-    return 0
+    return write_queued
 
 
 cdef void release_bytes(void* data) noexcept:
