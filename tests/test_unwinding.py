@@ -28,7 +28,7 @@ SOUND = {
         "    cdef cppclass Stream:\n"
         "        Stream() except +\n"
         "        int close() noexcept\n"
-        "        void push_back(void* item,\n            void (*release)(void*)) except +  # run() except +\n"
+        "        void queue(void* item,\n            void (*release)(void*)) except +  # run() except +\n"
     ),
     "zloop/_loop.pyx": "cdef int run() except -1:\n    return 0\n",
 }
@@ -52,6 +52,12 @@ VIOLATIONS = {
     ),
     "catch in a binding": ("zloop/binding/context.hpp", "void f() try {} catch(...) {}\n", 1, "does not rethrow"),
     "translated exception": ("zloop/engine/stream.pxd", "\n    int send(int x) except +\n", 2, "send() is called in"),
+    "translated exception of another class": (
+        "zloop/engine/stream.pxd",
+        "cdef cppclass Stream:\n    int write() except +\ncdef cppclass Session:\n    int write() except +\n",
+        4,
+        "write() is called in",
+    ),
     "translated exception by name": (
         "zloop/engine/stream.pxd",
         "    int dispatch(\n        int x,\n    ) nogil except +MemoryError\n",
