@@ -593,19 +593,6 @@ def test_farewell_of_our_own(same_as_asyncio, tls):
     assert same_as_asyncio(scenario).returned[:2] == (None, b"last words")
 
 
-def test_data_that_crosses_our_farewell(same_as_asyncio, tls):
-    async def scenario(loop):
-        with tcp_pair() as sockets:
-            async with connection_to_raw(loop, tls, sockets) as (transport, protocol, peer):
-                transport.close()
-                peer.object.write(b"crossing")
-                await peer.send()
-                exc = await protocol.until_called("connection_lost")
-                return described(exc), protocol.names()
-
-    same_as_asyncio(scenario)
-
-
 def test_end_of_the_stream_while_the_application_does_not_read(same_as_asyncio, tls):
     async def scenario(loop):
         with tcp_pair() as sockets:

@@ -40,6 +40,7 @@ from zloop.engine.datagram cimport (
     batch_max,
     routed_by_owner,
 )
+from zloop.engine.shared_buffer cimport Loan
 
 from zloop import diagnostics
 from zloop.sockets import WOULD_BLOCK, hold_socket, let_go_socket
@@ -153,7 +154,8 @@ cdef class DatagramTransport(DatagramTransportBase):
 
     cdef int receive_batch(self) except -1:
         cdef ReceivedDatagram[batch_max] received
-        cdef int count = self.datagram.receive(received)
+        cdef Loan loan  # until all are passed on or kept: a callback may do anything
+        cdef int count = self.datagram.receive(received, loan)
         cdef int taken = 0
         if count < 0:
             if count != -EAGAIN:

@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t
 
 from zloop._handles cimport ContextCache, Handle, LoopCore, TimerHandle
 from zloop.binding.threads cimport LoopInbox
+from zloop.engine.address cimport Address
 from zloop.engine.hook_list cimport OwnerList, OwnedHook
 from zloop.engine.reactor cimport Reactor
 from zloop.engine.ring_buffer cimport ReadyQueue
@@ -34,6 +35,8 @@ cdef class Loop(LoopCore):
     cdef OwnerList anchored     # owns a reference to each transport that waits for the kernel: nobody else may hold it
     cdef Py_buffer lent        # a protocol's buffer, during one transport's read
     cdef object place          # what has the memory of a read in place, during one: a bytes object or a NativeProtocol
+    cdef Address last_sender   # of the datagram that sock_recvfrom() has received last
+    cdef object last_sender_name  # the same as Python has it; None: there was none
     cdef dict acceptors        # descriptor -> Acceptor: keeps a listening one alive
     cdef list retired          # closed inside an I/O callback: the engine may still be in them until the turn ends
 

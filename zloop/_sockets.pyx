@@ -23,6 +23,7 @@ from zloop.engine.address cimport Address
 from zloop.engine.listener cimport sockaddr_storage, socklen_t
 from zloop.engine cimport sys as sys_calls
 from zloop.engine.reactor cimport read_buffer_size
+from zloop.engine.shared_buffer cimport Loan
 
 from zloop import diagnostics
 from zloop.sockets import WOULD_BLOCK, plain_socket, refuse_ssl_socket, wrap_accepted, wrap_descriptor
@@ -234,15 +235,16 @@ cdef object failed(ssize_t status):
 # ---- receiving
 
 # Where to receive up to `size` bytes that are to be copied out of there; NULL for sizes that it does not hold.
-cdef char* shared_buffer(Loop loop, object size) except? NULL:
+cdef char* shared_buffer(Loop loop, object size, Loan& loan) except? NULL:
     if PyLong_CheckExact(size) and 0 < size <= read_buffer_size:
-        return loop.reactor.read_buffer()
+        return loan.begin(loop.reactor.read_buffer())
     return NULL
 
 
 cdef object try_receive(Loop loop, object sock, object argument):
     cdef int fd = plain_descriptor(sock)
-    cdef char* data = shared_buffer(loop, argument) if fd >= 0 else NULL
+    cdef Loan loan
+    cdef char* data = shared_buffer(loop, argument, loan) if fd >= 0 else NULL
     cdef ssize_t received
     if data == NULL:
         try:
@@ -273,18 +275,13 @@ cdef object try_receive_into(Loop loop, object sock, object argument):
     return received if received >= 0 else failed(received)
 
 
-# Of the datagram received last: the next is likely to have the same sender, and an answer to go there.
-cdef Address last_sender
-cdef object last_address = None  # as Python has it
-
-
 cdef object try_receive_from(Loop loop, object sock, object argument):
     cdef int fd = addressed_descriptor(sock)
-    cdef char* data = shared_buffer(loop, argument) if fd >= 0 else NULL
+    cdef Loan loan
+    cdef char* data = shared_buffer(loop, argument, loan) if fd >= 0 else NULL
     cdef sockaddr_storage sender
     cdef socklen_t sender_size = 0
     cdef ssize_t received
-    global last_address, last_sender
     if data == NULL:
         try:
             return sock.recvfrom(argument)
@@ -293,13 +290,13 @@ cdef object try_receive_from(Loop loop, object sock, object argument):
     received = sys_calls.recv_from(fd, data, <size_t>argument, &sender, &sender_size)
     if received < 0:
         return failed(received)
-    content = PyBytes_FromStringAndSize(data, received)  # before anything else can use the buffer
-    if last_sender.same_as(sender, sender_size):
-        return content, last_address
-    address = sender_address(sender, sender_size)
-    last_address = address
-    last_sender = Address(sender, sender_size)
-    return content, address
+    content = PyBytes_FromStringAndSize(data, received)
+    loan.end()
+    # The next is likely to have the same sender, and an answer to go there.
+    if not loop.last_sender.same_as(sender, sender_size):
+        loop.last_sender_name = sender_address(sender, sender_size)
+        loop.last_sender = Address(sender, sender_size)
+    return content, loop.last_sender_name
 
 
 cdef object try_receive_from_into(Loop loop, object sock, object argument):
@@ -375,8 +372,8 @@ cdef object try_send_to(Loop loop, object sock, object argument):
     cdef ssize_t sent
     data, address = argument
     family = value_of(family_descriptor, sock) if fd >= 0 else 0
-    if address is not None and address is last_address and family == last_sender.family():
-        receiver = last_sender
+    if address is not None and address is loop.last_sender_name and family == loop.last_sender.family():
+        receiver = loop.last_sender
     elif fd >= 0 and not parse_address(address, family, receiver):
         fd = -1  # the socket object knows what it is, or what is wrong with it
     if fd < 0 or not PyBytes_CheckExact(data):

@@ -78,7 +78,7 @@ cdef class TlsProtocol(NativeProtocol):
     cdef int accept(self, object data, bint more) except -1
     cdef bint refuses_writes(self) except -1
     cdef Py_ssize_t encrypt(self, const char* data, Py_ssize_t size, bint more, bint keep) except -1
-    cdef int send_lent(self, const char* data, size_t size) except -1
+    cdef Py_ssize_t encrypt_and_send(self, const char* data, Py_ssize_t size) except -2
     cdef int do_write(self, bint keep) except -1
     cdef int send_output(self) except -1
     cdef int process_outgoing(self) except -1
@@ -92,5 +92,6 @@ cdef class TlsProtocol(NativeProtocol):
     cdef int receive_end(self) except -1
     cdef int call_eof_received(self) except -1
     cdef int fatal_error(self, object exception, str message) except -1
+    cdef bint takes_writes_at_once(self) noexcept
     cdef int control_app_writing(self) except -1
     cdef int control_reading(self) except -1

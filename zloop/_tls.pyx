@@ -21,6 +21,8 @@ from cpython.object cimport PyObject
 from zloop._receiving cimport cut_bytes, native_protocol
 from zloop._tls_codec cimport make_codec
 from zloop._writing cimport water_marks
+from zloop.engine.reactor cimport output_buffer_size
+from zloop.engine.shared_buffer cimport Loan
 
 cdef extern from "Python.h":
     PyObject* new_bytes "PyBytes_FromStringAndSize"(const char* data, Py_ssize_t size) except NULL
@@ -37,10 +39,9 @@ cdef (size_t, size_t) read_marks = water_marks(read_high_water_default, None)
 # Encrypted at once, bytes: whole records, and no more than the kernel may take of them.
 cdef Py_ssize_t piece_size_max = 16 * 16384
 
-# Up to so many bytes are decrypted here and copied; for more the bytes object is made first, and cut to size.
+# Up to so many bytes are decrypted on the stack and copied; for more the bytes object is made first, and cut to size.
 cdef enum:
     scratch_size = 4 * 1024
-cdef char[scratch_size] scratch
 
 
 cdef class SSLTransport(TransportBase):
@@ -268,8 +269,8 @@ cdef class TlsProtocol(NativeProtocol):
     cdef int set_protocol(self, object protocol) except -1:
         self._app_protocol = protocol
         self.app_is_buffered = isinstance(protocol, BufferedProtocol)
-        # Not TLS in TLS: both would decrypt into the scratch.
-        self.app_native = None if isinstance(protocol, TlsProtocol) else native_protocol(protocol)
+        native = native_protocol(protocol)
+        self.app_native = native if native is not None and native.lends else None
         return 0
 
     cdef int wake_waiter(self, object exception) except -1:
@@ -327,6 +328,11 @@ cdef class TlsProtocol(NativeProtocol):
     def data_received(self, bytes data not None):
         """Received bytes, from a transport that is not a socket's."""
         self.receive(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+
+    def _take_over(self, transport):
+        """In place of the application's protocol, which may have been told to wait until what is written is sent."""
+        transport.set_protocol(self)
+        self.below_is_full = self.app_is_paused = getattr(transport, "_protocol_paused", False)
 
     def _prepend(self, data):
         """Bytes that came before this protocol did, and that belong to the handshake."""
@@ -432,6 +438,10 @@ cdef class TlsProtocol(NativeProtocol):
     # ---- the shutdown
 
     cdef int start_shutdown(self) except -1:
+        if self.state == FLUSHING and self.at_end and self.app_reading_paused:
+            # The peer has gone, and what it has sent was kept for an application that does not want it any more.
+            self.arm_shutdown_timer()
+            return self.do_flush()
         if self.state in (FLUSHING, SHUTDOWN, UNWRAPPED):
             return 0
         if self._app_transport is not None:
@@ -467,8 +477,13 @@ cdef class TlsProtocol(NativeProtocol):
             if not self.at_end:
                 self.codec.say_farewell()
         except again_errors:
-            return self.process_outgoing()
+            self.process_outgoing()
+            return self.control_reading()
         except ssl.SSLError as exc:
+            # The peer has sent more before it knew. As without TLS, a connection that is closed does not read it.
+            if exc.reason == "APPLICATION_DATA_AFTER_CLOSE_NOTIFY":
+                self.process_outgoing()
+                return self.shutdown_done(None)
             return self.shutdown_done(exc)
         self.process_outgoing()
         self.call_eof_received()
@@ -563,17 +578,14 @@ cdef class TlsProtocol(NativeProtocol):
     # Returns how many bytes are encrypted. `more`: what follows at once is sent with them, and sends them. `keep`: all
     # are encrypted, even if the transport underneath is full.
     cdef Py_ssize_t encrypt(self, const char* data, Py_ssize_t size, bint more, bint keep) except -1:
-        cdef const char* sealed = NULL
         cdef Py_ssize_t count, piece
         cdef Py_ssize_t done = 0
         while done < size and (keep or not self.below_is_full):
             piece = min(size - done, piece_size_max)
-            if more or self.below_is_full:
+            if more or self.below_is_full or self.socket_transport is None:
                 count = self.codec.write(data + done, piece)
             else:
-                count = self.codec.write_lent(data + done, piece, &sealed)
-                if sealed != NULL:
-                    self.send_lent(sealed, self.codec.sealed_size)
+                count = self.encrypt_and_send(data + done, piece)
             if not more or self.codec.uncollected() >= piece_size_max:
                 self.send_output()
             if count < 0:
@@ -581,12 +593,21 @@ cdef class TlsProtocol(NativeProtocol):
             done += count
         return done
 
-    # Bytes that are gone afterwards.
-    cdef int send_lent(self, const char* data, size_t size) except -1:
-        if self.socket_transport is not None:
-            return self.socket_transport.send_lent(data, size)
-        self._transport.write(PyBytes_FromStringAndSize(data, <Py_ssize_t>size))
-        return 0
+    # In memory that is the loop's, while it lasts.
+    cdef Py_ssize_t encrypt_and_send(self, const char* data, Py_ssize_t size) except -2:
+        cdef SocketTransport transport = self.socket_transport
+        cdef Loan loan
+        cdef char* memory
+        cdef Py_ssize_t count
+        if transport.loop is None:  # the connection is lost
+            return self.codec.write(data, size)
+        memory = loan.begin(transport.loop.reactor.output_buffer())
+        if memory == NULL:
+            raise MemoryError
+        count = self.codec.write_into(data, size, memory, output_buffer_size)
+        if self.codec.sealed_size > 0:
+            transport.send_lent(memory, self.codec.sealed_size)
+        return count
 
     cdef int do_write(self, bint keep) except -1:
         cdef Py_ssize_t done, left
@@ -617,14 +638,20 @@ cdef class TlsProtocol(NativeProtocol):
         self.send_output()
         return self.control_app_writing()
 
+    # Until the handshake that start_tls() has begun is over, the application has but the transport underneath to write
+    # to. After an abort() nothing is written at all.
+    cdef bint takes_writes_at_once(self) noexcept:
+        return self.state != DO_HANDSHAKE and self.state != UNWRAPPED
+
     cdef int control_app_writing(self) except -1:
         cdef size_t size = self.backlog_size + self.codec.uncollected()
         if self._app_protocol is None:
             return 0
-        if size >= self.write_high_water and not self.app_is_paused:
+        # Both marks may be the same, 0 with nothing to wait for: what would be resumed at once is not paused.
+        if size >= self.write_high_water and size > self.write_low_water and not self.app_is_paused:
             self.app_is_paused = True
             method = "pause_writing"
-        elif size <= self.write_low_water and self.app_is_paused:
+        elif size <= self.write_low_water and self.app_is_paused and self.takes_writes_at_once():
             self.app_is_paused = False
             method = "resume_writing"
         else:
@@ -683,6 +710,7 @@ cdef class TlsProtocol(NativeProtocol):
         cdef Py_ssize_t filled = 0
         cdef Py_ssize_t last = -1
         cdef PyObject* made = NULL  # owned
+        cdef char[scratch_size] scratch  # of this call alone: asking for an error lets other threads run
         cdef char* target = scratch
         if capacity > scratch_size:
             made = new_bytes(NULL, capacity)
@@ -774,7 +802,10 @@ cdef class TlsProtocol(NativeProtocol):
         cdef size_t size = self.codec.unread()
         if self._transport is None:
             return 0
-        if size >= self.read_high_water and not self.below_reading_paused:
+        # Nothing waits for the application once the connection is on its way down.
+        if self.state == SHUTDOWN:
+            size = 0
+        if size >= self.read_high_water and size > self.read_low_water and not self.below_reading_paused:
             self.below_reading_paused = True
             self._transport.pause_reading()
         elif size <= self.read_low_water and self.below_reading_paused:

@@ -5,7 +5,7 @@ from zloop.engine.tls_session cimport TlsSession
 
 cdef class TlsCodec:
     cdef object sslobj         # an ssl.SSLObject, or what the context makes in its place
-    cdef size_t sealed_size    # how much write_lent() gave last, bytes
+    cdef size_t sealed_size    # how much write_into() gave last, bytes
 
     cdef bint shake_hands(self) except -1
     cdef int say_farewell(self) except -1
@@ -16,7 +16,7 @@ cdef class TlsCodec:
     cdef Py_ssize_t readable_max(self) except -1
     cdef Py_ssize_t read(self, char* data, Py_ssize_t size) except -2
     cdef Py_ssize_t write(self, const char* data, Py_ssize_t size) except -2
-    cdef Py_ssize_t write_lent(self, const char* data, Py_ssize_t size, const char** sealed) except -2
+    cdef Py_ssize_t write_into(self, const char* data, Py_ssize_t size, char* memory, size_t capacity) except -2
     cdef object collect(self)
     cdef Py_ssize_t uncollected(self) except -1
 

@@ -38,11 +38,6 @@ cdef tuple again_errors = (ssl.SSLWantReadError, ssl.SSLSyscallError)
 cdef enum:
     record_size_max = 16384
 
-# What write_lent() lends: room for as much as a connection encrypts at once. More would only be sent less directly.
-cdef enum:
-    sealing_size = 17 * (record_size_max + 128)
-cdef char[sealing_size] sealing
-
 
 cdef class TlsCodec:
     """One connection's TLS, between its transport and its protocol. Its `sslobj` is what the program sees of it.
@@ -90,11 +85,11 @@ cdef class TlsCodec:
     cdef Py_ssize_t write(self, const char* data, Py_ssize_t size) except -2:
         return -1
 
-    # As write() for what is sent at once: `sealed_size` bytes from `sealed` on, there until the next call. NULL: all is
-    # left for collect(); and what did not fit there is, in any case.
-    cdef Py_ssize_t write_lent(self, const char* data, Py_ssize_t size, const char** sealed) except -2:
-        sealed[0] = NULL
-        return self.write(data, size)
+    # As write() for what is sent at once: `sealed_size` bytes of `memory`. What did not fit is left for collect().
+    cdef Py_ssize_t write_into(self, const char* data, Py_ssize_t size, char* memory, size_t capacity) except -2:
+        cdef Py_ssize_t count = self.write(data, size)
+        self.sealed_size = 0
+        return count
 
     # What is to be sent next: an exact bytes object, or None.
     cdef object collect(self):
@@ -157,14 +152,11 @@ cdef class DirectCodec(TlsCodec):
             self.raise_failure()
         return count
 
-    cdef Py_ssize_t write_lent(self, const char* data, Py_ssize_t size, const char** sealed) except -2:
+    cdef Py_ssize_t write_into(self, const char* data, Py_ssize_t size, char* memory, size_t capacity) except -2:
         cdef Py_ssize_t count
-        self.session.lend(sealing, sealing_size)
+        self.session.lend(memory, capacity)
         count = self.session.write(data, size)
         self.sealed_size = self.session.take_back()
-        sealed[0] = NULL
-        if self.sealed_size > 0:
-            sealed[0] = sealing
         if count == session_failed:
             self.raise_failure()
         return count
@@ -260,6 +252,7 @@ cdef TlsCodec make_codec(object context, bint server_side, object server_hostnam
 # ---- the direct way: is it safe?
 
 # Where the ssl module's objects keep their pointers, bytes from their beginnings; valid once `layout_problem` is "".
+# All loops have them in common: written together, once, by whoever was the first to find them, and read ever after.
 cdef const OpenSsl* openssl = NULL  # static
 cdef Py_ssize_t bio_offset = -1   # in an ssl.MemoryBIO
 cdef Py_ssize_t ssl_offset = -1   # in an _ssl._SSLSocket
@@ -357,7 +350,8 @@ cdef str find_layout():
 
     Why that has failed, "" if it has not. No function of OpenSSL gets a pointer before it is known for what it is.
     """
-    global openssl, bio_offset, ssl_offset, context_offset
+    cdef const OpenSsl* library
+    cdef Py_ssize_t bio, connections, contexts
     path = getattr(_ssl, "__file__", None)
     if path is None:
         return "through the ssl module, which is built into the interpreter"
@@ -365,31 +359,38 @@ cdef str find_layout():
         return f"through the ssl module, whose library is {ssl.OPENSSL_VERSION}"
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         return "through the ssl module, whose locks are needed without a GIL"
-    openssl = OpenSsl.load(os.fsencode(path))
-    if openssl == NULL or openssl.OpenSSL_version_num() != ssl.OPENSSL_VERSION_NUMBER:
+    library = OpenSsl.load(os.fsencode(path))
+    if library == NULL or library.OpenSSL_version_num() != ssl.OPENSSL_VERSION_NUMBER:
         return "through the ssl module, whose OpenSSL is not to be found"
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     connection = context.wrap_bio(incoming, outgoing, server_side=True)._sslobj
     if type(connection) is not _ssl._SSLSocket:
         return "through the ssl module, whose connections are of an unknown type"
-    bio_offset = find_memory_bio(openssl[0], <PyObject*>incoming, ssl.MemoryBIO.__basicsize__)
-    if bio_offset < 0 or bio_offset != find_memory_bio(openssl[0], <PyObject*>outgoing, ssl.MemoryBIO.__basicsize__):
+    bio = find_memory_bio(library[0], <PyObject*>incoming, ssl.MemoryBIO.__basicsize__)
+    if bio < 0 or bio != find_memory_bio(library[0], <PyObject*>outgoing, ssl.MemoryBIO.__basicsize__):
         return "through the ssl module, whose memory BIOs are of an unknown layout"
-    ssl_offset = find_ssl(
-        openssl[0],
+    connections = find_ssl(
+        library[0],
         <PyObject*>connection,
         _ssl._SSLSocket.__basicsize__,
-        <const bio_st*>pointer_at(<PyObject*>incoming, bio_offset),
-        <const bio_st*>pointer_at(<PyObject*>outgoing, bio_offset),
+        <const bio_st*>pointer_at(<PyObject*>incoming, bio),
+        <const bio_st*>pointer_at(<PyObject*>outgoing, bio),
     )
-    if ssl_offset < 0:
+    if connections < 0:
         return "through the ssl module, whose connections are of an unknown layout"
-    context_offset = find_pointer(
+    contexts = find_pointer(
         <PyObject*>context,
         _ssl._SSLContext.__basicsize__,
-        openssl.SSL_get_SSL_CTX(<const ssl_st*>pointer_at(<PyObject*>connection, ssl_offset)),
+        library.SSL_get_SSL_CTX(<const ssl_st*>pointer_at(<PyObject*>connection, connections)),
     )
-    if context_offset < 0:
+    if contexts < 0:
         return "through the ssl module, whose contexts are of an unknown layout"
+    publish(library, bio, connections, contexts)
     return ""
+
+
+# No other thread runs in between.
+cdef void publish(const OpenSsl* library, Py_ssize_t bio, Py_ssize_t connections, Py_ssize_t contexts) noexcept:
+    global openssl, bio_offset, ssl_offset, context_offset
+    openssl, bio_offset, ssl_offset, context_offset = library, bio, connections, contexts

@@ -160,7 +160,7 @@ class TlsMixin(MixinBase):
         transport.pause_reading()  # the new protocol gets nothing before its connection_made()
         if server_side:
             move_unread_bytes(protocol, ssl_protocol)
-        transport.set_protocol(ssl_protocol)
+        ssl_protocol._take_over(transport)
         starting = self.call_soon(ssl_protocol.connection_made, transport)
         resuming = self.call_soon(transport.resume_reading)
         try:

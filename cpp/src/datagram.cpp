@@ -59,9 +59,9 @@ void Datagram::on_ready(void* self, unsigned ready) {
   }
 }
 
-int Datagram::receive(ReceivedDatagram* received) noexcept {
+int Datagram::receive(ReceivedDatagram* received, Loan& loan) noexcept {
   if (!is_open()) return -EBADF;
-  char* buffer = watcher_.reactor().datagram_buffer();
+  char* buffer = loan.begin(watcher_.reactor().datagram_buffer());
   if (buffer == nullptr) return -ENOMEM;
   std::array<sys::Packet, batch_max> packets;  // NOLINT(*-member-init): filled as far as used
   for (int i = 0; i < expected_; ++i) {

@@ -20,14 +20,6 @@ constexpr std::uint32_t generation_of(std::uint64_t token) noexcept {
   return static_cast<std::uint32_t>(token >> generation_shift);
 }
 
-// Not zeroed: pages that no read has reached yet cost nothing. Null when memory is out.
-std::unique_ptr<CacheLine[]> make_buffer(std::size_t size) noexcept {
-  sys::expect_large_blocks();
-  return std::unique_ptr<CacheLine[]>(new (std::nothrow) CacheLine[size / sizeof(CacheLine)]);
-}
-
-char* bytes_of(CacheLine* lines) noexcept { return lines == nullptr ? nullptr : lines->bytes.data(); }
-
 }  // namespace
 
 int Watcher::set_interest(unsigned interest) noexcept {
@@ -260,16 +252,6 @@ void Reactor::rearm(std::uint64_t token) noexcept {
 void Reactor::interrupt_dispatch() noexcept {
   while (next_event_ < events_count_) rearm(events_[static_cast<std::size_t>(next_event_++)].token);
   events_count_ = 0;
-}
-
-char* Reactor::read_buffer() noexcept {
-  if (read_buffer_ == nullptr) read_buffer_ = make_buffer(read_buffer_size);
-  return bytes_of(read_buffer_.get());
-}
-
-char* Reactor::datagram_buffer() noexcept {
-  if (datagram_buffer_ == nullptr) datagram_buffer_ = make_buffer(datagram_buffer_size);
-  return bytes_of(datagram_buffer_.get());
 }
 
 }  // namespace zloop

@@ -71,7 +71,8 @@ void* Stream::socket_owner(void* self) noexcept {
 // One read for each event: draining until EAGAIN costs a system call more for each message, and lets one busy
 // connection starve the others.
 void Stream::read_shared() {
-  char* buffer = watcher_.reactor().read_buffer();
+  const Loan loan(watcher_.reactor().read_buffer());
+  char* buffer = loan.data();
   const ssize_t result =
       buffer == nullptr ? -ENOMEM : ops_->io->receive(watcher_.fd(), buffer, Reactor::read_buffer_size);
   if (result > 0) {

@@ -39,8 +39,7 @@ void clear_vector(std::vector<char>& bytes) noexcept {
 
 // What OpenSSL calls. The BIO's data is its session, or null when that is gone.
 struct TlsSessionBio {
-  static inline const OpenSsl* openssl = nullptr;  // static; there is one a process
-  static inline bio_method_st* method = nullptr;   // lives on: a BIO of it may outlive every session
+  static inline const OpenSsl* openssl = nullptr;  // static; there is one a process, and method() sets it
 
   static TlsSession* session_of(bio_st* bio) noexcept { return static_cast<TlsSession*>(openssl->BIO_get_data(bio)); }
 
@@ -69,16 +68,21 @@ struct TlsSessionBio {
     return command == bio_ctrl_flush ? 1 : 0;
   }
 
-  static bool make_method(const OpenSsl& table) noexcept {
-    if (method != nullptr) return true;
+  // Made by the first call, whichever thread's it is; nullptr if memory was out then. It lives on: a BIO of it may
+  // outlive every session.
+  static const bio_method_st* method(const OpenSsl& table) noexcept {
+    static const bio_method_st* const made = make_method(table);
+    return made;
+  }
+
+  static const bio_method_st* make_method(const OpenSsl& table) noexcept {
     bio_method_st* made = table.BIO_meth_new(table.BIO_get_new_index() | bio_type_source_sink, "zloop");
-    if (made == nullptr) return false;
+    if (made == nullptr) return nullptr;
     table.BIO_meth_set_write_ex(made, write);
     table.BIO_meth_set_read_ex(made, read);
     table.BIO_meth_set_ctrl(made, control);
     openssl = &table;
-    method = made;
-    return true;
+    return made;
   }
 };
 
@@ -90,8 +94,8 @@ TlsSession::~TlsSession() {
 
 bool TlsSession::open(const OpenSsl& openssl, ssl_st* ssl) noexcept {
   assert(bio_ == nullptr);
-  if (!TlsSessionBio::make_method(openssl)) return false;
-  bio_st* bio = openssl.BIO_new(TlsSessionBio::method);
+  const bio_method_st* method = TlsSessionBio::method(openssl);
+  bio_st* bio = method == nullptr ? nullptr : openssl.BIO_new(method);
   if (bio == nullptr) return false;
   openssl.BIO_set_data(bio, this);
   openssl.BIO_set_init(bio, 1);
@@ -124,8 +128,12 @@ void TlsSession::retain() {
     input_ = nullptr;
     clear_vector(retained_);
   } else if (retained_.empty()) {
-    retained_.assign(input_, input_ + input_size_);
+    // Without the memory for them they are lost, and so is the connection; what comes there next is not for this one.
+    const char* bytes = std::exchange(input_, nullptr);
+    const std::size_t size = std::exchange(input_size_, 0);
+    retained_.assign(bytes, bytes + size);
     input_ = retained_.data();
+    input_size_ = size;
   }
 }
 

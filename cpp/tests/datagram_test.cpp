@@ -26,6 +26,7 @@ namespace {
 using zloop::Address;
 using zloop::Datagram;
 using zloop::DatagramOps;
+using zloop::Loan;
 using zloop::OutgoingDatagram;
 using zloop::Reactor;
 using zloop::ReceivedDatagram;
@@ -128,7 +129,8 @@ class Endpoint {
       return;
     }
     std::array<ReceivedDatagram, Datagram::batch_max> batch;
-    const int count = self.datagram->receive(batch.data());
+    Loan loan;
+    const int count = self.datagram->receive(batch.data(), loan);
     self.results.push_back(count);
     for (int i = 0; i < count; ++i) {
       const ReceivedDatagram& one = batch.at(static_cast<std::size_t>(i));
@@ -298,9 +300,28 @@ TEST_CASE("receiving needs memory", "[loopback]") {
   UdpEndpoint endpoint;
   endpoint.other.send("x", endpoint.address);
   std::array<ReceivedDatagram, Datagram::batch_max> batch;
-  const auto receive = [&] { return endpoint.datagram->receive(batch.data()); };
+  const auto receive = [&] {
+    Loan loan;
+    return endpoint.datagram->receive(batch.data(), loan);
+  };
   CHECK(zloop::test::with_allocations(0, receive) == -ENOMEM);
-  CHECK(endpoint.datagram->receive(batch.data()) == 1);
+  CHECK(receive() == 1);
+}
+
+TEST_CASE("what was received stays for as long as the loan, whatever is received meanwhile", "[loopback]") {
+  UdpEndpoint endpoint;
+  std::array<ReceivedDatagram, Datagram::batch_max> first;
+  std::array<ReceivedDatagram, Datagram::batch_max> second;
+  Loan outer;
+  endpoint.other.send("the first", endpoint.address);
+  REQUIRE(endpoint.datagram->receive(first.data(), outer) == 1);
+  {
+    Loan inner;
+    endpoint.other.send("something else", endpoint.address);
+    REQUIRE(endpoint.datagram->receive(second.data(), inner) == 1);
+    CHECK(std::string(second[0].data, second[0].size) == "something else");
+  }
+  CHECK(std::string(first[0].data, first[0].size) == "the first");
 }
 
 // ---- sending
@@ -542,7 +563,8 @@ TEST_CASE("a closed datagram socket does nothing, and its descriptor stays open"
   CHECK(piece.releases == 0);
   CHECK(datagram.pending() == 0);
   std::array<ReceivedDatagram, Datagram::batch_max> batch;
-  CHECK(datagram.receive(batch.data()) == -EBADF);
+  Loan loan;
+  CHECK(datagram.receive(batch.data(), loan) == -EBADF);
   CHECK(datagram.send_now("x", 1, nullptr) == -EBADF);
   CHECK(datagram.flush() == 0);
   CHECK(datagram.start_reading() == -EBADF);

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <optional>
 
 #include "support/allocation.hpp"
@@ -110,6 +111,31 @@ TEST_CASE("a turn reads once, and the next turn what was left") {
   }
   CHECK(turns >= 3);
   CHECK((connection.received == whole));
+}
+
+TEST_CASE("what was read stays until the callback ends, whatever is read meanwhile") {
+  // The inner reads are those of a loop that runs inside of a callback, and of who borrows the buffer by himself.
+  ReadingConnection connection("the first");
+  Pair other = make_pair();
+  Stream inner;
+  std::string inner_received;
+  zloop::StreamOps ops;
+  ops.release = [](void* /*reference*/) noexcept {};
+  ops.on_data = [](void* owner, const char* data, std::size_t size) noexcept {
+    static_cast<std::string*>(owner)->append(data, size);
+  };
+  REQUIRE(inner.open(connection.reactor, other.ours.get(), ops, &inner_received) == 0);
+  REQUIRE(inner.start_reading() == 0);
+  connection.before_data = [&] {
+    put(other.theirs.get(), "something else");
+    REQUIRE(connection.reactor.wait(0) > 0);
+    connection.reactor.dispatch();
+    const zloop::Loan loan(connection.reactor.read_buffer());
+    std::memset(loan.data(), 'x', Reactor::read_buffer_size);
+  };
+  connection.turn();
+  CHECK(inner_received == "something else");
+  CHECK(connection.received == "the first");
 }
 
 TEST_CASE("the end of the stream is told after its last bytes, each turn until reading stops") {

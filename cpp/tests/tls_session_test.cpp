@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <new>
 #include <optional>
 #include <string>
 
+#include "support/allocation.hpp"
 #include "support/catch.hpp"
 #include "support/sockets.hpp"
 #include "support/tls.hpp"
@@ -20,6 +22,7 @@ using zloop::test::pattern;
 using zloop::test::TlsContext;
 using zloop::test::TlsEnd;
 using zloop::test::TlsPair;
+using zloop::test::with_allocations;
 
 constexpr std::size_t record = 16384;
 
@@ -140,6 +143,28 @@ TEST_CASE("what is not read at once is kept, and more is appended to it") {
   CHECK(pair.server.session.readable_max() > expected.size());
   CHECK(pair.server.read() == expected);
   CHECK(pair.server.session.unread() == 0);
+}
+
+TEST_CASE("without memory for what is unread it is dropped, and memory that is gone is not read") {
+  if (missing()) return;
+  TlsPair pair;
+  TlsSession& session = pair.server.session;
+  std::string sealed = pair.client.write(pattern(record));
+  session.feed(sealed.data(), sealed.size());
+  const auto retain = [&] {
+    try {
+      session.retain();
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+    return true;
+  };
+  CHECK_FALSE(with_allocations(0, retain));
+  std::string().swap(sealed);
+  CHECK(session.unread() == 0);
+  CHECK_FALSE(session.readable());
+  CHECK(pair.server.read().empty());
+  CHECK(retain());
 }
 
 TEST_CASE("output goes into lent memory, and what does not fit follows elsewhere") {

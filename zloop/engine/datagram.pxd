@@ -1,6 +1,7 @@
 from zloop.engine.address cimport Address
 from zloop.engine.listener cimport sockaddr_storage, socklen_t
 from zloop.engine.reactor cimport Reactor
+from zloop.engine.shared_buffer cimport Loan
 from zloop.engine.write_queue cimport Segment, WriteQueue
 
 cdef extern from "zloop/datagram.hpp" namespace "zloop":
@@ -32,7 +33,7 @@ cdef extern from "zloop/datagram.hpp" namespace "zloop":
         int start_reading() noexcept
         void stop_reading() noexcept
         bint reading() noexcept
-        int receive(ReceivedDatagram* received) noexcept
+        int receive(ReceivedDatagram* received, Loan& loan) noexcept
         void expect_one() noexcept
         int send_now(const char* data, size_t size, const Address* to) noexcept
         int queue(const OutgoingDatagram& datagram) except +

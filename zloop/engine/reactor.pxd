@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t
 
+from zloop.engine.shared_buffer cimport SharedBuffer
 from zloop.engine.watcher cimport Watcher, WatcherOps
 
 cdef extern from "zloop/reactor.hpp" namespace "zloop":
@@ -20,7 +21,9 @@ cdef extern from "zloop/reactor.hpp" namespace "zloop":
         int wait(int64_t timeout_ns) noexcept nogil
         void dispatch() noexcept
         void interrupt_dispatch() noexcept
-        char* read_buffer() noexcept
+        SharedBuffer& read_buffer() noexcept
+        SharedBuffer& output_buffer() noexcept
 
 cdef extern from "zloop/reactor.hpp" namespace "zloop::Reactor":
     const size_t read_buffer_size
+    const size_t output_buffer_size

@@ -14,6 +14,7 @@
 #include "zloop/address.hpp"
 #include "zloop/reactor.hpp"
 #include "zloop/ring_buffer.hpp"
+#include "zloop/shared_buffer.hpp"
 #include "zloop/sys.hpp"
 #include "zloop/watcher.hpp"
 #include "zloop/write_queue.hpp"
@@ -42,7 +43,7 @@ struct OutgoingDatagram {
 
 // NOLINTNEXTLINE(*-member-init): see peer
 struct ReceivedDatagram {
-  const char* data = nullptr;  // gone with the next receive() of any socket of the loop
+  const char* data = nullptr;  // there for as long as the loan of receive()
   std::size_t size = 0;
   sockaddr_storage peer;    // not set beforehand: the kernel fills in as much as it has
   socklen_t peer_size = 0;  // zero: the sender has no address
@@ -71,8 +72,8 @@ class Datagram final {
 
   static constexpr int batch_max = sys::packets_max;
   // Stores up to batch_max datagrams, in order; how many came, or -errno: -EAGAIN when there was none. It asks for more
-  // the more came lately, because asking in vain costs, too.
-  int receive(ReceivedDatagram* received) noexcept;
+  // the more came lately, because asking in vain costs, too. Begins `loan`, whose memory they are in.
+  int receive(ReceivedDatagram* received, Loan& loan) noexcept;
   // Makes the next receive() ask for one: for an owner that could not take what came at one time.
   void expect_one() noexcept { expected_ = 1; }
 

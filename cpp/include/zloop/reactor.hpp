@@ -14,20 +14,18 @@
 
 #include "zloop/poll_pacer.hpp"
 #include "zloop/poller.hpp"
+#include "zloop/shared_buffer.hpp"
 #include "zloop/wakeup.hpp"
 #include "zloop/watcher.hpp"
 
 namespace zloop {
 
-// What buffers are made of: where the kernel copies to from the beginning of one, 256 KiB take 4 % less time.
-struct alignas(64) CacheLine {
-  std::array<char, 64> bytes;
-};
-
 class Reactor {
  public:
   static constexpr std::size_t read_buffer_size = std::size_t{256} * 1024;
   static constexpr std::size_t datagram_buffer_size = std::size_t{1024} * 1024;
+  // 17 times the largest record of TLS.
+  static constexpr std::size_t output_buffer_size = std::size_t{17} * (16384 + 128);
 
   Reactor();
   ~Reactor();
@@ -93,10 +91,11 @@ class Reactor {
   // The same, by Wakeup::notify_under_lock()'s rules.
   bool notify_under_lock() noexcept { return wakeup_.notify_under_lock(); }
 
-  // Shared by every stream for one read at a time; nullptr when memory is out.
-  char* read_buffer() noexcept;
-  // The same for datagram sockets, with room for many a datagram.
-  char* datagram_buffer() noexcept;
+  // Memory for what all connections do in turn, on loan for: one read of a stream; one of a datagram socket, with room
+  // for many a datagram; bytes that are made to be sent, and sent.
+  SharedBuffer& read_buffer() noexcept { return read_buffer_; }
+  SharedBuffer& datagram_buffer() noexcept { return datagram_buffer_; }
+  SharedBuffer& output_buffer() noexcept { return output_buffer_; }
 
  private:
   static constexpr int events_capacity = 256;
@@ -121,8 +120,9 @@ class Reactor {
   PollPacer pacer_;
   std::vector<Slot> slots_;  // by descriptor
   std::size_t watched_ = 0;
-  std::unique_ptr<CacheLine[]> read_buffer_;
-  std::unique_ptr<CacheLine[]> datagram_buffer_;
+  SharedBuffer read_buffer_{read_buffer_size};
+  SharedBuffer datagram_buffer_{datagram_buffer_size};
+  SharedBuffer output_buffer_{output_buffer_size};
   std::array<PollEvent, events_capacity> events_;  // of the last wait(), and so many of them
   int events_count_ = 0;
   std::uint32_t waits_ = 0;

@@ -39,7 +39,7 @@ struct StreamOps {
   // Gives up a queued segment's reference. Must not call back.
   WriteQueue::ReleaseFn release = nullptr;
 
-  // Reads into the reactor's shared buffer: `data` is gone after the call.
+  // Reads into the reactor's shared buffer: `data` is there until the call ends, whatever is read meanwhile.
   void (*on_data)(void* owner, const char* data, std::size_t size) = nullptr;
 
   // Reads into the owner's memory (Stream::set_buffered): names at least one byte, or returns false to skip this read.

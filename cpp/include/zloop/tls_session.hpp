@@ -34,7 +34,8 @@ class TlsSession {
 
   // Received bytes, which stay where they are until retain() or until they are read. Throws std::bad_alloc.
   void feed(const char* data, std::size_t size);
-  // The memory of the last feed() is about to go: what is unread of it is copied. Throws std::bad_alloc.
+  // The memory of the last feed() is about to go: what is unread of it is copied. Throws std::bad_alloc, having dropped
+  // it: the connection cannot go on then.
   void retain();
   // Bytes fed that OpenSSL has not taken.
   [[nodiscard]] std::size_t unread() const noexcept { return input_size_; }

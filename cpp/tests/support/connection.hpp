@@ -92,6 +92,7 @@ class Connection {
   std::array<char, 16> buffer{};
   bool offers_buffer = true;
   std::function<void(const std::string& call)> react;  // after each call was written down
+  std::function<void()> before_data;                   // before what has come is looked at
 
  private:
   static Connection& note(void* owner, const char* call) noexcept {
@@ -107,6 +108,7 @@ class Connection {
 
   static void on_data(void* owner, const char* data, std::size_t size) noexcept {
     Connection& self = note(owner, "data");
+    if (self.before_data) self.before_data();
     self.received.append(data, size);
     self.then("data");
   }

@@ -1,0 +1,60 @@
+#include "zloop/shared_buffer.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "zloop/sys.hpp"
+
+#ifndef NDEBUG
+#if defined(__SANITIZE_ADDRESS__)
+#define ZLOOP_ADDRESS_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ZLOOP_ADDRESS_SANITIZER
+#endif
+#endif
+#ifdef ZLOOP_ADDRESS_SANITIZER
+#include <sanitizer/asan_interface.h>
+#endif
+#endif
+
+namespace zloop {
+
+SharedBuffer::~SharedBuffer() {
+  if (spare_ == nullptr) return;
+#ifndef NDEBUG
+  clear_spoilage(spare_);
+#endif
+  discard(spare_);
+}
+
+// Not zeroed: pages that nothing has reached yet cost nothing.
+CacheLine* SharedBuffer::make() const noexcept {
+  sys::expect_large_blocks();
+  return new (std::nothrow) CacheLine[size_ / sizeof(CacheLine)];
+}
+
+void SharedBuffer::discard(CacheLine* memory) noexcept { delete[] memory; }
+
+#ifndef NDEBUG
+
+void SharedBuffer::spoil(CacheLine* memory) const noexcept {
+  // As much as a short message takes: all of it would take longer than what the loan was for.
+  constexpr std::size_t spoiled_max = 16 * 1024;
+  constexpr int rubbish = 0xDD;
+  std::memset(memory->bytes.data(), rubbish, std::min(size_, spoiled_max));
+#ifdef ZLOOP_ADDRESS_SANITIZER
+  ASAN_POISON_MEMORY_REGION(memory, size_);
+#endif
+}
+
+void SharedBuffer::clear_spoilage([[maybe_unused]] CacheLine* memory) const noexcept {
+#ifdef ZLOOP_ADDRESS_SANITIZER
+  ASAN_UNPOISON_MEMORY_REGION(memory, size_);
+#endif
+}
+
+#endif
+
+}  // namespace zloop
