@@ -1,6 +1,6 @@
 // Waits for readiness and tells the watchers: the centre of the engine.
 //
-// Owns the poller, the wake-up, and the buffers that what reads on this loop shares. Owns no watcher: the slot of an
+// Owns the poller, the wake-up, and the buffers that what is on this loop shares. Owns no watcher: the slot of an
 // attached one points to it until detach(). Loop thread only, but for notify().
 //
 // In the child of a fork the reactor goes on with a poller and a wake-up of its own; the parent's never feel it.
