@@ -2,10 +2,15 @@
 
 import asyncio
 import importlib.metadata
+import os
+import sys
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from support import LOCALHOST
+
+import zloop
 
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.zloop_only
@@ -301,3 +306,30 @@ def test_so_old_that_event_loop_is_its_own(run_with_stand_in, arguments, kind):
     result = run_with_stand_in(EVENT_LOOP_OF_ITS_OWN, *arguments)
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(f"*fixture is {kind}*")
+
+
+@pytest.mark.parametrize("imported", ["zloop", "zloop.pytest_plugin"])
+def test_zloop_is_imported_before_its_plugin_is_registered(suite, monkeypatch, imported):
+    """By sitecustomize, say, which makes it the default: pytest has nothing to warn of."""
+    suite.makepyfile(sitecustomize=f"import {imported}", test_nothing="def test_nothing(): pass")
+    if not is_installed():
+        name = "zloop-0.dist-info"
+        suite.mkdir(name)
+        write = suite.path.joinpath
+        write(name, "METADATA").write_text("Metadata-Version: 2.1\nName: zloop\nVersion: 0\n")
+        write(name, "RECORD").write_text("zloop/__init__.py,,\nzloop/pytest_plugin.py,,\n")
+        write(name, "entry_points.txt").write_text("[pytest11]\nzloop = zloop.pytest_plugin\n")
+    path = [str(suite.path), str(Path(zloop.__file__).parents[1])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    command = [sys.executable, "-P", "-W", "error", "-m", "pytest", "-W", "error", "-p", "no:cacheprovider"]
+    result = suite.run(*command, "-p", "zloop", "test_nothing.py")
+    result.assert_outcomes(passed=1)
+    assert result.ret == 0
+
+
+def is_installed():
+    try:
+        importlib.metadata.distribution("zloop")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

@@ -9,6 +9,8 @@ Any of these runs a program on it:
 
 Importing zloop is quick, and the first loop loads the rest. A program that shall have it all before it forks, or gives
 up access to the file system, asks for zloop.Loop.
+
+PYTEST_DONT_REWRITE: pytest would warn of a package with a plugin that was imported before plugins are registered.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ pytest-asyncio's hook for loop factories (pytest-asyncio 1.4 and later), where t
 
 The ``event_loop`` fixture, which pytest-asyncio had until 1.0, is there for suites that still ask for it by that name:
 a new zloop loop, closed after the test. An asynchronous test that this plugin runs on zloop gets its own loop instead.
+
+PYTEST_DONT_REWRITE: pytest would warn of a plugin that was imported before it is registered.
 """
 
 import asyncio
