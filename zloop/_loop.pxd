@@ -37,6 +37,7 @@ cdef class Loop(LoopCore):
     cdef object place          # what has the memory of a read in place, during one: a bytes object or a NativeProtocol
     cdef Address last_sender   # of the datagram that sock_recvfrom() has received last
     cdef object last_sender_name  # the same as Python has it; None: there was none
+    cdef object selector_transports  # descriptor -> asyncio's own transport, weakly; None: there has been none
     cdef dict acceptors        # descriptor -> Acceptor: keeps a listening one alive
     cdef list retired          # closed inside an I/O callback: the engine may still be in them until the turn ends
 

@@ -5,6 +5,7 @@
 containers are taken before the push and dropped after the pop; the garbage collector sees them (binding/gc_slots.hpp).
 """
 import sys
+import weakref
 from asyncio import coroutines, events, futures, tasks
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -226,7 +227,8 @@ cdef class Loop(LoopCore):
             return 0
         if not self.has_own_clock:
             return deadline - now
-        return <int64_t>min(<uint64_t>deadline - <uint64_t>now, longest_wait)  # as signed numbers they may be too far apart
+        # As signed numbers they may be too far apart.
+        return <int64_t>min(<uint64_t>deadline - <uint64_t>now, longest_wait)
 
     def stop(self):
         """Let the turn that runs (or the next one) be the last."""
@@ -285,6 +287,21 @@ cdef class Loop(LoopCore):
     @property
     def _task_factory(self):
         return self.task_factory
+
+    @property
+    def _transports(self):
+        """asyncio's own transports on this loop (see zloop.selector_transports) by their descriptors, weakly."""
+        if self.selector_transports is None:
+            self.selector_transports = weakref.WeakValueDictionary()
+        return self.selector_transports
+
+    def _watched_descriptors(self):
+        """What is watched for readers and writers: a list of (file object, descriptor, reader, writer)."""
+        cdef FdWatcher watcher
+        return [
+            (watcher.fileobj, fd, watcher.reader, watcher.writer)
+            for fd, watcher in self.watchers.items() if not watcher.idle()
+        ]
 
     def _timer_handle_cancelled(self, handle):
         """asyncio's own TimerHandle calls it. There is nothing to count: a timer of zloop's leaves the heap at once."""
@@ -633,10 +650,12 @@ cdef class Loop(LoopCore):
     cdef int check_no_transport(self, object fileobj) except -1:
         cdef object number = number_of(fileobj)
         cdef void* user = self.reactor.user_of(number) if 0 <= number <= INT_MAX else NULL
-        if user == NULL or Py_REFCNT(<PyObject*>user) == 0:  # on its way out, it is not to be brought back
-            return 0
-        transport = <object><PyObject*>user
-        if not transport.is_closing():
+        cdef object transport = None
+        if user != NULL and Py_REFCNT(<PyObject*>user) != 0:  # one on its way out is not to be brought back
+            transport = <object><PyObject*>user
+        elif self.selector_transports is not None:
+            transport = self.selector_transports.get(number)
+        if transport is not None and not transport.is_closing():
             raise RuntimeError(f"File descriptor {fileobj!r} is used by transport {transport!r}")
         return 0
 

@@ -9,6 +9,7 @@ from zloop.engine.listener cimport Listener, sockaddr_storage, socklen_t
 cdef class Clients:
     cdef OwnerList members          # borrowed: each leaves before it goes
     cdef Py_ssize_t count          # how many there are
+    cdef object others             # a WeakSet of those that are asyncio's own; None: there has been none
 
 
 cdef class Acceptor:
@@ -17,7 +18,8 @@ cdef class Acceptor:
     cdef Listener* listener        # in listener_storage
     cdef Loop loop                 # whose `acceptors` owns this object while it serves
     cdef tuple kind                # the listening socket's family, type and protocol
-    cdef object sock               # the listening socket; owns the descriptor, held open against its other users
+    cdef object sock               # the listening socket, as it was handed in; None once closed
+    cdef object held               # it, or what it hands its calls on to; owns the descriptor, held open against others
     cdef object protocol_factory
     cdef object server             # the asyncio Server
     cdef object context            # each connection gets a copy

@@ -21,6 +21,7 @@ class Acceptor:
         self,
         loop: Loop,
         sock: socket,
+        held: socket,
         protocol_factory: Callable[[], BaseProtocol],
         server: Any,
         backlog: int,

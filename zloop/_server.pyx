@@ -4,6 +4,7 @@
 The engine's Listener accepts; an Acceptor makes a socket, a protocol and a transport out of each connection.
 """
 import socket
+import weakref
 from asyncio import constants, trsock
 from asyncio.log import logger
 
@@ -11,7 +12,8 @@ from cpython.object cimport PyObject
 
 from zloop._handles cimport ContextCache, PyContext_Enter, PyContext_Exit
 from zloop._loop cimport Loop, check
-from zloop._transport cimport SocketTransport, new_bare_transport, new_socket_transport
+from zloop._sockets cimport makes_plain_sockets
+from zloop._transport cimport SocketTransport, new_bare_transport, tie_socket
 from zloop.binding.address cimport address_tuple
 from zloop.binding.gc_slots cimport visit_list
 from zloop.engine cimport sys as sys_calls
@@ -35,7 +37,7 @@ cdef class Clients:
     """
 
     def __len__(self):
-        return self.count
+        return self.count + (0 if self.others is None else len(self.others))
 
     def __iter__(self):
         return iter(self.copy())
@@ -43,21 +45,28 @@ cdef class Clients:
     def __contains__(self, transport):
         return any(client is transport for client in self)
 
-    def add(self, SocketTransport transport not None):
+    def add(self, transport):
         """The transport is the server's, and no other's."""
-        if not transport.membership.linked():
-            self.members.add(transport.membership, <void*>transport)
+        if not isinstance(transport, SocketTransport):
+            if self.others is None:
+                self.others = weakref.WeakSet()
+            self.others.add(transport)
+        elif not (<SocketTransport>transport).membership.linked():
+            self.members.add((<SocketTransport>transport).membership, <void*>transport)
             self.count += 1
 
-    def discard(self, SocketTransport transport not None):
+    def discard(self, transport):
         """It is no longer, if it was."""
-        if transport.membership.linked():
-            transport.membership.leave()
+        if not isinstance(transport, SocketTransport):
+            if self.others is not None:
+                self.others.discard(transport)
+        elif (<SocketTransport>transport).membership.linked():
+            (<SocketTransport>transport).membership.leave()
             self.count -= 1
 
     def copy(self):
         """Those that are there now, as a list."""
-        transports = []
+        transports = [] if self.others is None else list(self.others)
         if visit_list(self.members, append_living, <void*>transports) != 0:
             raise MemoryError
         return transports
@@ -80,14 +89,16 @@ cdef class Acceptor:
     def __cinit__(self):
         self.listener = &self.listener_storage.emplace(listener_ops, <void*>self)
 
-    def __init__(self, Loop loop not None, sock, protocol_factory, server, int backlog, context, accept_tls=None):
+    def __init__(self, Loop loop not None, sock, held, protocol_factory, server, int backlog, context, accept_tls=None):
         """Begin to accept, up to backlog + 1 connections at a time, each with a copy of `context`.
 
-        Connections go to the coroutine function accept_tls(socket, extra) if there is one.
+        `held` is the socket object itself, where `sock` is one that hands its calls on to it. Connections go to the
+        coroutine function accept_tls(socket, extra) if there is one.
         """
         self.loop = loop
         self.sock = sock
-        self.kind = kind_of(sock)
+        self.held = held
+        self.kind = kind_of(held)
         self.protocol_factory = protocol_factory
         self.server = server
         self.context = context
@@ -96,7 +107,7 @@ cdef class Acceptor:
         loop.evict_watcher(fd)
         check(self.listener.open(loop.reactor, fd, backlog + 1))
         check(self.listener.start())
-        hold_socket(sock)
+        hold_socket(held)
         loop.acceptors[fd] = self
 
     def close(self):
@@ -108,14 +119,14 @@ cdef class Acceptor:
         self.loop.connection_contexts.clear()
         self.listener.close()
         self.loop.retired.append(self)  # a protocol factory may have called this, in the middle of a burst
-        let_go_socket(sock)
+        let_go_socket(sock, self.held)
 
     def abandon(self):
         """The loop is closed first: stop accepting, and leave the socket to its other owner, the Server."""
-        sock, self.sock = self.sock, None
+        self.sock = None
         self.loop.connection_contexts.clear()
         self.listener.close()
-        unhold_socket(sock)
+        unhold_socket(self.held)
 
     def _resume(self):
         if self.sock is not None:
@@ -128,6 +139,7 @@ cdef class Acceptor:
         if (
             self.accept_tls is not None
             or self.loop.debug
+            or not makes_plain_sockets()
             or self.kind[0] not in known_families
             or peer_size == 0
             or not small.assign(peer, peer_size)
@@ -152,7 +164,7 @@ cdef class Acceptor:
 
     # The same with a socket object from the beginning, for all who have to see it.
     cdef int accepted_object(self, int fd, object peername) except -1:
-        conn = wrap_accepted(self.sock, fd)
+        conn = wrap_accepted(self.kind, fd)
         context = self.context.copy()
         protocol = None
         try:
@@ -167,7 +179,7 @@ cdef class Acceptor:
                     self.loop.create_task(self.accept_tls(conn, extra))
                     return 0
                 protocol = self.protocol_factory()
-                new_socket_transport(self.loop, conn, protocol, None, extra, self.server, context)
+                tie_socket(self.loop, conn, protocol, None, extra, self.server, context)
             finally:
                 PyContext_Exit(context)
         except BaseException as exc:

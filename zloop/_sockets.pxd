@@ -7,6 +7,9 @@ from zloop._loop cimport FdWatcher, Loop
 ctypedef object (*Attempt)(Loop loop, object sock, object argument)
 
 
+cdef bint makes_plain_sockets() except -1
+
+
 cdef class BareSocket:
     cdef int fd             # owned; -1: given away, or closed
     cdef tuple kind         # family, type and protocol, as plain numbers

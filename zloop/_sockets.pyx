@@ -26,7 +26,10 @@ from zloop.engine.reactor cimport read_buffer_size
 from zloop.engine.shared_buffer cimport Loan
 
 from zloop import diagnostics
-from zloop.sockets import WOULD_BLOCK, plain_socket, refuse_ssl_socket, wrap_accepted, wrap_descriptor
+from zloop.sockets import (
+    STREAM_METHODS, WOULD_BLOCK, inherits_methods, kind_of, plain_socket, refuse_ssl_socket, wrap_accepted,
+    wrap_descriptor,
+)
 
 cdef extern from "Python.h":
     ctypedef struct TypeSlots "PyTypeObject":
@@ -44,6 +47,8 @@ cdef extern from "Python.h":
     bint PyLong_CheckExact(object thing)
 
 cdef object would_block = object()
+
+cdef dict names_of_socket = socket.__dict__
 
 # What a plain socket has of its base. Past socket.socket's own property the family is a number.
 cdef object fileno_of = socket.SocketType.fileno
@@ -452,7 +457,7 @@ cdef object try_accept(Loop loop, object sock, object argument):
     accepted = sys_calls.accept(fd, &peer, &peer_size)
     if accepted < 0:
         return failed(accepted)
-    connection = wrap_accepted(sock, accepted)
+    connection = wrap_accepted(kind_of(sock), accepted)
     loop.renew_watcher(accepted)
     return connection, sender_address(peer, peer_size)
 
@@ -513,6 +518,12 @@ cdef bint is_connected(int fd, object address) except -1:
     if status != 0 and status != -EINPROGRESS:
         raise OSError(-status, f"Connect call failed {address}")
     return status == 0
+
+
+# Whether new socket objects move bytes by Python's own methods. Programs put classes of theirs into the module.
+cdef bint makes_plain_sockets() except -1:
+    cdef object kind = names_of_socket["socket"]
+    return kind is plain_socket or inherits_methods(kind, STREAM_METHODS)
 
 
 # Whether nobody could tell that a connection was made without a socket object.

@@ -54,7 +54,7 @@ cdef class SocketTransport(WritingTransport):
     cdef int note_local_address(self) except -1
 
 
-cdef SocketTransport new_socket_transport(
+cdef object tie_socket(
     Loop loop, object sock, object protocol, object waiter, dict extra, object server, object context)
 cdef SocketTransport new_bare_transport(
     Loop loop, int fd, const SmallAddress& peer, tuple kind, object protocol, object waiter, object server,

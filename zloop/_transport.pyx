@@ -31,13 +31,17 @@ from zloop._sockets cimport BareSocket
 from zloop._writing cimport WritingTransport, bytes_of, queue_bytes, release_bytes, write_memory
 from zloop.binding.address cimport sender_address
 from zloop.binding.context cimport call_method_and_leave, call_method_in_context, enter_and_call_method
-from zloop.binding.methods cimport adopt_methods
+from zloop.binding.methods cimport adopt_methods, put_extra_info_front
 from zloop.binding.transport_base cimport TransportBase
 from zloop.engine cimport sys as sys_calls
 from zloop.engine.stream cimport StreamOps
 
 from zloop import diagnostics
-from zloop.sockets import closed_socket, hold_socket, is_tcp, kind_of, let_go_socket, plain_socket, wrap_descriptor
+from zloop.selector_transports import make_stream_transport
+from zloop.sockets import (
+    STREAM_METHODS, closed_socket, has_plain_methods, hold_socket, is_tcp, kind_of, let_go_socket, plain_socket,
+    wrap_descriptor,
+)
 from zloop.waiters import set_result_unless_cancelled
 
 cdef extern from "Python.h":
@@ -58,9 +62,6 @@ cdef bint writelines_joins = sys.version_info < (3, 12)
 cdef str writable_types = (
     "a bytes, bytearray, or memoryview object" if sys.version_info >= (3, 14) else "a bytes-like object"
 )
-
-# Test helpers replace it there, for all transports at once.
-cdef object plain_get_extra_info = TransportBase.get_extra_info
 
 # What asyncio's transports know from the beginning.
 cdef frozenset described_names = frozenset({"socket", "sockname", "peername"})
@@ -115,8 +116,6 @@ cdef class SocketTransport(WritingTransport):
 
     def get_extra_info(self, name, default=None):
         """The connection's "socket" (a TransportSocket), "peername" or "sockname"; `default` for other names."""
-        if TransportBase.get_extra_info is not plain_get_extra_info:
-            return TransportBase.get_extra_info(self, name, default)
         if self.kind is not None and name in described_names:
             self.describe(name)
         return default if self.extra is None else self.extra.get(name, default)
@@ -616,6 +615,7 @@ cdef class SocketTransport(WritingTransport):
 
 
 adopt_methods(<PyTypeObject*>SocketTransport)
+put_extra_info_front(<PyTypeObject*>SocketTransport, <PyTypeObject*>TransportBase)
 
 
 # Makes the transport's context one to be entered. Returns what it was, for give_context_back(), if it may be that
@@ -679,15 +679,18 @@ cdef bytes joined_if_small(object chunks):
     return joined
 
 
-cdef SocketTransport new_socket_transport(
+cdef object tie_socket(
     Loop loop, object sock, object protocol, object waiter, dict extra, object server, object context
 ):
-    """Tie a connected, non-blocking socket to a protocol. The transport owns the socket from here on.
+    """Tie a connected, non-blocking socket to a protocol. The transport, which is returned, owns the socket then.
 
     connection_made() is called in the next turn, reading begins after it, and `waiter` (a future, or None) is done
     after that. Protocol callbacks run in `context`, or in a copy of the current one.
     """
     cdef SocketTransport transport
+    if type(sock) is not plain_socket and not has_plain_methods(sock, STREAM_METHODS):
+        loop.check_closed()
+        return make_stream_transport(loop, sock, protocol, waiter, extra, server, context)
     connection_made = check_new(loop, sock, protocol)
     transport = SocketTransport.__new__(SocketTransport)
     transport.fd = sock.fileno()
@@ -765,8 +768,8 @@ cdef SocketTransport begin(
 
 
 def make_socket_transport(Loop loop not None, sock, protocol, waiter=None, *, extra=None, server=None, context=None):
-    """For the Python half of the loop: see new_socket_transport()."""
-    return new_socket_transport(loop, sock, protocol, waiter, {} if extra is None else extra, server, context)
+    """For the Python half of the loop: see tie_socket()."""
+    return tie_socket(loop, sock, protocol, waiter, {} if extra is None else extra, server, context)
 
 
 def make_bare_transport(Loop loop not None, sock, protocol, waiter, context):
@@ -786,8 +789,10 @@ def make_bare_transport(Loop loop not None, sock, protocol, waiter, context):
         kind = (<BareSocket>sock).kind
         fd = (<BareSocket>sock).fd
     else:
+        if type(sock) is not plain_socket:
+            return None
         kind = kind_of(sock)
-        if type(sock) is not plain_socket or kind[0] not in internet_families:
+        if kind[0] not in internet_families:
             return None
         fd = sock.fileno()
     if sys_calls.peer_address(fd, &address, &size) < 0 or not peer.assign(address, size):

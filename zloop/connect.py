@@ -130,6 +130,25 @@ class ConnectMixin(MixinBase):
             logger.debug("%r handled: (%r, %r)", transport.get_extra_info("socket"), transport, protocol)
         return transport, protocol
 
+    # By asyncio's names for them, with what its functions pass.
+
+    def _make_socket_transport(
+        self,
+        sock: Any,
+        protocol: Any,
+        waiter: Any = None,
+        *,
+        extra: Any = None,
+        server: Any = None,
+        context: contextvars.Context | None = None,
+    ) -> Any:
+        return make_socket_transport(self, sock, protocol, waiter, extra=extra, server=server, context=context)
+
+    def _make_ssl_transport(
+        self, rawsock: Any, protocol: Any, sslcontext: Any, waiter: Any = None, **options: Any
+    ) -> Any:
+        return make_ssl_transport(self, rawsock, protocol, sslcontext, waiter, **options)
+
     async def _create_connection_transport(
         self,
         sock: Any,

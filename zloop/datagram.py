@@ -9,9 +9,11 @@ import sys
 from asyncio.log import logger
 from typing import Any, NamedTuple
 
+from zloop import selector_transports
 from zloop._datagram import make_datagram_transport
 from zloop.mixin import MixinBase
 from zloop.servers import set_reuse_port
+from zloop.sockets import DATAGRAM_METHODS, has_plain_methods
 
 
 class Candidate(NamedTuple):
@@ -66,7 +68,10 @@ class DatagramMixin(MixinBase):
         waiter = self.create_future()
         try:
             protocol = protocol_factory()
-            transport = make_datagram_transport(self, sock, protocol, remote, waiter)
+            if has_plain_methods(sock, DATAGRAM_METHODS):
+                transport = make_datagram_transport(self, sock, protocol, remote, waiter)
+            else:
+                transport = selector_transports.make_datagram_transport(self, sock, protocol, remote, waiter)
         except BaseException:
             if not given:
                 sock.close()

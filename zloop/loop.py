@@ -12,6 +12,7 @@ from zloop.executor import ExecutorMixin
 from zloop.lifecycle import LifecycleMixin
 from zloop.pipes import PipeMixin
 from zloop.process import ProcessMixin
+from zloop.selector_transports import Selector
 from zloop.sendfile import SendfileMixin
 from zloop.servers import ServerMixin
 from zloop.signals import SignalMixin
@@ -43,5 +44,9 @@ class Loop(
 
     It belongs to the thread that runs it; of its methods only call_soon_threadsafe() may be called from others.
     """
+
+    @property
+    def _selector(self) -> Selector:
+        return Selector(self)
 
     _clock_resolution = time.get_clock_info("monotonic").resolution  # seconds; asyncio's loops tell it by this name

@@ -14,12 +14,11 @@ from functools import partial
 from typing import Any
 
 from zloop._sockets import check_socket, until_writable
+from zloop.blocking import call_as_sock_sendfile
 from zloop.mixin import MixinBase
+from zloop.selector_transports import LoopMethods, SelectorTransport
 from zloop.sockets import WOULD_BLOCK
 from zloop.waiters import set_exception_unless_cancelled, set_result_unless_cancelled
-
-# What looks for blocking calls in coroutines replaces this in the os module, and lets asyncio's own loops call it.
-_sendfile = os.sendfile
 
 # sendfile(2): one call moves at most this many bytes.
 SENDFILE_MAX = 0x7FFF_F000
@@ -55,6 +54,9 @@ class SendfileMixin(MixinBase):
         return await self._sendfile_fallback(transport, file, offset, count)
 
     async def _sendfile_native(self, transport: Any, file: Any, offset: int, count: int | None) -> int:
+        if isinstance(transport, SelectorTransport):
+            sent: int = await LoopMethods._sendfile_native(self, transport, file, offset, count)
+            return sent
         reading = transport.is_reading()
         transport.pause_reading()
         try:
@@ -140,7 +142,7 @@ async def send_natively(
         while count is None or sent < count:
             wanted = min(SENDFILE_MAX, size if count is None else count - sent)
             try:
-                taken = _sendfile(sock.fileno(), fd, offset + sent, wanted)
+                taken = call_as_sock_sendfile(os.sendfile, sock.fileno(), fd, offset + sent, wanted)
             except WOULD_BLOCK:
                 await until_room()
                 continue

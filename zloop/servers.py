@@ -21,7 +21,8 @@ from zloop.connect import check_tls_arguments
 from zloop.diagnostics import bind_error
 from zloop.dns import AddressInfo
 from zloop.mixin import MixinBase
-from zloop.sockets import refuse_ssl_socket
+from zloop.selector_transports import LoopMethods, takes_context
+from zloop.sockets import accepting_socket, refuse_ssl_socket
 from zloop.tls import accept_tls
 
 
@@ -174,20 +175,41 @@ class ServerMixin(MixinBase):
     ) -> None:
         """asyncio.Server calls it for each of its sockets, when they listen."""
         self._check_closed()
+        held = accepting_socket(sock)
+        if held is None:
+            options = {"context": context} if takes_context else {}
+            LoopMethods._start_serving(
+                self,
+                protocol_factory,
+                sock,
+                sslcontext,
+                server,
+                backlog,
+                ssl_handshake_timeout,
+                ssl_shutdown_timeout,
+                **options,
+            )
+            return
         tls = None
         if sslcontext:
             tls = functools.partial(
                 accept_tls, self, protocol_factory, sslcontext, server, ssl_handshake_timeout, ssl_shutdown_timeout
             )
-        Acceptor(self, sock, protocol_factory, server, backlog, context or contextvars.copy_context(), tls)
+        Acceptor(self, sock, held, protocol_factory, server, backlog, context or contextvars.copy_context(), tls)
 
     def _stop_serving(self, sock: socket.socket) -> None:
         """asyncio.Server calls it for each of its sockets; it closes them."""
         acceptor = self._acceptor_of(sock)
         if acceptor is not None:
             acceptor.close()
-        else:  # never started, or the loop was closed first
+        else:  # never started, or accept() is somebody's own, or the loop was closed first
+            if not self.is_closed() and sock.fileno() >= 0:
+                self._remove_reader(sock.fileno())
             sock.close()
+
+    # Where accept() is somebody's own, asyncio's functions call it.
+    _accept_connection = LoopMethods._accept_connection
+    _accept_connection2 = LoopMethods._accept_connection2
 
 
 def set_listening_options(sock: socket.socket, reuse_address: bool, reuse_port: bool, keep_alive: bool) -> None:

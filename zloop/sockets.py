@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from typing import Any
 
 try:
     from ssl import SSLSocket
@@ -15,6 +16,10 @@ plain_socket = next((kind for kind in socket.socket.__mro__ if kind.__module__ =
 
 WOULD_BLOCK = (BlockingIOError, InterruptedError)
 
+# The methods by which a stream's bytes go, and a datagram.
+STREAM_METHODS = tuple(name for name in ("recv", "recv_into", "send", "sendmsg") if hasattr(socket.SocketType, name))
+DATAGRAM_METHODS = ("recvfrom", "send", "sendto")
+
 # Past socket.socket's properties, which make members of enumerations of them: that takes longer than the system calls.
 _family_of = socket.SocketType.family.__get__
 _type_of = socket.SocketType.type.__get__
@@ -24,6 +29,35 @@ def refuse_ssl_socket(sock: object) -> None:
     """TypeError for an ssl.SSLSocket, whose own state machine a loop cannot follow."""
     if SSLSocket is not None and isinstance(sock, SSLSocket):
         raise TypeError("Socket cannot be of type SSLSocket")
+
+
+def inherits_methods(kind: object, names: tuple[str, ...]) -> bool:
+    """Whether a class has its methods of these names from Python's socket class."""
+    if plain_socket is None or not (isinstance(kind, type) and issubclass(kind, plain_socket)):
+        return False
+    return all(getattr(kind, name) is getattr(plain_socket, name) for name in names)
+
+
+def has_plain_methods(sock: object, names: tuple[str, ...]) -> bool:
+    """Whether a socket object's methods of these names are those of Python's class, whose work the engine does.
+
+    They are not in an object that is no socket, whatever it hands its calls on to, in one of a class that overrides
+    them, and in one that has been given others. What is put into Python's class itself makes no difference: those who
+    do that look for calls that block.
+    """
+    return inherits_methods(type(sock), names) and not any(name in getattr(sock, "__dict__", ()) for name in names)
+
+
+def accepting_socket(sock: Any) -> socket.socket | None:
+    """The socket object that accept() of `sock` belongs to: itself, or the one that it hands its calls on to.
+
+    None if that method is not the one of Python's class: connections are what it returns then.
+    """
+    accept = getattr(sock, "accept", None)
+    real = getattr(accept, "__self__", None)
+    if not has_plain_methods(real, ("accept", "_accept")):
+        return None
+    return real if getattr(accept, "__func__", None) is getattr(plain_socket, "accept", None) else None
 
 
 def is_tcp(sock: socket.socket) -> bool:
@@ -44,9 +78,12 @@ def unhold_socket(sock: socket.socket) -> None:
     sock._decref_socketios()  # type: ignore[attr-defined]
 
 
-def let_go_socket(sock: socket.socket) -> None:
-    """End hold_socket() and close the socket: the descriptor goes now, unless a makefile() still uses it."""
-    sock._io_refs -= 1  # type: ignore[attr-defined]
+def let_go_socket(sock: socket.socket, held: socket.socket | None = None) -> None:
+    """End hold_socket() and close the socket: the descriptor goes now, unless a makefile() still uses it.
+
+    `held` is what was held if that is another object, which `sock` hands its calls on to.
+    """
+    unhold_socket(sock if held is None else held)
     sock.close()
 
 
@@ -68,13 +105,13 @@ def wrap_descriptor(family: int, kind: int, proto: int, fd: int) -> socket.socke
     return connection
 
 
-def wrap_accepted(listener: socket.socket, fd: int) -> socket.socket:
-    """The socket object for a connection that the listener has accepted, and that does not block.
+def wrap_accepted(kind: tuple[int, int, int], fd: int) -> socket.socket:
+    """The socket object for a connection that a listener of that kind has accepted, and that does not block.
 
     It owns the descriptor, which is closed if there is no object to be had.
     """
     try:
-        return wrap_descriptor(*kind_of(listener), fd)
+        return wrap_descriptor(*kind, fd)
     except BaseException:
         os.close(fd)
         raise

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from zloop._transport import make_socket_transport
 from zloop.diagnostics import report_failed_connection
 from zloop.mixin import MixinBase
+from zloop.selector_transports import SelectorTransport
+from zloop.sockets import STREAM_METHODS, has_plain_methods
 
 try:
     from ssl import SSLContext
@@ -34,6 +36,24 @@ if TYPE_CHECKING:
 
 class SSLProtocol(TlsProtocol, asyncio.Protocol):
     """The protocol of the transport under a TLS connection."""
+
+
+class BufferedSSLProtocol(TlsProtocol, asyncio.BufferedProtocol):
+    """The protocol of asyncio's own transport under a TLS connection, which calls recv_into() of its socket object."""
+
+    max_size = 256 * 1024  # bytes of one read; asyncio's
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._received = memoryview(bytearray(self.max_size))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where to receive to."""
+        return self._received
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many bytes are there."""
+        self.data_received(bytes(self._received[:nbytes]))
 
 
 def make_ssl_transport(
@@ -58,7 +78,8 @@ def make_ssl_transport(
     Raises ValueError for a time-out that is not positive, and for a server without a context.
     """
     loop._ensure_fd_no_transport(sock)
-    ssl_protocol = SSLProtocol(
+    kind = SSLProtocol if has_plain_methods(sock, STREAM_METHODS) else BufferedSSLProtocol
+    ssl_protocol = kind(
         loop,
         protocol,
         sslcontext,
@@ -146,7 +167,8 @@ class TlsMixin(MixinBase):
             raise TypeError(f"transport {transport!r} is not supported by start_tls()")
 
         waiter = self.create_future()
-        ssl_protocol = SSLProtocol(
+        kind = BufferedSSLProtocol if isinstance(transport, SelectorTransport) else SSLProtocol
+        ssl_protocol = kind(
             self,
             protocol,
             sslcontext,

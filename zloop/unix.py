@@ -11,12 +11,10 @@ import sys
 from asyncio.log import logger
 from typing import Any
 
+from zloop.blocking import call_as_create_unix_server, call_as_stop_serving
 from zloop.connect import check_tls_arguments
 from zloop.mixin import MixinBase
 from zloop.sockets import refuse_ssl_socket
-
-# What looks for blocking calls in coroutines replaces these in the os module, and lets asyncio's own servers call them.
-_stat, _unlink = os.stat, os.unlink
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -118,7 +116,7 @@ class UnixMixin(MixinBase):
         path = sock.getsockname()
         if not is_abstract(path):
             try:
-                self._unix_server_inodes[sock] = _stat(path).st_ino
+                self._unix_server_inodes[sock] = call_as_create_unix_server(os.stat, path).st_ino
             except FileNotFoundError:
                 pass  # gone already
 
@@ -130,8 +128,8 @@ class UnixMixin(MixinBase):
         if path is None:
             return
         try:
-            if _stat(path).st_ino == inode:
-                _unlink(path)
+            if call_as_stop_serving(os.stat, path).st_ino == inode:
+                call_as_stop_serving(os.unlink, path)
         except FileNotFoundError:
             pass
         except OSError as exc:
@@ -168,7 +166,7 @@ def bind_unix(path: str | bytes) -> socket.socket:
 def remove_stale_socket(path: str | bytes) -> None:
     """Make room for a new socket, if one is in its place; whatever else is there stays."""
     try:
-        if stat.S_ISSOCK(_stat(path).st_mode):
+        if stat.S_ISSOCK(call_as_create_unix_server(os.stat, path).st_mode):
             os.remove(path)
     except FileNotFoundError:
         pass

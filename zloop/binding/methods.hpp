@@ -10,10 +10,15 @@
 //   keyword that is not interned (the one in Modules/_asynciomodule.c). The generated parsing compares strings then.
 // - create_task(coro): the generated function makes a dictionary of no keywords.
 //
+// A transport's get_extra_info() gives way to what a program has put into asyncio's classes in the place of theirs,
+// such as a mock: that is called as it would be without ours, with what the caller has passed.
+//
 // All of this is for the time when a module is being made, before anybody has asked its classes for a method.
 #pragma once
 
 #include <Python.h>
+
+#include <cstddef>
 
 namespace zloop::binding {
 
@@ -118,6 +123,41 @@ struct CreateTask {
                                           : Front<CreateTask>::generated(self, args, count, names);
   }
 };
+
+struct GetExtraInfo {
+  static inline PyTypeObject* transport_type = nullptr;  // static, as its base is
+  static inline PyTypeObject* base_type = nullptr;       // between it and asyncio's classes
+  static inline PyObject* inherited = nullptr;           // owned; asyncio's method, as it was made
+  static inline PyObject* name = nullptr;                // owned
+
+  static PyObject* call(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
+    PyObject* found = PyObject_GetAttr(reinterpret_cast<PyObject*>(base_type), name);
+    if (found == nullptr) return nullptr;
+    Py_DECREF(found);  // only its address matters
+    if (found == inherited) return Front<GetExtraInfo>::generated(self, args, count, names);
+    PyObject* above =
+        PyObject_CallFunctionObjArgs(reinterpret_cast<PyObject*>(&PySuper_Type), transport_type, self, nullptr);
+    if (above == nullptr) return nullptr;
+    PyObject* method = PyObject_GetAttr(above, name);
+    Py_DECREF(above);
+    if (method == nullptr) return nullptr;
+    PyObject* info = PyObject_Vectorcall(method, args, static_cast<std::size_t>(count), names);
+    Py_DECREF(method);
+    return info;
+  }
+};
+
+// For a type whose get_extra_info() stands in the place of the one that `base` inherits. 0, or -1 with an exception
+// set.
+inline int put_extra_info_front(PyTypeObject* type, PyTypeObject* base) {
+  GetExtraInfo::transport_type = type;
+  GetExtraInfo::base_type = base;
+  GetExtraInfo::name = PyUnicode_InternFromString("get_extra_info");
+  if (GetExtraInfo::name == nullptr) return -1;
+  GetExtraInfo::inherited = PyObject_GetAttr(reinterpret_cast<PyObject*>(base), GetExtraInfo::name);
+  if (GetExtraInfo::inherited == nullptr) return -1;
+  return Front<GetExtraInfo>::put(type, "get_extra_info");
+}
 
 // 0, or -1 with an exception set.
 inline int put_fronts(PyTypeObject* loop_type, CallSoonFn call_soon, CreateTaskFn create_task) {
