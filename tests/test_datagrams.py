@@ -527,26 +527,21 @@ def test_netlink(same_as_asyncio):
     assert same_as_asyncio(scenario).returned == (0, 0)
 
 
-class StubbornSocket(socket.socket):
-    """A UDP socket that is full for the first calls of sendto()."""
+def test_host_names_wait_in_line(loop, loop_kind, run, monkeypatch):
+    """What only the socket module can address keeps its place among the others, and waits while the socket is full."""
+    plain = socket.socket.sendto
+    refusals = [BlockingIOError, BlockingIOError]
 
-    refusals = 2
-
-    def sendto(self, *args):
-        if self.refusals > 0:
-            self.refusals -= 1
-            raise BlockingIOError
-        return super().sendto(*args)
-
-
-def test_host_names_wait_in_line(loop, loop_kind, run):
-    """What only the socket module can address keeps its place among the others."""
+    def refuse_at_first(sock, *args):
+        if refusals:
+            raise refusals.pop()
+        return plain(sock, *args)
 
     async def scenario():
+        monkeypatch.setattr(socket.socket, "sendto", refuse_at_first)
         with udp_socket() as peer:
             _, port = peer.getsockname()
-            sock = StubbornSocket(socket.AF_INET, socket.SOCK_DGRAM)
-            async with endpoint(loop, sock=sock) as (transport, protocol):
+            async with endpoint(loop, sock=socket.socket(type=socket.SOCK_DGRAM)) as (transport, protocol):
                 transport.sendto(b"1", ("localhost", port))
                 transport.sendto(b"2", (LOCALHOST, port))
                 transport.sendto(bytearray(b"3"), ("localhost", port))
