@@ -25,13 +25,15 @@ UNAVAILABLE = "unavailable"
 class Loop:
     """A loop: the module that has its new_event_loop(), and the packages that it needs beside zloop's environment.
 
-    `patch` names a module whose loop_factory() changes the loop's connections, and nothing else of it.
+    `patch` names a module whose loop_factory() changes the loop's connections, and nothing else of it. `gathers`: what
+    is written does not leave in the call, but with what is written after it.
     """
 
     name: str
     module: str
     packages: tuple[str, ...] = ()
     patch: str | None = None
+    gathers: bool = False
 
 
 LOOPS = {
@@ -40,7 +42,7 @@ LOOPS = {
         Loop("zloop", "zloop"),
         Loop("asyncio", "asyncio"),
         Loop("uvloop", "uvloop", ("uvloop",)),
-        Loop("zuvloop", "zuvloop", ("zuvloop",)),
+        Loop("zuvloop", "zuvloop", ("zuvloop",), gathers=True),
         Loop("rsloop", "rsloop", ("rsloop",)),
         Loop("rloop", "rloop", ("rloop",)),
         Loop("zig-zloop", "zloop", ("zloop",)),
@@ -50,6 +52,9 @@ LOOPS = {
 }
 OURS = "zloop"
 PEERS = [name for name in LOOPS if name != OURS]
+
+DECIDED_BY_GATHERING = ("small-writes", "http-uvicorn")
+"""The rows whose servers write an answer in several pieces: a loop that gathers has fewer system calls to make."""
 
 
 def factory(loop: Loop, peers: pathlib.Path) -> Callable[[], asyncio.AbstractEventLoop]:

@@ -6,7 +6,7 @@ import itertools
 import pathlib
 
 import rich.box
-from loops import LIMIT, OURS
+from loops import DECIDED_BY_GATHERING, LIMIT, LOOPS, OURS
 from rich.console import Console
 from rich.table import Table
 from stats import DOUBT_BOUND, FEWEST_SAMPLES, FOREIGN_BOUND, Comparison, Results, RowFacts
@@ -37,6 +37,10 @@ def describe(results: Results) -> str:
     lines = [f"- {name}: {value}" for name, value in results.description.items()]
     lines.append("- loops: " + "; ".join(f"{name} ({version})" for name, version in results.loops.items()))
     lines += [f"- not measured: {name} ({reason})" for name, reason in results.missing.items()]
+    gathering = [name for name in results.loops if gathers(name)]
+    decided = [f"`{row.name}`" for row in results.rows if row.name in DECIDED_BY_GATHERING]
+    if gathering and decided:
+        lines.append(f"- gather writes, which decides {' and '.join(decided)}: {', '.join(gathering)}")
     if results.is_first_look:
         reading = f"A first look: nothing follows from fewer than {FEWEST_SAMPLES} rounds."
     else:
@@ -64,7 +68,8 @@ def overview(results: Results) -> str:
         others = (results.compare(row, OURS, "uvloop"), results.compare(row, LIMIT, OURS))
         ratios = [ratio_text(results, found) if found else ABSENT for found in (best, *others)]
         value = value_text(results, row, OURS)
-        table.add_row(f"`{row.name}`", row.unit, value, f"{best.other} {value_text(results, row, best.other)}", *ratios)
+        other = f"{peer_text(row, best.other)} {value_text(results, row, best.other)}"
+        table.add_row(f"`{row.name}`", row.unit, value, other, *ratios)
     reading = "How many times better zloop is than the peer that is best at the row."
     return f"## zloop beside the best peer\n\n{reading}\n\n{render(table)}" if table.row_count else ""
 
@@ -74,7 +79,7 @@ def value_table(results: Results, rows: list[RowFacts]) -> str:
     for row in rows:
         values = [value_text(results, row, loop) for loop in results.loops]
         best = results.compare_to_best_peer(row)
-        ahead = f"{ratio_text(results, best)} ({best.other})" if best else ABSENT
+        ahead = f"{ratio_text(results, best)} ({peer_text(row, best.other)})" if best else ABSENT
         limit = results.compare(row, LIMIT, OURS)
         over = ratio_text(results, limit) if limit else ABSENT
         table.add_row(f"`{row.name}` {row.title}", row.unit, *values, ahead, over)
@@ -88,6 +93,15 @@ def beside_table(results: Results, rows: list[RowFacts], name: str) -> str:
         if any(value is not None for value in values):
             table.add_row(f"`{row.name}`", *(ABSENT if value is None else number_text(value) for value in values))
     return render(table)
+
+
+def gathers(loop: str) -> bool:
+    return loop in LOOPS and LOOPS[loop].gathers
+
+
+def peer_text(row: RowFacts, loop: str) -> str:
+    """A loop's name, and that it gathers writes where that decides."""
+    return f"{loop}, gathering" if gathers(loop) and row.name in DECIDED_BY_GATHERING else loop
 
 
 def value_text(results: Results, row: RowFacts, loop: str) -> str:

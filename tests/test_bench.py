@@ -1,5 +1,6 @@
 """What scripts/bench makes of its samples (values, noise, ratios, tables), and scripts/instructions of its counts."""
 
+import dataclasses
 import importlib
 import importlib.util
 import json
@@ -187,6 +188,18 @@ def test_the_overview_puts_zloop_beside_the_best_peer_uvloop_and_the_limit(bench
     ]  # fmt: skip
     results, _ = results_of(stats, {"uvloop": [12.0] * 3})
     assert report.overview(results) == ""
+
+
+def test_the_report_says_which_loops_gather_beside_the_rows_that_it_decides(bench, stats):
+    results, row = results_of(stats, {"zloop": [10.0] * 3, "zuvloop": [8.0] * 3})
+    report = bench("report")
+    assert "gather" not in report.markdown(results)
+    results.rows[0] = dataclasses.replace(row, name="small-writes")
+    results.cells["small-writes"] = results.cells.pop("row")
+    text = report.markdown(results)
+    assert "- gather writes, which decides `small-writes`: zuvloop" in text
+    assert "zuvloop, gathering 8.00" in text
+    assert "(zuvloop, gathering)" in text
 
 
 def test_noise_is_printed_as_noise_unless_it_is_only_a_first_look(bench, stats):

@@ -134,7 +134,7 @@ def test_what_is_written_arrives_while_the_program_computes_on(loop, run, kind):
     run(scenario())
 
 
-@pytest.mark.parametrize("kind", (*STREAMS, "tls"))
+@pytest.mark.parametrize("kind", [*STREAMS, "tls"])
 def test_what_writelines_sends_arrives_while_the_program_computes_on(loop, run, kind):
     async def scenario():
         async with channel(loop, kind) as made:
