@@ -28,7 +28,7 @@ from cython cimport no_gc_clear
 from zloop.engine.openssl cimport (
     OpenSsl, bio_st, find_memory_bio, find_pointer, find_ssl, has_tls_method, pointer_at, ssl_ctx_st, ssl_st
 )
-from zloop.engine.tls_session cimport TlsSession, session_failed, session_starved
+from zloop.engine.tls_session cimport session_failed, session_starved
 
 import _ssl
 

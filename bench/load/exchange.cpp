@@ -1,6 +1,9 @@
 // Requests and answers over connections that stay open.
+#include <sys/timerfd.h>
+
 #include <algorithm>
 #include <charconv>
+#include <ctime>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -121,25 +124,57 @@ Script rehearse_message(Channel& channel, std::size_t size, std::size_t answer) 
   return script;
 }
 
+// Ends a wait at a moment, more closely than epoll_wait()'s milliseconds.
+class Alarm {
+ public:
+  Alarm() : fd_(check(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC), "timerfd_create")) {}
+
+  [[nodiscard]] int fd() const { return fd_.get(); }
+
+  // Clock::time_point::max(): never.
+  void set(Clock::time_point time) const {
+    itimerspec spec{};  // zero: never
+    if (time != Clock::time_point::max()) {
+      const auto since_boot = time.time_since_epoch();
+      const auto seconds = std::chrono::floor<std::chrono::seconds>(since_boot);
+      spec.it_value = {.tv_sec = seconds.count(), .tv_nsec = (since_boot - seconds).count()};
+    }
+    check(::timerfd_settime(fd_.get(), TFD_TIMER_ABSTIME, &spec, nullptr), "timerfd_settime");
+  }
+
+ private:
+  Descriptor fd_;
+};
+
 // One connection, and how far it is with what it says.
 class Speaker {
  public:
-  Speaker(std::unique_ptr<Channel> channel, const Script& script)
-      : channel_(std::move(channel)), script_(script), opening_(!script.opening.empty()) {}
+  // A request is due every `period`, from `due` on; zero: whenever the last one is answered.
+  Speaker(std::unique_ptr<Channel> channel, const Script& script, Clock::duration period, Clock::time_point due)
+      : channel_(std::move(channel)),
+        script_(script),
+        period_(period),
+        due_(due),
+        opening_(!script.opening.empty()),
+        waits_(period > Clock::duration::zero()) {}
 
   [[nodiscard]] int fd() const { return channel_->fd(); }
 
-  void begin() {
-    began_ = Clock::now();
-    sent_ = received_ = 0;
-    send();
+  // When there is something to do without an answer; Clock::time_point::max() while one is waited for.
+  [[nodiscard]] Clock::time_point due() const { return waits_ ? due_ : Clock::time_point::max(); }
+
+  void begin() { begin(Clock::now()); }
+
+  void begin_if_due(Clock::time_point now) {
+    if (!waits_ || now < due_) return;
+    begin(due_);
   }
 
   // Edge-triggered readiness: goes on until the socket has no more, or a new request is on its way, whose answer is
   // news.
   void continue_exchange(std::span<char> room, Meter& meter) {
     while (true) {
-      send();
+      if (!waits_) send();
       const ssize_t count = channel_->receive(room);
       if (count == Channel::would_block) return;
       if (count == 0) throw std::runtime_error("the server closed the connection");
@@ -152,6 +187,13 @@ class Speaker {
   }
 
  private:
+  void begin(Clock::time_point began) {
+    began_ = began;
+    waits_ = false;
+    sent_ = received_ = 0;
+    send();
+  }
+
   [[nodiscard]] const std::string& message() const { return opening_ ? script_.opening : script_.request; }
   [[nodiscard]] std::size_t expected() const { return opening_ ? script_.opening_answer : script_.answer; }
 
@@ -173,17 +215,25 @@ class Speaker {
   }
 
   void complete(Meter& meter) {
-    if (!opening_) meter.complete(began_, Clock::now());
+    const auto now = Clock::now();
+    if (!opening_) {
+      meter.complete(began_, now);
+      due_ += period_;
+    }
     opening_ = false;
-    begin();
+    waits_ = period_ > Clock::duration::zero();
+    waits_ ? begin_if_due(now) : begin(now);
   }
 
   std::unique_ptr<Channel> channel_;
   const Script& script_;
+  Clock::duration period_;
+  Clock::time_point due_;
   Clock::time_point began_;
   std::size_t sent_ = 0;
   std::size_t received_ = 0;
   bool opening_;
+  bool waits_;  // for its time
 };
 
 }  // namespace
@@ -206,18 +256,33 @@ void exchange(const Options& options) {
   const Script script = rehearse(options);
   std::vector<Speaker> speakers;
   Epoll epoll;
+  // One connection after the other, and not all at once.
+  const auto period = [&](std::size_t requests) {
+    return options.rate == 0 ? Clock::duration::zero()
+                             : std::chrono::nanoseconds(1'000'000'000 * requests / options.rate);
+  };
+  const auto start = Clock::now() + std::chrono::milliseconds(100);
   for (std::size_t number = 0; number < options.connections; ++number) {
     auto socket = connect_to(*options.server, Blocking::no, static_cast<std::uint32_t>(number));
-    speakers.emplace_back(options.transport->open(std::move(socket)), script);
+    speakers.emplace_back(options.transport->open(std::move(socket)), script, period(options.connections),
+                          start + period(number));
     // Writable at once, which is what makes it begin.
     epoll.add(speakers.back().fd(), EPOLLIN | EPOLLOUT | EPOLLET, number);
   }
-  for (auto& speaker : speakers) speaker.begin();
+  if (options.rate == 0 || !script.opening.empty()) {
+    for (auto& speaker : speakers) speaker.begin();
+  }
+  const Alarm alarm;
+  epoll.add(alarm.fd(), EPOLLIN | EPOLLET, options.connections);
   std::vector<char> room(receive_size);
   Meter meter(options.server_pid, options.warm_up, options.window);
   while (!meter.over()) {
+    if (options.rate != 0) {
+      for (auto& speaker : speakers) speaker.begin_if_due(Clock::now());
+      alarm.set(std::ranges::min_element(speakers, {}, &Speaker::due)->due());
+    }
     for (const auto& event : epoll.wait(meter.until_next_phase())) {
-      speakers[event.data.u64].continue_exchange(room, meter);
+      if (event.data.u64 < speakers.size()) speakers[event.data.u64].continue_exchange(room, meter);
     }
     meter.tick();
   }

@@ -7,6 +7,7 @@
 //   --pid       the server's process, whose processor time is read
 //   --core N    stay on this core
 //   --connections N, --size BYTES, --answer BYTES, --burst N, --answers N
+//   --rate N    requests/s over all connections (echo, answer, http, websocket); as many as are answered if it is 0
 //   --warm-up MS, --window MS
 //   --tls new | resumed
 //
@@ -44,7 +45,7 @@ constexpr bench::Table<void (*)(const Options&), 9> modes = {
     },
 };
 
-constexpr bench::Table<bench::Setting<Options>, 11> settings = {
+constexpr bench::Table<bench::Setting<Options>, 12> settings = {
     {
         {"--server", [](Options& o, const std::string& text) { o.server = std::make_unique<bench::Address>(text); }},
         {"--pid", [](Options& o, const std::string& text) { o.server_pid = std::stoi(text); }},
@@ -54,6 +55,7 @@ constexpr bench::Table<bench::Setting<Options>, 11> settings = {
         {"--answer", [](Options& o, const std::string& text) { o.answer = std::stoul(text); }},
         {"--burst", [](Options& o, const std::string& text) { o.burst = std::stoul(text); }},
         {"--answers", [](Options& o, const std::string& text) { o.answers = std::stoul(text); }},
+        {"--rate", [](Options& o, const std::string& text) { o.rate = std::stoul(text); }},
         {"--warm-up", [](Options& o, const std::string& text) { o.warm_up = milliseconds(std::stoi(text)); }},
         {"--window", [](Options& o, const std::string& text) { o.window = milliseconds(std::stoi(text)); }},
         {"--tls", [](Options& o, const std::string& text) { o.transport = bench::make_tls_client(text == "resumed"); }},

@@ -24,6 +24,7 @@ struct Options {
   std::size_t answer = 0;   // bytes of an answer, where it is no echo
   std::size_t burst = 1;    // datagrams sent in a row, before an answer is waited for
   std::size_t answers = 1;  // datagrams that answer them
+  std::size_t rate = 0;     // requests/s over all connections; 0: the next one follows the answer
   std::chrono::milliseconds warm_up{150};
   std::chrono::milliseconds window{500};
   std::unique_ptr<Transport> transport = std::make_unique<PlainTransport>();
@@ -42,7 +43,9 @@ struct Script {
 // answers are and to see that they are right; throws std::runtime_error if they aren't.
 Script rehearse(const Options& options);
 
-void exchange(const Options& options);  // each connection sends a request, waits for the answer, and so on
+// Each connection sends a request, waits for the answer, and so on: at once, or when the next is due at the rate. Then
+// latency counts from when a request was due: a connection that is late with one makes the next one late.
+void exchange(const Options& options);
 void churn(const Options& options);     // a connection for each request
 void exchange_datagrams(const Options& options);
 void send_in_bulk(const Options& options);  // a request is 64 KiB, sent as fast as they are taken
