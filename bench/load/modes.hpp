@@ -46,7 +46,7 @@ Script rehearse(const Options& options);
 // Each connection sends a request, waits for the answer, and so on: at once, or when the next is due at the rate. Then
 // latency counts from when a request was due: a connection that is late with one makes the next one late.
 void exchange(const Options& options);
-void churn(const Options& options);     // a connection for each request
+void churn(const Options& options);  // a connection for each request
 void exchange_datagrams(const Options& options);
 void send_in_bulk(const Options& options);  // a request is 64 KiB, sent as fast as they are taken
 void receive_in_bulk(const Options& options);
