@@ -16,9 +16,11 @@ from asyncio import base_events, base_subprocess
 from asyncio.log import logger
 from asyncio.unix_events import waitstatus_to_exitcode  # type: ignore[attr-defined]
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zloop.mixin import MixinBase
+
+Protocol = TypeVar("Protocol", bound=asyncio.BaseProtocol)
 
 
 class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
@@ -50,8 +52,23 @@ class ProcessMixin(MixinBase):
 
     # asyncio's own, over what follows below. Popen blocks for a moment, and tools that look for blocking calls know the
     # functions in which it may by their file and name.
-    subprocess_exec = base_events.BaseEventLoop.subprocess_exec
-    subprocess_shell = base_events.BaseEventLoop.subprocess_shell
+    if TYPE_CHECKING:  # that of asyncio's takes no other class's loop
+
+        async def subprocess_exec(
+            self, protocol_factory: Callable[[], Protocol], program: Any, *args: Any, **options: Any
+        ) -> tuple[asyncio.SubprocessTransport, Protocol]:
+            """Run a program; returns (transport, protocol)."""
+            raise NotImplementedError
+
+        async def subprocess_shell(
+            self, protocol_factory: Callable[[], Protocol], cmd: bytes | str, **options: Any
+        ) -> tuple[asyncio.SubprocessTransport, Protocol]:
+            """Run a command by the shell; returns (transport, protocol)."""
+            raise NotImplementedError
+
+    else:
+        subprocess_exec = base_events.BaseEventLoop.subprocess_exec
+        subprocess_shell = base_events.BaseEventLoop.subprocess_shell
     _log_subprocess = base_events.BaseEventLoop._log_subprocess  # type: ignore[attr-defined]
 
     @property
