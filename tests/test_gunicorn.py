@@ -6,6 +6,7 @@ workers objects that wrap a socket.
 
 import contextlib
 import http.client
+import importlib.util
 import json
 import os
 import re
@@ -48,7 +49,7 @@ class Gunicorn:
         with self._log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-P", "-W", "error", "-m", "gunicorn", "gunicorn_app:app"),
+                    *(sys.executable, "-P", "-W", "default", "-m", "gunicorn", "gunicorn_app:app"),
                     *("--worker-class", f"gunicorn_app.{kind.capitalize()}Worker", "--workers", str(WORKERS)),
                     *("--bind", "127.0.0.1:0", "--bind", f"unix:{self.path}", "--graceful-timeout", "5"),
                     *(["--preload"] if preload else []),
@@ -124,9 +125,8 @@ class Gunicorn:
         """End it in good order, and return the complaints in its log."""
         self._process.send_signal(signal.SIGTERM)
         assert self._process.wait(TIME_LIMIT) == 0, self.log()
-        return [
-            line for line in self.log().splitlines() if re.search(r"ERROR|CRITICAL|WARNING|Warning|Traceback", line)
-        ]
+        complaint = re.compile(r"ERROR|CRITICAL|WARNING|ResourceWarning|RuntimeWarning|Traceback")
+        return [line for line in self.log().splitlines() if complaint.search(line)]
 
 
 def python_path():
@@ -142,7 +142,8 @@ def python_path():
 def test_gunicorn_serves(loop_kind, worker, preload, tmp_path):
     """Two workers answer on both sockets, new ones take over at a reload, and all end in good order."""
     for package in ("gunicorn", worker):
-        pytest.importorskip(package, reason=f"{package} is not to be had for this Python")
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not to be had for this Python")
     with Gunicorn(tmp_path, worker, loop_kind, preload) as server:
         server.wait_until_ready()
         first = server.workers()

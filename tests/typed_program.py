@@ -14,8 +14,8 @@ async def use(loop: zloop.Loop) -> str:
     transport, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname())
     timer: asyncio.TimerHandle = loop.call_later(1, print, "later")
     timer.cancel()
-    transport.close()
-    server.close()
+    for each in (child, other, transport, server):
+        each.close()
     return f"{type(protocol).__name__}, {child.get_returncode()}, {other.get_returncode()}, {loop.time():.1f}"
 
 
