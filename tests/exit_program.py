@@ -24,7 +24,7 @@ import time
 import types
 
 LOCALHOST = "127.0.0.1"
-LIMIT = 10  # seconds
+LIMIT = 20  # seconds
 
 KINDS = {}
 wake, waker = os.pipe() if __name__ == "__main__" else (-1, -1)
@@ -543,8 +543,10 @@ async def tls_connection_lost(loop, hold):
 async def tls_resume_writing(loop, hold):
     class Writing(asyncio.Protocol):
         def connection_made(self, transport):
-            transport.write(bytes(1 << 22))  # the transport below is full
-            transport.write(bytes(1 << 22))  # this one, too
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            transport.set_write_buffer_limits(1 << 16)
+            transport.write(bytes(1 << 20))  # the transport below is full
+            transport.write(bytes(1 << 20))  # this one, too
 
         def resume_writing(self):
             hold()

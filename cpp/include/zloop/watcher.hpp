@@ -13,6 +13,7 @@ namespace zloop {
 // in it: the unwinding of pthread_exit(), by which CPython up to 3.13 ends a daemon thread that wants to go on while
 // the interpreter finalizes, passes all that is being called, and a noexcept function on its way ends the process. So
 // nothing that calls foreign code, or gives up a reference, is noexcept, a destructor neither, nor does it catch (...).
+// What it destroys on its way goes without the interpreter's lock, and must release nothing of Python's.
 struct WatcherOps {
   // `ready` is one bit of the watcher's interest; when both are there, reading comes first. The owner keeps itself
   // alive during the call, in which it may detach the watcher, and is not looked at after it.
