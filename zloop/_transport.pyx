@@ -413,22 +413,24 @@ cdef class SocketTransport(WritingTransport):
             for data in chunks:
                 self._write_without_loop(data)
             return 0
-        for data in chunks:
-            if not PyBytes_CheckExact(data):
-                if data.nbytes >= worth_a_vector:
+        try:
+            for data in chunks:
+                if PyBytes_CheckExact(data):
+                    queue_bytes(&self.stream, data)
+                elif data.nbytes < worth_a_vector:
+                    queue_bytes(&self.stream, bytes_of(data))
+                else:
                     # The kernel may take it as it is.
                     self.flush_queue()
+                    if self.conn_lost == 0:
+                        self.send_borrowed(data)
                     if self.conn_lost:
                         return 0
-                    self.send_borrowed(data)
-                    if self.conn_lost:
-                        return 0
-                    continue
-                try:
-                    data = bytes_of(data)
-                except BufferError as exc:
-                    return self.write_failed(exc)
-            queue_bytes(&self.stream, data)
+        except BufferError as exc:  # not contiguous
+            return self.write_failed(exc)
+        except MemoryError:
+            self.flush_queue()  # what comes before it is written
+            raise
         return self.flush_queue()
 
     def write_eof(self):
