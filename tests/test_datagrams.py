@@ -597,14 +597,8 @@ def test_senders_are_told_apart(loop, run):
 # Something to do at each datagram, and how it shows when the next one comes too early.
 REACTIONS = {
     "nothing": lambda loop, transport, note: None,
-    "call_soon": lambda loop, transport, note: loop.call_soon(note, "called"),
-    "call_soon twice over": lambda loop, transport, note: loop.call_soon(loop.call_soon, note, "called"),
-    "a timer that is due": lambda loop, transport, note: loop.call_later(0, note, "called"),
-    "a thread-safe call": lambda loop, transport, note: loop.call_soon_threadsafe(note, "called"),
-    "a task": lambda loop, transport, note: loop.create_task(noted(note)),
     "close": lambda loop, transport, note: transport.close(),
     "abort": lambda loop, transport, note: transport.abort(),
-    "close soon": lambda loop, transport, note: loop.call_soon(transport.close),
     "pause": lambda loop, transport, note: transport.pause_reading(),
     "pause and resume": lambda loop, transport, note: (transport.pause_reading(), transport.resume_reading()),
     "pause, resume soon": lambda loop, transport, note: (
@@ -616,16 +610,10 @@ REACTIONS = {
 }
 
 
-async def noted(note):
-    note("task")
-    await asyncio.sleep(0)
-    note("task again")
-
-
 @pytest.mark.parametrize("size", [3, BURST])
 @pytest.mark.parametrize("reaction", REACTIONS)
-def test_protocol_sees_one_datagram_at_a_time(same_as_asyncio, reaction, size):
-    """However many come from the kernel together: what one of them leads to happens before the next is seen."""
+def test_what_a_datagram_leads_to_at_once_comes_before_the_next_one(same_as_asyncio, reaction, size):
+    """However many come from the kernel together. What is scheduled comes behind them: see test_busy_loops.py."""
 
     async def scenario(loop):
         exceptions = []

@@ -655,6 +655,33 @@ def test_writing_after_the_loop_is_closed(make_loop):
 # -- what a pipe can be --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.zloop_only  # asyncio takes what it wrote for the end, and drops what it has not written
+def test_fifo_opened_both_ways_keeps_what_is_written(loop, run, tmp_path):
+    async def scenario():
+        path = tmp_path / "fifo"
+        os.mkfifo(path)
+        pipe = os.fdopen(os.open(path, os.O_RDWR | os.O_NONBLOCK), "wb", 0)
+        transport, protocol = await loop.connect_write_pipe(Recorder, pipe)
+        transport.write(b"first ")
+        await several_turns(10)
+        transport.write(b"second ")
+        sent = pattern(256 * 1024)
+        transport.write(sent)
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        received = bytearray()
+        while len(received) < len(sent) + 13:
+            with contextlib.suppress(BlockingIOError):
+                received += os.read(reader, 65536)
+            await asyncio.sleep(0)
+        os.close(reader)
+        assert received == b"first second " + sent
+        assert not transport.is_closing()
+        transport.close()
+        await protocol.until_called("connection_lost")
+
+    run(scenario())
+
+
 def test_fifo(loop, run, tmp_path):
     path = tmp_path / "fifo"
     os.mkfifo(path)

@@ -1,6 +1,7 @@
 """Unix stream sockets: create_unix_connection, create_unix_server, and what a server leaves in the file system."""
 
 import asyncio
+import contextlib
 import os
 import pathlib
 import socket
@@ -223,6 +224,44 @@ SERVERS = {
     "handshake time-out without TLS": lambda path: {"path": path, "ssl_handshake_timeout": 1},
     "shutdown time-out without TLS": lambda path: {"path": path, "ssl_shutdown_timeout": 1},
 }
+
+
+@pytest.fixture
+def full_listener(path):
+    """A listening Unix socket that takes no connection more."""
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as stack:
+        listener.bind(path)
+        listener.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                filler = stack.enter_context(socket.socket(socket.AF_UNIX))
+                filler.setblocking(False)
+                filler.connect(path)
+        yield listener
+
+
+class OtherSocket(socket.socket):
+    """A class of a program's own, which is asked by its methods."""
+
+
+@pytest.mark.zloop_only  # asyncio says that it is connected
+@pytest.mark.parametrize("kind", [socket.socket, OtherSocket])
+def test_full_backlog_is_no_connection(loop, run, path, full_listener, kind):
+    async def scenario():
+        with pytest.raises(BlockingIOError, match="Resource temporarily unavailable"):
+            await loop.create_unix_connection(asyncio.Protocol, path)
+        with kind(socket.AF_UNIX) as sock:
+            sock.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                await loop.sock_connect(sock, path)
+            full_listener.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    full_listener.accept()[0].close()
+            await loop.sock_connect(sock, path)
+            assert sock.getpeername() == path
+
+    run(scenario())
 
 
 def outcome_with(same_as_asyncio, method, make_arguments, path):

@@ -20,11 +20,13 @@ cdef class DatagramTransport(DatagramTransportBase):
     cdef readonly object _context     # protocol callbacks run in it
     cdef readonly object _address     # the only one that sendto() may name, or None
     cdef bint connected          # the socket has a peer: sendto() goes there whatever address it names
+    cdef bint has_peer           # it has one, which need not have a name: then sendto() may leave the address out
+    cdef bint may_end            # its datagrams are a connection's
+    cdef bint ended              # and nothing follows
     cdef int family              # of the socket
     cdef int fd                  # kept for repr() when the socket is gone
     cdef object backlog          # (data, sender) of what was received and not yet passed on, in a deque
     cdef bint delivery_scheduled  # of the backlog
-    cdef unsigned long delivered_in  # the loop's turn in which that was done last
     cdef object sender           # the last one, as a protocol gets it
     cdef Address sender_address  # the same for the kernel
     cdef object target           # the last one that was parsed
@@ -44,7 +46,8 @@ cdef class DatagramTransport(DatagramTransportBase):
     cdef int keep(self, const ReceivedDatagram* received, int count) except -1
     cdef int schedule_delivery(self) except -1
     cdef int deliver(self, object data, object sender) except -1
-    cdef bint may_deliver_more(self) except -1
+    cdef int deliver_backlog(self) except -1
+    cdef int end_reading(self) except -1
     cdef int send_natively(self, object data, const Address* to) except -1
     cdef int send_by_socket(self, object data, object addr) except -1
     cdef object try_socket(self, object data, object addr)

@@ -3,12 +3,11 @@
 
 The engine's Datagram moves them; this class decides what they mean: protocol callbacks, errors, flow control.
 Behaviour and messages are those of asyncio's _SelectorDatagramTransport, which receives one datagram in a turn. Here,
-system calls are shared, and a protocol cannot tell:
+system calls are shared:
 
-* Several datagrams are received together, and passed on in one go only while that makes no difference: as soon as
-  anything else is ready to run - what datagram_received() scheduled, a timer that is due, loop.stop() - the next one
-  waits in a backlog until that has run, as it would have waited in the kernel. Those that wait are dropped when the
-  transport is closed, and kept while it is paused.
+* When datagrams are there, all of them are received and passed on, a bounded number of them in a turn, whatever else is
+  ready to run: with one in a turn, whatever the kernel cannot hold is lost beside a task that never waits. Those that
+  loop.stop() or pause_reading() leave behind wait in a backlog; they are dropped when the transport is closed.
 * Datagrams that had to wait for the kernel leave together, if they name an address. A connected socket sends them one
   by one: the kernel reports the fate of earlier ones to the next call, and only once, so that it would be lost in the
   middle of a batch.
@@ -21,7 +20,7 @@ from asyncio.log import logger
 from collections import deque
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN
 
@@ -30,6 +29,7 @@ from zloop._loop cimport Loop, check
 from zloop._transport cimport describe_socket, describe_transport
 from zloop._writing cimport bytes_of, water_marks
 from zloop.binding.address cimport parse_address, sender_address
+from zloop.binding.sealed_types cimport seal_type
 from zloop.binding.transport_base cimport DatagramTransportBase
 from zloop.engine.address cimport Address
 from zloop.engine.datagram cimport (
@@ -43,7 +43,7 @@ from zloop.engine.datagram cimport (
 from zloop.engine.shared_buffer cimport Loan
 
 from zloop import diagnostics
-from zloop.sockets import WOULD_BLOCK, hold_socket, let_go_socket
+from zloop.sockets import WOULD_BLOCK, has_ended, hold_socket, let_go_socket
 from zloop.waiters import set_result_unless_cancelled
 
 cdef object dont_nag_before = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
@@ -56,6 +56,11 @@ cdef size_t longest_datagram = 256 * 1024  # asyncio's buffer: the rest of a lon
 cdef int AF_INET = socket.AF_INET
 cdef int AF_INET6 = socket.AF_INET6
 cdef int AF_UNIX = socket.AF_UNIX
+cdef object SOCK_SEQPACKET = getattr(socket, "SOCK_SEQPACKET", None)
+
+cdef enum:
+    datagrams_in_a_turn = 128  # of one endpoint: then the others have their turn
+    burst_size = 8
 
 
 cdef class DatagramTransport(DatagramTransportBase):
@@ -64,9 +69,6 @@ cdef class DatagramTransport(DatagramTransportBase):
     def __cinit__(self):
         self.datagram = &self.datagram_storage.emplace(datagram_ops, release_reference, <void*>self)
         self.fd = -1
-
-    def __init__(self):
-        raise TypeError("transports are made by an event loop")
 
     def __dealloc__(self):
         if self.datagram is not NULL:
@@ -136,7 +138,8 @@ cdef class DatagramTransport(DatagramTransportBase):
     def _start_reading(self):
         """Scheduled behind connection_made(), which may have paused or closed."""
         if self.wants_data():
-            check(self.datagram.start_reading())
+            if not self.ended:
+                check(self.datagram.start_reading())
             if self.backlog:
                 self.schedule_delivery()
             self.anchor()
@@ -145,34 +148,48 @@ cdef class DatagramTransport(DatagramTransportBase):
         return not self.closing and not self._paused
 
     cdef int receive(self) except -1:
-        # This turn has its datagram, or the next one has. The kernel goes on saying that there is more.
-        if self.delivery_scheduled or self.delivered_in == self.loop.turn:
+        cdef int budget = datagrams_in_a_turn
+        cdef int count
+        # What was received before comes first. The kernel goes on saying that there is more.
+        if self.delivery_scheduled:
             return 0
-        if self.family == AF_INET or self.family == AF_INET6 or self.family == AF_UNIX:
-            return self.receive_batch()
-        return self.receive_by_socket()
+        while budget > 0 and self.wants_data() and not self.ended and not self.loop.stopping:
+            if self.family == AF_INET or self.family == AF_INET6 or self.family == AF_UNIX:
+                count = self.receive_batch()
+            else:
+                count = self.receive_by_socket()
+            if count == 0:
+                break
+            budget -= count
+        return 0
 
+    # How many have come, 0 if there are no more for now.
     cdef int receive_batch(self) except -1:
         cdef ReceivedDatagram[batch_max] received
         cdef Loan loan  # until all are passed on or kept: a callback may do anything
-        cdef int count = self.datagram.receive(received, loan)
+        cdef int asked, count
         cdef int taken = 0
+        if self.may_end:
+            self.datagram.expect_one()  # the end could be told as often as one asks
+        asked = self.datagram.expected()
+        count = self.datagram.receive(received, loan)
         if count < 0:
             if count != -EAGAIN:
                 self.protocol.error_received(diagnostics.os_error(-count))
             return 0
+        if self.may_end and count == 1 and received[0].size == 0 and has_ended(self._sock):
+            self.end_reading()
         try:
-            while taken < count:
+            while taken < count and self.wants_data() and not self.loop.stopping:
                 data = PyBytes_FromStringAndSize(received[taken].data, <Py_ssize_t>received[taken].size)
                 sender = self.name_sender(received[taken])
                 taken += 1
                 self.deliver(data, sender)
-                if taken < count and not self.may_deliver_more():
-                    break
         finally:
             if taken < count:
                 self.keep(received + taken, count - taken)
-        return 0
+        # Where few come at a time, asking once more would mostly be in vain.
+        return count if count == asked and (asked >= burst_size or self.may_end) else 0
 
     # For families whose addresses only the socket module knows.
     cdef int receive_by_socket(self) except -1:
@@ -183,7 +200,16 @@ cdef class DatagramTransport(DatagramTransportBase):
         except OSError as exc:
             self.protocol.error_received(exc)
             return 0
-        return self.deliver(data, sender)
+        if self.may_end and not data and has_ended(self._sock):
+            self.end_reading()
+        self.deliver(data, sender)
+        return 1
+
+    # Nothing follows; what ends a connection of datagrams looks like an empty one, for ever.
+    cdef int end_reading(self) except -1:
+        self.ended = True
+        self.datagram.stop_reading()
+        return self.anchor()
 
     cdef object name_sender(self, const ReceivedDatagram& received):
         # Very often it is the last one again.
@@ -195,7 +221,6 @@ cdef class DatagramTransport(DatagramTransportBase):
     cdef int keep(self, const ReceivedDatagram* received, int count) except -1:
         if self.closing:
             return 0
-        self.datagram.expect_one()
         for i in range(count):
             data = PyBytes_FromStringAndSize(received[i].data, <Py_ssize_t>received[i].size)
             self.backlog.append((data, self.name_sender(received[i])))
@@ -211,18 +236,17 @@ cdef class DatagramTransport(DatagramTransportBase):
 
     def _deliver_next(self):
         self.delivery_scheduled = False
-        if not self.wants_data():
-            return
-        self.delivered_in = self.loop.turn
+        self.deliver_backlog()
+
+    cdef int deliver_backlog(self) except -1:
         try:
-            data, sender = self.backlog.popleft()
-            self.deliver(data, sender)
-            while self.backlog and self.may_deliver_more():
+            while self.backlog and self.wants_data() and not self.loop.stopping:
                 data, sender = self.backlog.popleft()
                 self.deliver(data, sender)
         finally:
             if self.backlog and self.wants_data():
                 self.schedule_delivery()
+        return 0
 
     cdef int deliver(self, object data, object sender) except -1:
         try:
@@ -232,10 +256,6 @@ cdef class DatagramTransport(DatagramTransportBase):
         except BaseException as exc:
             self._report(exc, f"Exception in callback {type(self).__name__}._read_ready()")  # as asyncio calls it
         return 0
-
-    # Nobody could tell whether another turn began in between.
-    cdef bint may_deliver_more(self) except -1:
-        return self.wants_data() and self.loop.poll_timeout() != 0
 
     # ---- sending
 
@@ -261,7 +281,7 @@ cdef class DatagramTransport(DatagramTransportBase):
             self.conn_lost += 1
         elif not self.datagram.is_open() or self.conn_lost:
             self.send_by_socket(data, addr)
-        elif self.connected:
+        elif self.connected or (addr is None and self.has_peer):
             self.send_natively(data, NULL)
         elif self.find_address(addr, &address):
             self.send_natively(data, &address)
@@ -299,7 +319,7 @@ cdef class DatagramTransport(DatagramTransportBase):
     # None when it is sent, or the exception.
     cdef object try_socket(self, object data, object addr):
         try:
-            if self.connected:
+            if self.connected or (addr is None and self.has_peer):
                 self._sock.send(data)
             else:
                 self._sock.sendto(data, addr)
@@ -488,6 +508,10 @@ cdef class DatagramTransport(DatagramTransportBase):
 
     def _call_connection_lost(self, exc):
         """Tell the protocol, once, and let everything go."""
+        if self.loop is None:
+            return
+        self.closing = True
+        self.conn_lost += 1
         try:
             self.protocol.connection_lost(exc)
         finally:
@@ -530,6 +554,8 @@ def make_datagram_transport(Loop loop not None, sock, protocol, address, waiter)
     transport.extra = {}
     describe_socket(transport.extra, sock)
     transport.connected = bool(transport.extra["peername"])
+    transport.has_peer = transport.extra["peername"] is not None
+    transport.may_end = sock.type == SOCK_SEQPACKET
     transport.backlog = deque()
     transport.low_water, transport.high_water = water_marks(None, None)
     transport.set_protocol(protocol)
@@ -580,3 +606,6 @@ cdef void on_writable(void* owner) noexcept:
 cdef DatagramOps datagram_ops
 datagram_ops.on_readable = on_readable
 datagram_ops.on_writable = on_writable
+
+
+seal_type(<PyTypeObject*>DatagramTransport, False)

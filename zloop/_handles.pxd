@@ -83,6 +83,7 @@ cdef class TimerHandle(Handle):
     cdef int schedule(self) except -1
 
 
+cdef ContextCache new_context_cache()
 # A handle that `runs_once` may share its context's copy with others until then.
 cdef Handle new_handle(LoopCore loop, object callback, object args, object context, bint runs_once)
 cdef ThreadSafeHandle new_thread_safe_handle(LoopCore loop, object callback, object args, object context)

@@ -15,7 +15,7 @@ import threading
 
 cimport cython
 from cpython.float cimport PyFloat_CheckExact
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.math cimport ceil, isnan
 
@@ -23,6 +23,7 @@ from zloop.binding.context cimport (
     are_alike, call_in_context, contexts_are_as_described, current_context,
 )
 from zloop.binding.gc_slots cimport visit_inbox, visit_queue
+from zloop.binding.sealed_types cimport seal_type
 from zloop.binding.threads cimport LoopInbox
 from zloop.engine.ring_buffer cimport ReadyQueue
 from zloop.engine.timer_heap cimport never
@@ -76,16 +77,12 @@ cdef class ContextCache:
 cdef class LoopCore:
     """What handles need to know of their loop: the native half of the loop derives from this."""
 
-    def __cinit__(self):
-        self.contexts = ContextCache.__new__(ContextCache)
+    # Nothing that may fail is done before a derived class's C++ members are there: Loop does the rest.
 
 
 @cython.freelist(128)
 cdef class Handle:
     """A callback scheduled with call_soon(), or a reader, writer or signal callback."""
-
-    def __init__(self):
-        raise TypeError("handles are made by an event loop")
 
     @property
     def __class__(self):
@@ -377,3 +374,14 @@ cdef int64_t deadline_of(double when) noexcept:
     if ns <= -9.2e18:
         return -never
     return <int64_t>ns
+
+
+cdef ContextCache new_context_cache():
+    return ContextCache.__new__(ContextCache)
+
+
+seal_type(<PyTypeObject*>ContextCache, False)
+seal_type(<PyTypeObject*>LoopCore, False)
+seal_type(<PyTypeObject*>Handle, False)
+seal_type(<PyTypeObject*>ThreadSafeHandle, False)
+seal_type(<PyTypeObject*>TimerHandle, False)

@@ -71,6 +71,11 @@ cdef class Loop(LoopCore):
     cdef int64_t time_left(self, int64_t deadline) except? -1
     cdef int64_t poll_timeout(self) except? -2
     cdef bint skips_poll(self) noexcept
+    cdef int begin_to_run(self) except -1
+    cdef int end_to_run(self) except -1
+    cdef int undo(self, int step) except -1
+    cdef int open_signal_pipe(self) except -1
+    cdef int close_pipe(self, object pipe) except -1
     cdef int run_turn(self) except -1
     cdef int take_due_timers(self) except -1
     cdef int wait_for_events(self) except -1

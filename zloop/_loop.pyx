@@ -4,6 +4,8 @@
 ``zloop.loop.Loop`` adds, in Python, what runs per connection, per server or per loop. References that live in C++
 containers are taken before the push and dropped after the pop; the garbage collector sees them (binding/gc_slots.hpp).
 """
+import os
+import signal
 import sys
 import weakref
 from asyncio import coroutines, events, futures, tasks
@@ -16,12 +18,14 @@ from libc.limits cimport INT_MAX
 from libc.stdint cimport int64_t, uint64_t
 
 from zloop._handles cimport (
-    ContextCache, Handle, LoopCore, TimerHandle, deadline_of, new_handle, new_thread_safe_handle, new_timer_handle,
+    Handle, LoopCore, TimerHandle, deadline_of, new_context_cache, new_handle, new_thread_safe_handle, new_timer_handle,
     track_if_held, track_queued, untrack,
 )
 from zloop.binding.gc_slots cimport install_gc_slots, visit_inbox, visit_list, visit_queue, visit_timers, visitproc
 from zloop.binding.methods cimport adopt_methods, put_fronts
+from zloop.binding.sealed_types cimport seal_type
 from zloop.binding.threads cimport tell_of_push
+from zloop.engine cimport sys as sys_calls
 from zloop.engine.clock cimport monotonic_ns
 from zloop.engine.poller cimport interest_none, interest_read, interest_write
 from zloop.engine.ring_buffer cimport ReadyQueue
@@ -54,6 +58,10 @@ cdef bint has_thread_safe_handles = hasattr(events, "_ThreadSafeHandle")
 # Signals of all loops' handlers so far, counted by leave_it_to_the_loop().
 cdef unsigned long signals_seen = 0
 
+# Loop.undo() knows them.
+cdef enum:
+    steps_to_undo = 5
+
 cdef double s_per_ns = 1e9  # divided by, as time.monotonic() does: the same nanosecond gives the same float
 
 cdef uint64_t longest_wait = 24 * 3600 * 10**9  # nanoseconds by a clock that is somebody's own; asyncio's limit
@@ -82,6 +90,13 @@ cdef int descriptor_of(object fileobj) except -1:
     if fd < 0:
         raise ValueError(f"Invalid file descriptor: {fd}")
     return fd
+
+
+def stop_its_loop(future):
+    """End the run that waits for this future."""
+    if not future.cancelled() and isinstance(future.exception(), (SystemExit, KeyboardInterrupt)):
+        return  # it has left run_forever() by itself
+    future.get_loop().stop()
 
 
 def leave_it_to_the_loop(signum, frame):
@@ -150,14 +165,18 @@ cdef class Loop(LoopCore):
 
     def __cinit__(self, *args, **kwargs):
         self.closed = True  # until there is something to close
-        self.connection_contexts = ContextCache.__new__(ContextCache)
+        self.contexts = new_context_cache()
+        self.connection_contexts = new_context_cache()
         self.watchers = {}
         self.acceptors = {}
         self.retired = []
         self.signal_fd = -1
         self.saved_origin_depth = -1
         self.slow_callback_duration = 0.1
-        self.debug = coroutines._is_debug_mode()
+        try:
+            self.debug = coroutines._is_debug_mode()
+        except SystemError:  # what os.environ makes of a MemoryError
+            raise MemoryError from None
         self.look_for_own_methods()
         check(self.reactor.open())
         self.closed = False
@@ -567,43 +586,79 @@ cdef class Loop(LoopCore):
 
     # ---- running
 
+    # A handler of signal.signal() may raise wherever Python code runs. Here, native functions are called from native
+    # code, with no Python frame in between where that can be had; what is begun is undone, and whatever a step of that
+    # raises, all of them are done.
+
     def _run_forever_setup(self):
         """Make this thread run the loop (CPython 3.13 gave the step this name, for loops that embed others)."""
         self.check_closed()
         self._check_running()
-        self._set_coroutine_origin_tracking(self.debug)
-        self.old_asyncgen_hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
-        self.thread_id = PyThread_get_thread_ident()
+        try:
+            self.begin_to_run()
+        except BaseException:
+            self.end_to_run()
+            raise
+
+    cdef int begin_to_run(self) except -1:
         self.running = True
+        self.thread_id = PyThread_get_thread_ident()
         self.itself = {"loop": self}
         self.reactor.restart_pacing()
         events._set_running_loop(self)
+        self.old_asyncgen_hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
+        self._set_coroutine_origin_tracking(self.debug)
         if self._signal_handlers:
             self._signals_begin()
         else:
             self.signals_due = True
+        return 0
 
     def _run_forever_cleanup(self):
         """Undo _run_forever_setup()."""
+        self.end_to_run()
+
+    # Raises the first exception of the steps.
+    cdef int end_to_run(self) except -1:
+        cdef object first = None
+        cdef int step
         self.stopping = False
         self.running = False
+        self.signals_due = False
         self.itself = None
         track_queued(self.ready, self.inbox)
-        self.contexts.clear()
-        self.signals_due = False
-        self._signals_end()
-        events._set_running_loop(None)
-        self._set_coroutine_origin_tracking(False)
-        if self.old_asyncgen_hooks is not None:
-            sys.set_asyncgen_hooks(*self.old_asyncgen_hooks)
-            self.old_asyncgen_hooks = None
+        for step in range(steps_to_undo):
+            try:
+                self.undo(step)
+            except BaseException as exc:
+                if first is None:
+                    first = exc
+        if first is not None:
+            raise first
+        return 0
+
+    cdef int undo(self, int step) except -1:
+        if step == 0:
+            events._set_running_loop(None)
+        elif step == 1 and self.old_asyncgen_hooks is not None:
+            hooks, self.old_asyncgen_hooks = self.old_asyncgen_hooks, None
+            sys.set_asyncgen_hooks(*hooks)
+        elif step == 2:
+            self._give_wakeup_fd_back()
+        elif step == 3:
+            self._set_coroutine_origin_tracking(False)
+        elif step == 4:
+            self.contexts.clear()
+        return 0
 
     def run_forever(self):
         """Run until stop() is called."""
         self.look_for_own_methods()
-        self._run_forever_setup()
+        self.check_closed()
+        self._check_running()
         try:
+            self._run_forever_setup()
             while True:
                 if self.has_own_turn:  # of a program that watches or drives the turns
                     self._run_once()
@@ -612,7 +667,23 @@ cdef class Loop(LoopCore):
                 if self.stopping:
                     break
         finally:
-            self._run_forever_cleanup()
+            try:
+                self._run_forever_cleanup()
+            finally:
+                if self.running:  # it is a subclass's, and was interrupted
+                    self.end_to_run()
+
+    def _run_until_done(self, future, new_task):
+        """The native part of run_until_complete()."""
+        future.add_done_callback(stop_its_loop)
+        try:
+            self.run_forever()
+        except BaseException:
+            if new_task and future.done() and not future.cancelled():
+                future.exception()  # retrieved: the caller has no way to the task
+            raise
+        finally:
+            future.remove_done_callback(stop_its_loop)
 
     def _set_coroutine_origin_tracking(self, enabled):
         if enabled and self.saved_origin_depth < 0:
@@ -624,18 +695,20 @@ cdef class Loop(LoopCore):
 
     def _close(self):
         """Forget everything and give the kernel's objects back. Once, and not while running."""
+        cdef FdWatcher watcher
         self.closed = True
-        for watcher in list(self.watchers.values()):
-            self.reactor.detach((<FdWatcher>watcher).watcher)
-        for acceptor in self.acceptors.values():
-            acceptor.abandon()
-        self.reactor.close()
-        self.contexts.clear()
-        # Released last: what these drop may run foreign code.
-        watchers, self.watchers = self.watchers, {}
-        acceptors, self.acceptors = self.acceptors, {}
-        clear_containers(<PyObject*>self)
-        del watchers, acceptors
+        for watcher in self.watchers.values():
+            self.reactor.detach(watcher.watcher)
+        try:
+            for acceptor in self.acceptors.values():
+                acceptor.abandon()
+        finally:
+            self.reactor.close()
+            # Released last: what these drop may run foreign code.
+            self.contexts.clear()
+            clear_containers(<PyObject*>self)
+            self.watchers.clear()
+            self.acceptors.clear()
 
     def _acceptor_of(self, sock):
         """The Acceptor of a listening socket, or None."""
@@ -696,14 +769,66 @@ cdef class Loop(LoopCore):
         self.check_no_transport(fd)
         return self.drop_fd_callback(self.watched_descriptor(fd), False)
 
-    def _watch_signals(self, fd, callback):
-        """Like add_reader(), for the pipe that signals' numbers arrive in."""
-        self.set_fd_callback(fd, callback, (), None, True)
-        self.signal_fd = fd
+    # ---- the wake-up descriptor: in one piece each, with no Python frame in which a signal's handler could raise
 
-    def _unwatch_signals(self):
-        fd, self.signal_fd = self.signal_fd, -1
-        self.drop_fd_callback(fd, True)
+    def _take_wakeup_fd(self):
+        """Have each signal's number written to the loop's pipe. OSError for no descriptor, ValueError in other threads
+        than the main one.
+        """
+        if self._signal_pipe is not None and self._signal_pipe_process != os.getpid():
+            self._close_signal_pipe()  # inherited in a fork: what is written to it is the parent's
+        if self._signal_pipe is None:
+            self.open_signal_pipe()
+        writable = self._signal_pipe[1]
+        previous = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+        if previous != writable:
+            self._previous_wakeup_fd = previous
+
+    cdef int open_signal_pipe(self) except -1:
+        pipe = os.pipe()
+        try:
+            for fd in pipe:
+                os.set_blocking(fd, False)
+            self.set_fd_callback(pipe[0], self._read_signals, (), None, True)
+            self.signal_fd = pipe[0]
+            self._signal_pipe_process = os.getpid()
+            self._signal_pipe = pipe
+        except BaseException:
+            self.close_pipe(pipe)
+            raise
+        return 0
+
+    def _give_wakeup_fd_back(self):
+        """Unless it is still needed."""
+        if self._previous_wakeup_fd is None or self._signal_handlers or self.running:
+            return
+        previous = self._previous_wakeup_fd
+        try:
+            current = signal.set_wakeup_fd(-1)
+        except ValueError:
+            return  # not in the main thread: it is that one's
+        self._previous_wakeup_fd = None
+        wanted = previous if current == self._signal_pipe[1] else current  # somebody took it from us: theirs
+        try:
+            signal.set_wakeup_fd(wanted)
+        except (ValueError, OSError):
+            pass  # its owner has closed it meanwhile: none is right
+
+    def _close_signal_pipe(self):
+        pipe, self._signal_pipe = self._signal_pipe, None
+        self.close_pipe(pipe)
+
+    cdef int close_pipe(self, object pipe) except -1:
+        cdef int fd = self.signal_fd
+        self.signal_fd = -1
+        try:
+            if fd >= 0:
+                self.drop_fd_callback(fd, True)
+                self.forget_if_idle(fd)
+        finally:
+            sys_calls.close(pipe[0])
+            sys_calls.close(pipe[1])
+        return 0
 
     # Without the look at the transports: for the loop's own use, and for libraries that know these names.
     def _add_reader(self, fd, callback, *args, context=None):
@@ -903,3 +1028,5 @@ cdef object plain_time = Loop.time
 cdef object plain_run_once = Loop._run_once
 put_fronts(<PyTypeObject*>Loop, call_soon, create_task)
 install_gc_slots(<PyTypeObject*>Loop, walk_containers, clear_containers)
+seal_type(<PyTypeObject*>FdWatcher, False)
+seal_type(<PyTypeObject*>Loop, True)

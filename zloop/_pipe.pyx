@@ -4,6 +4,7 @@
 The engine's Stream moves the bytes. Behaviour and messages are those of asyncio's _UnixReadPipeTransport and
 _UnixWritePipeTransport.
 """
+import fcntl
 import os
 import stat
 import warnings
@@ -18,6 +19,7 @@ from zloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Ex
 from zloop._loop cimport Loop, check
 from zloop._writing cimport WritingTransport, release_bytes
 from zloop.binding.methods cimport adopt_methods
+from zloop.binding.sealed_types cimport seal_type
 from zloop.engine.stream cimport Stream, StreamOps, pipe_io, write_end_io
 
 from zloop import diagnostics
@@ -32,9 +34,6 @@ cdef class ReadPipeTransport(ReadTransportBase):
     def __cinit__(self):
         self.fd = -1
         self.duplicate = -1
-
-    def __init__(self):
-        raise TypeError("transports are made by an event loop")
 
     def __del__(self):
         if self._pipe is None:
@@ -143,6 +142,9 @@ cdef class ReadPipeTransport(ReadTransportBase):
 
     def _call_connection_lost(self, exc):
         """Tell the protocol, once, and let everything go."""
+        if self.loop is None:
+            return
+        self.closing = True
         try:
             self.protocol.connection_lost(exc)
         finally:
@@ -283,6 +285,10 @@ cdef class WritePipeTransport(WritingTransport):
 
     def _call_connection_lost(self, exc):
         """Tell the protocol, once, and let everything go."""
+        if self.loop is None:
+            return
+        self.closing = True
+        self.ending = True
         try:
             self.protocol.connection_lost(exc)
         finally:
@@ -337,9 +343,12 @@ def make_write_pipe_transport(Loop loop not None, pipe, protocol, waiter):
     cdef WritePipeTransport transport
     cdef int fd = pipe.fileno()
     mode = os.fstat(fd).st_mode
-    tells_of_reader = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
-    if not (tells_of_reader or stat.S_ISCHR(mode)):
+    is_fifo = stat.S_ISFIFO(mode)
+    if not (is_fifo or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
         raise ValueError("Pipe transport is only for pipes, sockets and character devices")
+    # Of a FIFO that is opened both ways the transport is a reader itself: what can be read is what it wrote.
+    is_own_reader = is_fifo and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+    tells_of_reader = not is_own_reader and not stat.S_ISCHR(mode)
     # A closed loop and what is no protocol are found out before anything is tied.
     loop.check_closed()
     connection_made = protocol.connection_made
@@ -475,3 +484,7 @@ write_ops.release = release_bytes
 write_ops.on_end = on_reader_gone
 write_ops.on_flushed = on_flushed
 write_ops.on_write_error = on_write_error
+
+
+seal_type(<PyTypeObject*>ReadPipeTransport, False)
+seal_type(<PyTypeObject*>WritePipeTransport, False)

@@ -11,9 +11,11 @@ from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyBy
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.method cimport PyMethod_Check, PyMethod_GET_FUNCTION
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF
 from libc.string cimport memcpy
+
+from zloop.binding.sealed_types cimport seal_type
 
 cdef extern from "Python.h":
     int resize_bytes "_PyBytes_Resize"(PyObject** bytes, Py_ssize_t size) except -1
@@ -137,3 +139,7 @@ cdef object cut_bytes(PyObject* made, Py_ssize_t size):
     result = <object>made
     Py_DECREF(result)
     return result
+
+
+seal_type(<PyTypeObject*>NativeProtocol, False)
+seal_type(<PyTypeObject*>StreamFeeder, False)

@@ -8,7 +8,7 @@ import weakref
 from asyncio import constants, trsock
 from asyncio.log import logger
 
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
 
 from zloop._handles cimport ContextCache, PyContext_Enter, PyContext_Exit
 from zloop._loop cimport Loop, check
@@ -16,6 +16,7 @@ from zloop._sockets cimport makes_plain_sockets
 from zloop._transport cimport SocketTransport, new_bare_transport, tie_socket
 from zloop.binding.address cimport address_tuple
 from zloop.binding.gc_slots cimport visit_list
+from zloop.binding.sealed_types cimport refuse_copies
 from zloop.engine cimport sys as sys_calls
 from zloop.engine.address cimport SmallAddress
 from zloop.engine.listener cimport ListenerOps, out_of_resources, sockaddr_storage, socklen_t
@@ -86,15 +87,13 @@ cdef int append_living(PyObject* transport, void* transports) noexcept:
 cdef class Acceptor:
     """Accepts the connections of one listening socket."""
 
-    def __cinit__(self):
+    # Begins to accept, up to backlog + 1 connections at a time, each with a copy of `context`. `held` is the socket
+    # object itself, where `sock` is one that hands its calls on to it. Connections go to the coroutine function
+    # accept_tls(socket, extra) if there is one.
+    def __cinit__(
+        self, Loop loop not None, sock, held, protocol_factory, server, int backlog, context, accept_tls=None
+    ):
         self.listener = &self.listener_storage.emplace(listener_ops, <void*>self)
-
-    def __init__(self, Loop loop not None, sock, held, protocol_factory, server, int backlog, context, accept_tls=None):
-        """Begin to accept, up to backlog + 1 connections at a time, each with a copy of `context`.
-
-        `held` is the socket object itself, where `sock` is one that hands its calls on to it. Connections go to the
-        coroutine function accept_tls(socket, extra) if there is one.
-        """
         self.loop = loop
         self.sock = sock
         self.held = held
@@ -229,3 +228,7 @@ cdef void on_error(void* owner, int error) noexcept:
 cdef ListenerOps listener_ops
 listener_ops.on_accept = on_accept
 listener_ops.on_error = on_error
+
+
+refuse_copies(<PyTypeObject*>Clients)
+refuse_copies(<PyTypeObject*>Acceptor)

@@ -11,7 +11,7 @@ from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN, EINPROGRESS
 
@@ -19,6 +19,7 @@ from zloop._handles cimport ContextCache, Handle, PyContext_CopyCurrent, PyConte
 from zloop._loop cimport FdWatcher, Loop
 from zloop.binding.address cimport parse_address, sender_address
 from zloop.binding.audit cimport is_audited
+from zloop.binding.sealed_types cimport seal_type
 from zloop.engine.address cimport Address
 from zloop.engine.listener cimport sockaddr_storage, socklen_t
 from zloop.engine cimport sys as sys_calls
@@ -490,8 +491,9 @@ def begin_connect(Loop loop not None, sock, address):
         try:
             sock.connect(address)
             return False
-        except WOULD_BLOCK:  # connect(2): it goes on, also after EINTR, and the socket becomes writable when it is over
-            pass
+        except WOULD_BLOCK as exc:  # connect(2): it goes on, also after EINTR, and is over when the socket is writable
+            if exc.errno == EAGAIN:
+                raise
     loop.check_no_transport(sock.fileno())
     loop.check_closed()
     return True
@@ -505,10 +507,11 @@ def finish_connect(Loop loop not None, sock, address):
     return wait_for(loop, sock, try_finish_connect, False, address)
 
 
-# What connect() answered: whether it goes on, or is done; OSError if it failed.
+# What connect() answered: whether it goes on, or is done; OSError if it failed. EAGAIN is a failure: nobody queues who
+# finds a Unix socket's backlog full, and nothing tells when there is room.
 cdef bint goes_on(int status) except -1:
     if status != 0 and status != -EINPROGRESS:
-        failed(status)  # or EAGAIN, of a Unix socket
+        raise diagnostics.os_error(-status)
     return status != 0
 
 
@@ -612,3 +615,8 @@ def accept(Loop loop not None, sock):
 def until_writable(Loop loop not None, sock):
     """An Operation that ends when the socket can be written to."""
     return wait_for(loop, sock, try_nothing, False, None)
+
+
+seal_type(<PyTypeObject*>Operation, False)
+seal_type(<PyTypeObject*>Unsent, False)
+seal_type(<PyTypeObject*>BareSocket, False)

@@ -16,11 +16,12 @@ from asyncio.log import logger
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
 
 from zloop._receiving cimport cut_bytes, native_protocol
-from zloop._tls_codec cimport make_codec
+from zloop._tls_codec cimport make_codec, make_no_codec
 from zloop._writing cimport water_marks
+from zloop.binding.sealed_types cimport seal_type
 from zloop.engine.reactor cimport output_buffer_size
 from zloop.engine.shared_buffer cimport Loan
 
@@ -56,9 +57,6 @@ cdef class SSLTransport(TransportBase):
     def __cinit__(self):
         self._closed = True
         self.ssl_protocol = nobody
-
-    def __init__(self):
-        raise TypeError("transports are made by an event loop")
 
     def __del__(self):
         if not self._closed:
@@ -821,7 +819,7 @@ cdef TlsProtocol spent_protocol(object loop):
     return protocol
 
 
-cdef TlsCodec no_codec = TlsCodec.__new__(TlsCodec)
+cdef TlsCodec no_codec = make_no_codec()
 cdef TlsProtocol nobody = spent_protocol(None)  # of a transport that nobody has made properly
 
 
@@ -842,3 +840,7 @@ cdef object default_context(bint server_side, object server_hostname):
     if not server_hostname:
         context.check_hostname = False
     return context
+
+
+seal_type(<PyTypeObject*>SSLTransport, False)
+seal_type(<PyTypeObject*>TlsProtocol, True)

@@ -39,3 +39,4 @@ cdef class PortableCodec(TlsCodec):
 
 
 cdef TlsCodec make_codec(object context, bint server_side, object server_hostname)
+cdef TlsCodec make_no_codec()

@@ -22,9 +22,10 @@ from asyncio.log import logger
 from cpython.buffer cimport PyBUF_READ, PyBUF_WRITE
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
 from cython cimport no_gc_clear
 
+from zloop.binding.sealed_types cimport seal_type
 from zloop.engine.openssl cimport (
     OpenSsl, bio_st, find_memory_bio, find_pointer, find_ssl, has_tls_method, pointer_at, ssl_ctx_st, ssl_st
 )
@@ -249,6 +250,11 @@ cdef TlsCodec make_codec(object context, bint server_side, object server_hostnam
     return codec
 
 
+cdef TlsCodec make_no_codec():
+    """Of where no connection is."""
+    return TlsCodec.__new__(TlsCodec)
+
+
 # ---- the direct way: is it safe?
 
 # Where the ssl module's objects keep their pointers, bytes from their beginnings; valid once `layout_problem` is "".
@@ -394,3 +400,8 @@ cdef str find_layout():
 cdef void publish(const OpenSsl* library, Py_ssize_t bio, Py_ssize_t connections, Py_ssize_t contexts) noexcept:
     global openssl, bio_offset, ssl_offset, context_offset
     openssl, bio_offset, ssl_offset, context_offset = library, bio, connections, contexts
+
+
+seal_type(<PyTypeObject*>TlsCodec, False)
+seal_type(<PyTypeObject*>DirectCodec, False)
+seal_type(<PyTypeObject*>PortableCodec, False)

@@ -32,6 +32,7 @@ from zloop._writing cimport WritingTransport, bytes_of, queue_bytes, release_byt
 from zloop.binding.address cimport sender_address
 from zloop.binding.context cimport call_method_and_leave, call_method_in_context, enter_and_call_method
 from zloop.binding.methods cimport adopt_methods, put_extra_info_front
+from zloop.binding.sealed_types cimport seal_type
 from zloop.binding.transport_base cimport TransportBase
 from zloop.engine cimport sys as sys_calls
 from zloop.engine.stream cimport StreamOps
@@ -571,6 +572,10 @@ cdef class SocketTransport(WritingTransport):
 
     def _call_connection_lost(self, exc):
         """Tell the protocol, once, and let everything go."""
+        if self.loop is None:
+            return
+        self.closing = True
+        self.conn_lost += 1
         try:
             self.protocol.connection_lost(exc)
         finally:
@@ -922,3 +927,6 @@ stream_ops.on_read_error = on_read_error
 stream_ops.on_flushed = on_flushed
 stream_ops.on_write_error = on_write_error
 stream_ops.on_room = on_room
+
+
+seal_type(<PyTypeObject*>SocketTransport, False)

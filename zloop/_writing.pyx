@@ -3,12 +3,13 @@
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_Check
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport ENOMEM
 from libc.stdint cimport SIZE_MAX
 
 from zloop._handles cimport PyContext_Copy, PyContext_Enter, PyContext_Exit
+from zloop.binding.sealed_types cimport seal_type
 from zloop.engine.write_queue cimport Segment
 
 from zloop import diagnostics
@@ -28,9 +29,6 @@ cdef class WritingTransport(TransportBase):
 
     def __dealloc__(self):
         self.stream.close()  # here, as a destructor must not release what is queued
-
-    def __init__(self):
-        raise TypeError("transports are made by an event loop")
 
     def get_protocol(self):
         """The protocol; None once the connection is lost."""
@@ -258,3 +256,6 @@ cdef object bytes_of(object data):
         return PyBytes_FromStringAndSize(<const char*>view.buf, view.len)
     finally:
         PyBuffer_Release(&view)
+
+
+seal_type(<PyTypeObject*>WritingTransport, False)

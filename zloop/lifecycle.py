@@ -30,15 +30,7 @@ class LifecycleMixin(MixinBase):
         future = asyncio.ensure_future(future, loop=self)
         if new_task:
             future._log_destroy_pending = False  # if it does not get done, an exception says so
-        future.add_done_callback(stop_its_loop)
-        try:
-            self.run_forever()
-        except BaseException:
-            if new_task and future.done() and not future.cancelled():
-                future.exception()  # retrieved: the caller has no way to the task
-            raise
-        finally:
-            future.remove_done_callback(stop_its_loop)
+        self._run_until_done(future, new_task)
         if not future.done():
             raise RuntimeError("Event loop stopped before Future completed.")
         return future.result()
@@ -54,13 +46,20 @@ class LifecycleMixin(MixinBase):
             return
         if self.get_debug():
             logger.debug("Close %r", self)
-        self._close_signals()
-        self._close_child_watches()
-        self._close()
-        self._executor_shutdown_called = True
-        executor, self._default_executor = self._default_executor, None
-        if executor is not None:
-            executor.shutdown(wait=False)
+        # Whatever one step raises, all of them are done.
+        try:
+            self._close_signals()
+        finally:
+            try:
+                self._close_child_watches()
+            finally:
+                try:
+                    self._close()
+                finally:
+                    self._executor_shutdown_called = True
+                    executor, self._default_executor = self._default_executor, None
+                    if executor is not None:
+                        executor.shutdown(wait=False)
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
         if self.is_closed():
@@ -102,10 +101,3 @@ class LifecycleMixin(MixinBase):
                         "asyncgen": generator,
                     }
                 )
-
-
-def stop_its_loop(future: asyncio.Future[Any]) -> None:
-    """End the run that waits for this future."""
-    if not future.cancelled() and isinstance(future.exception(), (SystemExit, KeyboardInterrupt)):
-        return  # it has left run_forever() by itself
-    future.get_loop().stop()

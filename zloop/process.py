@@ -168,10 +168,12 @@ class ProcessMixin(MixinBase):
         self.call_soon_threadsafe(transport._process_exited, returncode)
 
     def _close_child_watches(self) -> None:
-        for pidfd in self._pidfds:
-            self._remove_reader(pidfd)
-            os.close(pidfd)
-        self._pidfds.clear()
+        while self._pidfds:
+            pidfd = self._pidfds.pop()
+            try:
+                self._remove_reader(pidfd)
+            finally:
+                os.close(pidfd)
 
 
 def reap(transport: SubprocessTransport) -> int:

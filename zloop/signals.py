@@ -85,7 +85,7 @@ class SignalMixin(MixinBase):
     def _check_signal(self, sig: object) -> None:
         check_signal(sig)
 
-    # ---- called by the native half: in run_forever(), and at its end
+    # ---- called by the native half, which has the wake-up descriptor's part
 
     def _signals_begin(self) -> None:
         """At once if there are handlers, else before the loop waits: until then the interpreter needs no waking."""
@@ -96,39 +96,6 @@ class SignalMixin(MixinBase):
                 pass  # the main thread of a subinterpreter: signals are the main interpreter's
             except OSError:
                 pass  # no descriptor is left for the pipe: a signal still ends a wait, if it comes during one
-
-    def _signals_end(self) -> None:
-        self._give_wakeup_fd_back()
-
-    # ---- the wake-up descriptor
-
-    def _take_wakeup_fd(self) -> None:
-        if self._signal_pipe is not None and self._signal_pipe_process != os.getpid():
-            self._close_signal_pipe()  # inherited in a fork: what is written to it is the parent's
-        if self._signal_pipe is None:
-            self._signal_pipe = os.pipe()
-            for fd in self._signal_pipe:
-                os.set_blocking(fd, False)
-            self._signal_pipe_process = os.getpid()
-            self._watch_signals(self._signal_pipe[0], self._read_signals)
-        previous = signal.set_wakeup_fd(self._signal_pipe[1], warn_on_full_buffer=False)
-        if previous != self._signal_pipe[1]:
-            self._previous_wakeup_fd = previous
-
-    def _give_wakeup_fd_back(self) -> None:
-        """Unless it is still needed."""
-        if self._previous_wakeup_fd is None or self._signal_handlers or self.is_running():
-            return
-        if not in_main_thread():
-            return
-        previous, self._previous_wakeup_fd = self._previous_wakeup_fd, None
-        assert self._signal_pipe is not None
-        current = signal.set_wakeup_fd(-1)
-        wanted = previous if current == self._signal_pipe[1] else current  # somebody took it from us: theirs
-        try:
-            signal.set_wakeup_fd(wanted)
-        except (ValueError, OSError):
-            pass  # its owner has closed it meanwhile: none is right
 
     def _read_signals(self) -> None:
         assert self._signal_pipe is not None
@@ -160,13 +127,6 @@ class SignalMixin(MixinBase):
         self._give_wakeup_fd_back()
         if self._signal_pipe is not None:
             self._close_signal_pipe()
-
-    def _close_signal_pipe(self) -> None:
-        assert self._signal_pipe is not None
-        self._unwatch_signals()
-        for fd in self._signal_pipe:
-            os.close(fd)
-        self._signal_pipe = None
 
 
 def in_main_thread() -> bool:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
 import socket
+import struct
+import sys
+import termios
 from typing import Any
 
 try:
@@ -19,6 +24,8 @@ WOULD_BLOCK = (BlockingIOError, InterruptedError)
 # The methods by which a stream's bytes go, and a datagram.
 STREAM_METHODS = tuple(name for name in ("recv", "recv_into", "send", "sendmsg") if hasattr(socket.SocketType, name))
 DATAGRAM_METHODS = ("recvfrom", "send", "sendto")
+
+RECEIVES_NO_MORE = getattr(select, "POLLRDHUP", 0)  # or both directions have ended, which poll() tells unasked
 
 # Past socket.socket's properties, which make members of enumerations of them: that takes longer than the system calls.
 _family_of = socket.SocketType.family.__get__
@@ -85,6 +92,17 @@ def let_go_socket(sock: socket.socket, held: socket.socket | None = None) -> Non
     """
     unhold_socket(sock if held is None else held)
     sock.close()
+
+
+def has_ended(sock: socket.socket) -> bool:
+    """Whether the peer of a SOCK_SEQPACKET socket sends no more, and nothing but empty datagrams is left of it.
+
+    The kernel answers every call with an empty one then.
+    """
+    poller = select.poll()
+    poller.register(sock, RECEIVES_NO_MORE)
+    unread = int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(struct.calcsize("i"))), sys.byteorder)
+    return bool(poller.poll(0)) and unread == 0
 
 
 def kind_of(sock: socket.socket) -> tuple[int, int, int]:

@@ -34,6 +34,7 @@ cdef extern from "zloop/datagram.hpp" namespace "zloop":
         void stop_reading() noexcept
         bint reading() noexcept
         int receive(ReceivedDatagram* received, Loan& loan) noexcept
+        int expected() noexcept
         void expect_one() noexcept
         int send_now(const char* data, size_t size, const Address* to) noexcept
         int queue(const OutgoingDatagram& datagram) except +

@@ -74,7 +74,9 @@ class Datagram final {
   // Stores up to batch_max datagrams, in order; how many came, or -errno: -EAGAIN when there was none. It asks for more
   // the more came lately, because asking in vain costs, too. Begins `loan`, whose memory they are in.
   int receive(ReceivedDatagram* received, Loan& loan) noexcept;
-  // Makes the next receive() ask for one: for an owner that could not take what came at one time.
+  // How many the next receive() asks for.
+  [[nodiscard]] int expected() const noexcept { return expected_; }
+  // Makes the next receive() ask for one.
   void expect_one() noexcept { expected_ = 1; }
 
   // Sends to an address, or to the connected peer (nullptr), at once. 0 or -errno; -EAGAIN when the kernel is full, or
