@@ -10,12 +10,10 @@ from libc.stdint cimport SIZE_MAX
 
 from zloop._handles cimport PyContext_Copy, PyContext_Enter, PyContext_Exit
 from zloop.binding.sealed_types cimport seal_type
+from zloop.engine.stream cimport write_queued
 from zloop.engine.write_queue cimport Segment
 
 from zloop import diagnostics
-
-cdef extern from "zloop/stream.hpp" namespace "zloop::Stream":
-    const int write_queued "zloop::Stream::queued"
 
 cdef extern from "Python.h":
     PyObject* memoryview_base "PyMemoryView_GET_BASE"(object view)

@@ -39,3 +39,6 @@ cdef extern from "zloop/stream.hpp" namespace "zloop":
         size_t pending() noexcept
         bint blocked() noexcept
         void discard_pending() noexcept
+
+cdef extern from "zloop/stream.hpp" namespace "zloop::Stream":
+    const int write_queued "zloop::Stream::queued"
