@@ -17,7 +17,7 @@
 namespace zloop::binding {
 
 // The class that a type made in Python derives its layout from; another type itself.
-inline const PyTypeObject* native_base(const PyTypeObject* type) noexcept {
+inline const PyTypeObject* native_base(const PyTypeObject* type) {
   while (PyType_HasFeature(const_cast<PyTypeObject*>(type), Py_TPFLAGS_HEAPTYPE)) type = type->tp_base;
   return type;
 }
