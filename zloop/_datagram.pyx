@@ -22,7 +22,7 @@ from collections import deque
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.errno cimport EAGAIN
+from libc.errno cimport EAGAIN, EBADF
 
 from zloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from zloop._loop cimport Loop, check
@@ -279,6 +279,8 @@ cdef class DatagramTransport(DatagramTransportBase):
             if self.conn_lost >= dont_nag_before:
                 logger.warning("socket.send() raised exception.")
             self.conn_lost += 1
+        elif self.datagram.lost():  # the descriptor is another file's by now
+            self.fail(diagnostics.os_error(EBADF), "Fatal write error on datagram transport")
         elif not self.datagram.is_open() or self.conn_lost:
             self.send_by_socket(data, addr)
         elif self.connected or (addr is None and self.has_peer):
@@ -525,7 +527,7 @@ cdef class DatagramTransport(DatagramTransportBase):
         self.anchor()
         sock, self._sock = self._sock, None
         if sock is not None:
-            let_go_socket(sock)
+            let_go_socket(sock, lost=self.datagram.lost())
         return 0
 
     cdef int anchor(self) except -1:

@@ -18,7 +18,9 @@ cdef class FdWatcher:
     cdef Handle writer
 
     cdef bint idle(self) noexcept
-    cdef int apply(self) except -1
+    cdef int apply(self) noexcept
+    cdef int forget_callbacks(self) except -1
+    cdef int watch(self, Handle handle, bint for_reading) noexcept
     cdef int run_ready(self, unsigned ready) except -1
 
 
@@ -38,7 +40,7 @@ cdef class Loop(LoopCore):
     cdef Address last_sender   # of the datagram that sock_recvfrom() has received last
     cdef object last_sender_name  # the same as Python has it; None: there was none
     cdef object selector_transports  # descriptor -> asyncio's own transport, weakly; None: there has been none
-    cdef dict acceptors        # descriptor -> Acceptor: keeps a listening one alive
+    cdef dict acceptors        # id of its socket object -> Acceptor: keeps a listening one, and that object, alive
     cdef list retired          # closed inside an I/O callback: the engine may still be in them until the turn ends
 
     cdef int signal_fd         # the read end of the signals' pipe, while it is watched; else -1

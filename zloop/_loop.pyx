@@ -119,8 +119,8 @@ cdef class FdWatcher:
     cdef bint idle(self) noexcept:
         return self.reader is None and self.writer is None
 
-    # What the poller watches for follows from the handles. Raises OSError, the interest unchanged.
-    cdef int apply(self) except -1:
+    # What the poller watches for follows from the handles. 0 or -errno, the interest unchanged.
+    cdef int apply(self) noexcept:
         cdef unsigned interest = interest_none
         cdef bint once = True
         if self.reader is not None:
@@ -134,12 +134,33 @@ cdef class FdWatcher:
             self.loop.reactor.disarm(self.watcher)
             return 0
         if once:
-            return check(self.loop.reactor.arm(self.watcher, interest))
-        return check(self.loop.reactor.set_interest(self.watcher, interest))
+            return self.loop.reactor.arm(self.watcher, interest)
+        return self.loop.reactor.set_interest(self.watcher, interest)
+
+    # The file that they waited for is gone, and the number is another one's.
+    cdef int forget_callbacks(self) except -1:
+        cdef Handle reader = self.reader
+        cdef Handle writer = self.writer
+        self.reader = self.writer = None
+        self.apply()  # never fails: nothing is asked for
+        self.watcher.renew()
+        if reader is not None:
+            reader.detach_callback()
+        if writer is not None:
+            writer.detach_callback()
+        return 0
+
+    # Waits for one thing more; as apply().
+    cdef int watch(self, Handle handle, bint for_reading) noexcept:
+        if for_reading:
+            self.reader = handle
+        else:
+            self.writer = handle
+        return self.apply()
 
     cdef int run_ready(self, unsigned ready) except -1:
         cdef Handle handle = self.reader if ready == interest_read else self.writer
-        if handle is None:  # it was removed, and the poller refused to know
+        if handle is None:
             return 0
         if handle._cancelled:  # by its holder: it stays registered until here
             self.loop.drop_fd_callback(self.watcher.fd(), ready == interest_read)
@@ -711,8 +732,8 @@ cdef class Loop(LoopCore):
             self.acceptors.clear()
 
     def _acceptor_of(self, sock):
-        """The Acceptor of a listening socket, or None."""
-        return self.acceptors.get(sock.fileno())
+        """The Acceptor of a listening socket object, or None."""
+        return self.acceptors.get(id(sock))
 
     # ---- readers and writers
 
@@ -768,6 +789,17 @@ cdef class Loop(LoopCore):
         """Stop watching fd for writing. True if it was watched."""
         self.check_no_transport(fd)
         return self.drop_fd_callback(self.watched_descriptor(fd), False)
+
+    def _take_back_reader(self, int fd, Handle handle not None):
+        """End what _add_reader() began. False if the number is another file's by now: then all of that is left alone."""
+        cdef FdWatcher watcher
+        if self.closed:
+            return True
+        watcher = self.watchers.get(fd)
+        if watcher is None or watcher.reader is not handle:
+            return False
+        self.drop_fd_callback(fd, True)
+        return not self.reactor.is_lost(watcher.watcher)
 
     # ---- the wake-up descriptor: in one piece each, with no Python frame in which a signal's handler could raise
 
@@ -858,7 +890,7 @@ cdef class Loop(LoopCore):
         cdef int fd = descriptor_of(fileobj)
         cdef FdWatcher watcher = self.watchers.get(fd)
         cdef int status
-        if watcher is not None:
+        if watcher is not None and watcher.watcher.attached():  # else another file's has the number by now
             if watcher.idle():
                 watcher.fileobj = fileobj
             return watcher
@@ -880,25 +912,30 @@ cdef class Loop(LoopCore):
     cdef FdWatcher set_fd_handle(self, object fileobj, Handle handle, bint for_reading):
         cdef Handle previous
         cdef FdWatcher watcher
+        cdef int status
         self.check_closed()
         watcher = self.watcher_for(fileobj)
         previous = watcher.reader if for_reading else watcher.writer
-        if previous is not None:
-            # Its descriptor may have been closed, and the number be another file's now: register anew.
-            self.reactor.set_interest(watcher.watcher, interest_none)
-        if for_reading:
-            watcher.reader = handle
-        else:
-            watcher.writer = handle
-        try:
-            watcher.apply()
-        except OSError:
+        # Where nothing new is asked for the poller would not tell.
+        if previous is not None and self.reactor.is_lost(watcher.watcher):
+            watcher.forget_callbacks()
+            previous = None
+        status = watcher.watch(handle, for_reading)
+        if status < 0 and watcher.watcher.lost():
+            if for_reading:
+                watcher.reader = None
+            else:
+                watcher.writer = None
+            watcher.forget_callbacks()  # the other one's file is gone
+            previous = None
+            status = watcher.watch(handle, for_reading)
+        if status < 0:
             if for_reading:
                 watcher.reader = previous
             else:
                 watcher.writer = previous
             self.forget_if_idle(watcher.watcher.fd())
-            raise
+            check(status)
         if previous is not None:
             previous.detach_callback()
         return watcher
@@ -918,7 +955,7 @@ cdef class Loop(LoopCore):
             watcher.reader = None
         else:
             watcher.writer = None
-        watcher.apply()
+        watcher.apply()  # never fails: less is asked for
         previous.detach_callback()
         return True
 
@@ -930,7 +967,7 @@ cdef class Loop(LoopCore):
             watcher.reader = None
         else:
             watcher.writer = None
-        watcher.apply()
+        watcher.apply()  # never fails: less is asked for
         return 0
 
     # A socket that becomes a transport's has one watcher: readers and writers set before are gone, as with asyncio.

@@ -13,7 +13,7 @@ from asyncio.log import logger
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyTypeObject
-from libc.errno cimport EEXIST, EIO
+from libc.errno cimport EBADF, EEXIST, EIO
 
 from zloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from zloop._loop cimport Loop, check
@@ -212,6 +212,10 @@ cdef class WritePipeTransport(WritingTransport):
 
     def _write_without_loop(self, data):
         """After loop.close(): what the kernel takes is sent; for the rest the closed loop would be needed."""
+        if self.stream.lost():  # the descriptor is another file's by now
+            self.loop.check_closed()
+            self.write_failed(diagnostics.os_error(EBADF))
+            return
         if os.write(self.fd, data) < memoryview(data).nbytes:
             self.loop.check_closed()
 

@@ -17,6 +17,7 @@ class Clients:
     def copy(self) -> list[Transport]: ...
 
 class Acceptor:
+    server: Any
     def __init__(
         self,
         loop: Loop,

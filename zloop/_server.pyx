@@ -102,33 +102,74 @@ cdef class Acceptor:
         self.server = server
         self.context = context
         self.accept_tls = accept_tls
-        fd = sock.fileno()
-        loop.evict_watcher(fd)
-        check(self.listener.open(loop.reactor, fd, backlog + 1))
-        check(self.listener.start())
+        self.fd = sock.fileno()
+        self.burst = backlog + 1
+        # As with asyncio, who comes later has the socket: the one before stops accepting.
+        before = self.acceptor_before()
+        if before is not None:
+            before.listener.close()
+        loop.evict_watcher(self.fd)
+        try:
+            self.listen()
+        except OSError:
+            if before is not None:
+                before.listen()
+            raise
         hold_socket(held)
-        loop.acceptors[fd] = self
+        if before is not None:
+            before.give_way(held)
+        loop.acceptors[id(sock)] = self
 
-    def close(self):
-        """Stop accepting and close the listening socket."""
-        if self.sock is None:
-            return
+    # Who accepts the connections of the same descriptor, or None.
+    cdef Acceptor acceptor_before(self):
+        cdef Acceptor acceptor
+        for acceptor in self.loop.acceptors.values():
+            if acceptor.fd == self.fd and acceptor.listener.is_open():
+                return acceptor
+        return None
+
+    cdef int listen(self) except -1:
+        try:
+            check(self.listener.open(self.loop.reactor, self.fd, self.burst))
+            check(self.listener.start())
+        except OSError:
+            self.listener.close()
+            raise
+        return 0
+
+    # The descriptor is another one's from here on, who holds the socket object `heir` of it.
+    cdef int give_way(self, object heir) except -1:
+        self.retire()
+        if self.held is not heir and self.listener.lost():
+            self.held.detach()
+        unhold_socket(self.held)
+        return 0
+
+    # Returns the listening socket, which is still held.
+    cdef object retire(self):
         sock, self.sock = self.sock, None
-        self.loop.acceptors.pop(sock.fileno(), None)
+        self.loop.acceptors.pop(id(sock), None)
         self.loop.connection_contexts.clear()
         self.listener.close()
         self.loop.retired.append(self)  # a protocol factory may have called this, in the middle of a burst
-        let_go_socket(sock, self.held)
+        return sock
+
+    def close(self):
+        """Stop accepting and close the listening socket."""
+        if self.sock is not None:
+            let_go_socket(self.retire(), self.held, lost=self.listener.lost())
 
     def abandon(self):
         """The loop is closed first: stop accepting, and leave the socket to its other owner, the Server."""
         self.sock = None
         self.loop.connection_contexts.clear()
         self.listener.close()
+        if self.listener.lost():
+            self.held.detach()
         unhold_socket(self.held)
 
     def _resume(self):
-        if self.sock is not None:
+        if self.listener.is_open():
             check(self.listener.start())
 
     cdef int accepted(self, int fd, const sockaddr_storage& peer, socklen_t peer_size) except -1:

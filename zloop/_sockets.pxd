@@ -36,5 +36,6 @@ cdef class Operation(Handle):
     cdef object exception     # None: it has not failed
 
     cdef int try_again(self) except -1
+    cdef int wait_again(self) except -2
     cdef int end(self) except -1
     cdef int abandon(self) except -1

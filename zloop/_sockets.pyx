@@ -110,9 +110,8 @@ cdef class Operation(Handle):
             finally:
                 PyContext_Exit(self.context)
         if self.result is would_block and self.exception is None:
-            if self.watcher is not None and not self._cancelled:
-                self.watcher.apply()
-            return 0
+            if self.wait_again() == 0:
+                return 0
         self.end()
         self.future.set_result(None)
         return 0
@@ -121,12 +120,22 @@ cdef class Operation(Handle):
         try:
             self.result = self.attempt(<Loop>self._loop, self.sock, self.argument)
         except (SystemExit, KeyboardInterrupt):
-            if self.watcher is not None and not self._cancelled:
-                self.watcher.apply()
+            self.wait_again()
             raise
         except BaseException as exc:
             self.exception = exc
         return 0
+
+    # -1 if that is not possible, which is what has come out of the operation then.
+    cdef int wait_again(self) except -2:
+        cdef int status
+        if self.watcher is None or self._cancelled:
+            return 0
+        status = self.watcher.apply()
+        if status == 0:
+            return 0
+        self.exception = diagnostics.os_error(-status)
+        return -1
 
     cdef int end(self) except -1:
         cdef FdWatcher watcher = self.watcher

@@ -18,7 +18,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 from cpython.exc cimport PyErr_Clear, PyErr_SetString
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
-from libc.errno cimport EAGAIN, ECONNRESET
+from libc.errno cimport EAGAIN, EBADF, ECONNRESET
 from libc.string cimport memcpy
 from libcpp cimport bool as cpp_bool
 
@@ -469,6 +469,9 @@ cdef class SocketTransport(WritingTransport):
 
     def _write_without_loop(self, data):
         """After loop.close(): what the kernel takes is sent; for the rest the closed loop would be needed."""
+        if self.stream.lost():  # the descriptor is another file's by now
+            self.loop.check_closed()
+            return self.write_failed(diagnostics.os_error(EBADF))
         if self.socket_object().send(data) < memoryview(data).nbytes:
             self.loop.check_closed()
 
@@ -591,7 +594,7 @@ cdef class SocketTransport(WritingTransport):
         self.stream.close()
         self.anchor()
         if self.holds_fd:
-            if self.kind is not None and (self.extra is None or "sockname" not in self.extra):
+            if self.kind is not None and (self.extra is None or "sockname" not in self.extra) and not self.stream.lost():
                 self.note_local_address()
             self.holds_fd = False
             contexts = self.loop.connection_contexts
@@ -604,7 +607,9 @@ cdef class SocketTransport(WritingTransport):
     def _close_descriptor(self):
         sock, self.sock = self.sock, None
         if sock is not None:
-            let_go_socket(sock)
+            let_go_socket(sock, lost=self.stream.lost())
+            return
+        if self.stream.lost():
             return
         status = sys_calls.close(self.fd)
         if status != -ECONNRESET:  # some systems' way to say that the peer was first; socket objects keep it, too

@@ -48,7 +48,7 @@ class ProcessMixin(MixinBase):
 
     def __init__(self) -> None:
         super().__init__()
-        self._pidfds: set[int] = set()  # of children that still run, ours
+        self._pidfds: dict[int, asyncio.Handle] = {}  # of children that still run, ours, with what reads each
 
     # asyncio's own, over what follows below. Popen blocks for a moment, and tools that look for blocking calls know the
     # functions in which it may by their file and name.
@@ -107,7 +107,12 @@ class ProcessMixin(MixinBase):
         """Spawn a child and have it watched. Whoever cancels this finds the child killed and gone."""
         waiter = self.create_future()
         transport = spawn(waiter)
-        watch(transport)
+        try:
+            watch(transport)
+        except BaseException:  # nobody would wait for the child
+            transport.close()
+            reap(transport)
+            raise
         try:
             await waiter
         except (SystemExit, KeyboardInterrupt):
@@ -125,20 +130,24 @@ class ProcessMixin(MixinBase):
         pidfd = -1
         try:
             pidfd = os.pidfd_open(transport._pid)
-            self._add_reader(pidfd, self._on_pidfd_ready, pidfd, transport)
-        except (AttributeError, OSError):  # not this system's, refused by a sandbox, or no descriptor is left
+            self._pidfds[pidfd] = self._add_reader(pidfd, self._on_pidfd_ready, pidfd, transport)
+        except BaseException as exc:
             if pidfd >= 0:
                 os.close(pidfd)
+            if not isinstance(exc, Exception):
+                raise
+            # Not this system's, refused by a sandbox, no descriptor is left, or the loop will not have it.
             name = f"zloop-waitpid-{transport._pid}"
             threading.Thread(target=self._wait_in_thread, name=name, args=(transport,), daemon=True).start()
-        else:
-            self._pidfds.add(pidfd)
 
     def _on_pidfd_ready(self, pidfd: int, transport: SubprocessTransport) -> None:
-        self._remove_reader(pidfd)
-        self._pidfds.remove(pidfd)
-        os.close(pidfd)
+        self._close_pidfd(pidfd)
         self._child_ended(transport)
+
+    def _close_pidfd(self, pidfd: int) -> None:
+        """Unless the number is another file's: somebody may have closed all descriptors, this one among them."""
+        if self._take_back_reader(pidfd, self._pidfds.pop(pidfd)):
+            os.close(pidfd)
 
     def _wait_in_thread(self, transport: SubprocessTransport) -> None:
         """The child stays a zombie until the loop reaps it: until the transport knows, nobody else gets its number."""
@@ -169,11 +178,7 @@ class ProcessMixin(MixinBase):
 
     def _close_child_watches(self) -> None:
         while self._pidfds:
-            pidfd = self._pidfds.pop()
-            try:
-                self._remove_reader(pidfd)
-            finally:
-                os.close(pidfd)
+            self._close_pidfd(next(iter(self._pidfds)))
 
 
 def reap(transport: SubprocessTransport) -> int:

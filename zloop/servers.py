@@ -100,9 +100,15 @@ class ServerMixin(MixinBase):
                 server._start_serving()  # type: ignore[attr-defined]
                 await asyncio.sleep(0)  # asyncio's servers take a turn here, too
             except BaseException:
+                # Of its sockets: one that somebody gave may be another server's, which goes on.
+                server._sockets = [sock for sock in sockets if not self._is_served(sock, by_others_than=server)]
                 server.close()
                 raise
         return server
+
+    def _is_served(self, sock: socket.socket, by_others_than: asyncio.Server) -> bool:
+        acceptor = self._acceptor_of(sock)
+        return acceptor is not None and acceptor.server is not by_others_than
 
     async def _resolve_hosts(self, host: Any, port: Any, family: int, flags: int) -> list[AddressInfo]:
         """Each address once, however many names lead to it."""

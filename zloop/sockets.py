@@ -85,12 +85,17 @@ def unhold_socket(sock: socket.socket) -> None:
     sock._decref_socketios()  # type: ignore[attr-defined]
 
 
-def let_go_socket(sock: socket.socket, held: socket.socket | None = None) -> None:
+def let_go_socket(sock: socket.socket, held: socket.socket | None = None, *, lost: bool = False) -> None:
     """End hold_socket() and close the socket: the descriptor goes now, unless a makefile() still uses it.
 
-    `held` is what was held if that is another object, which `sock` hands its calls on to.
+    `held` is what was held if that is another object, which `sock` hands its calls on to. A descriptor that is lost,
+    as somebody closed it past the object, is left to whoever has its number by now.
     """
-    unhold_socket(sock if held is None else held)
+    if held is None:
+        held = sock
+    if lost:
+        held.detach()
+    unhold_socket(held)
     sock.close()
 
 

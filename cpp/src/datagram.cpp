@@ -46,7 +46,7 @@ void Datagram::close() {
 
 int Datagram::start_reading() noexcept { return watcher_.set_interest(watcher_.interest() | interest_read); }
 
-void Datagram::stop_reading() noexcept { watcher_.set_interest(watcher_.interest() & ~unsigned{interest_read}); }
+void Datagram::stop_reading() noexcept { watcher_.drop_interest(interest_read); }
 
 void* Datagram::owner_of(void* self) noexcept { return static_cast<Datagram*>(self)->owner_; }
 
@@ -101,7 +101,7 @@ int Datagram::send_now(const char* data, std::size_t size, const Address* to) no
 int Datagram::queue(const OutgoingDatagram& datagram) {
   if (!is_open()) return -EBADF;
   queue_.make_room(1);
-  if (const int status = watch_writable(true); status < 0) return status;
+  if (const int status = watcher_.set_interest(watcher_.interest() | interest_write); status < 0) return status;
   queue_.push_back(datagram);
   bytes_ += datagram.segment.size;
   return 0;
@@ -131,7 +131,7 @@ int Datagram::flush() {
     for (int i = 0; i < std::max(sent, 1); ++i) drop_first();
     if (sent < 0) return sent;
   }
-  watch_writable(false);
+  watcher_.drop_interest(interest_write);
   return 0;
 }
 
@@ -141,13 +141,8 @@ void Datagram::drop_first() {
   release_(datagram.segment.reference);
 }
 
-int Datagram::watch_writable(bool on) noexcept {
-  const unsigned others = watcher_.interest() & ~unsigned{interest_write};
-  return watcher_.set_interest(on ? others | interest_write : others);
-}
-
 void Datagram::discard_pending() {
-  watch_writable(false);
+  watcher_.drop_interest(interest_write);
   while (!queue_.empty()) drop_first();
 }
 

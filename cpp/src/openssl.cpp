@@ -1,8 +1,6 @@
 #include "zloop/openssl.hpp"
 
 #include <dlfcn.h>
-#include <fcntl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -65,12 +63,13 @@ bool fill(const char* path, OpenSsl& table) noexcept {
 // Copies up to memory.size() words from an address that may lead nowhere, and returns how many there were. The kernel
 // does the reading, and refuses where a process would crash.
 std::size_t read_words(const void* address, std::span<std::uintptr_t> words) noexcept {
-  std::array<int, 2> ends{};
-  if (pipe(ends.data()) != 0) return 0;  // pipe2() is not on every system
-  for (const int end : ends) fcntl(end, F_SETFD, FD_CLOEXEC);
-  ssize_t count = sys::write_unchecked(ends[1], address, words.size_bytes());
-  if (count > 0) count = sys::read(ends[0], words.data(), words.size_bytes());
-  for (const int end : ends) sys::close(end);
+  int read_end = -1;
+  int write_end = -1;
+  if (sys::open_pipe(&read_end, &write_end) < 0) return 0;
+  ssize_t count = sys::write_unchecked(write_end, address, words.size_bytes());
+  if (count > 0) count = sys::read(read_end, words.data(), words.size_bytes());
+  sys::close(read_end);
+  sys::close(write_end);
   return count > 0 ? static_cast<std::size_t>(count) / sizeof(std::uintptr_t) : 0;
 }
 

@@ -1,8 +1,10 @@
 #include "zloop/reactor.hpp"
 
+#include <algorithm>
 #include <cassert>
 #include <cerrno>
 #include <new>
+#include <utility>
 
 #include "zloop/sys.hpp"
 
@@ -15,6 +17,15 @@ constexpr std::uint64_t wakeup_token = 0xFFFF'FFFF;
 
 constexpr unsigned generation_shift = 32;
 
+// What the poller answers about a number that does not stand for the watcher's file any more.
+constexpr bool is_gone(int status) noexcept { return status == -ENOENT || status == -EBADF; }
+
+// Whether an interest asks for nothing that the other does not.
+constexpr bool is_less(unsigned interest, unsigned other) noexcept {
+  const bool lasts = interest != interest_none && (interest & interest_once) == 0;
+  return (interest & ~(other | interest_once)) == 0 && !(lasts && (other & interest_once) != 0);
+}
+
 constexpr int fd_of(std::uint64_t token) noexcept { return static_cast<int>(token & 0xFFFF'FFFF); }
 constexpr std::uint32_t generation_of(std::uint64_t token) noexcept {
   return static_cast<std::uint32_t>(token >> generation_shift);
@@ -24,6 +35,10 @@ constexpr std::uint32_t generation_of(std::uint64_t token) noexcept {
 
 int Watcher::set_interest(unsigned interest) noexcept {
   return attached() ? reactor_->set_interest(*this, interest) : -EBADF;
+}
+
+void Watcher::drop_interest(unsigned interest) noexcept {
+  if (attached()) reactor_->drop_interest(*this, interest);
 }
 
 void Watcher::detach() noexcept {
@@ -39,13 +54,13 @@ int Reactor::open() noexcept {
   assert(!is_open());
   poller_ = make_poller();
   if (poller_ == nullptr) return -ENOMEM;
+  fork_mark_.set();
   const int status = open_kernel_objects();
   if (status < 0) close();
   return status;
 }
 
 int Reactor::open_kernel_objects() noexcept {
-  fork_generation_ = sys::fork_generation();
   int status = poller_->open();
   if (status == 0) status = wakeup_.open();
   if (status == 0) status = poller_->add_edge_triggered(wakeup_.fd(), wakeup_token);
@@ -53,28 +68,69 @@ int Reactor::open_kernel_objects() noexcept {
 }
 
 // After a fork the poller and the wake-up are still the parent's as well, and whatever the child told them, the parent
-// would feel. The child's first use makes new ones, with the same watchers.
+// would feel. The child's first use makes new ones, with the same watchers; if that fails, the next use tries again.
 int Reactor::own_kernel_objects() noexcept {
-  if (fork_generation_ == sys::fork_generation()) return 0;
-  poller_->close();
+  if (!fork_mark_.inherited()) return 0;
+  poller_->close_inherited();
   wakeup_.close();
   events_count_ = 0;
-  const int status = open_kernel_objects();
+  int status = open_kernel_objects();
+  if (status == 0) status = list_all(*poller_);
+  if (status < 0) {
+    poller_->close();
+    wakeup_.close();
+    return status;
+  }
+  fork_mark_.set();
+  return 0;
+}
+
+// Makes the entries of a poller that has none. Whoever cannot be watched any more is lost: the child of a fork may have
+// closed its descriptor.
+int Reactor::list_all(Poller& poller) noexcept {
   for (std::size_t fd = 0; fd < slots_.size(); ++fd) {
     Watcher* watcher = slots_[fd].watcher;
-    if (watcher == nullptr) continue;
-    watcher->listed_ = false;
-    if (watcher->interest_ == interest_none) continue;
-    // A descriptor that the child has closed is watched no more.
-    if (list(*watcher, watcher->interest_, token_of(static_cast<int>(fd))) < 0) note_interest(*watcher, interest_none);
+    if (watcher == nullptr || watcher->interest_ == interest_none) continue;
+    const int number = static_cast<int>(fd);
+    const int status = poller.add(number, watcher->interest_, token_of(number));
+    if (status == -EBADF || status == -EPERM) {
+      watcher->lost_ = true;
+      note_interest(*watcher, interest_none);
+    } else if (status < 0) {
+      return status;
+    }
   }
-  return status;
+  for (const Slot& slot : slots_) {
+    if (slot.watcher != nullptr) slot.watcher->listed_ = slot.watcher->interest_ != interest_none;
+  }
+  return 0;
+}
+
+// An epoll goes by files: an entry stays for as long as a duplicate of the descriptor is open anywhere, and by the
+// number alone nobody can remove it when that stands for another file. If such a file is ready, the loop never sleeps
+// again. A poller without such entries takes the place of this one; without memory for it, all stays as it is.
+void Reactor::exorcise() noexcept {
+  for (const Slot& slot : slots_) {
+    if (slot.watcher != nullptr && is_lost(*slot.watcher)) continue;  // it has been noted
+  }
+  std::unique_ptr<Poller> successor = make_poller();
+  if (successor == nullptr || successor->open() < 0) return;
+  if (successor->add_edge_triggered(wakeup_.fd(), wakeup_token) < 0 || list_all(*successor) < 0) return;
+  poller_ = std::move(successor);
+  suspects_ghost_ = false;
+}
+
+bool Reactor::sees_ghost() const noexcept {
+  return std::any_of(events_.begin(), events_.begin() + events_count_, [this](const PollEvent& event) {
+    return event.token != wakeup_token && watcher_of(event.token) == nullptr;
+  });
 }
 
 void Reactor::close() noexcept {
   for (const Slot& slot : slots_) {
     if (slot.watcher != nullptr) detach(*slot.watcher);
   }
+  if (is_open()) fork_mark_.inherited() ? poller_->close_inherited() : poller_->close();
   events_count_ = 0;
   wakeup_.close();
   poller_.reset();
@@ -98,28 +154,31 @@ int Reactor::attach(Watcher& watcher, int fd, const WatcherOps& ops, void* owner
       return -ENOMEM;
     }
   }
-  if (slots_[index].watcher != nullptr) return -EEXIST;
+  if (Watcher* other = slots_[index].watcher; other != nullptr) {
+    if (!is_lost(*other)) return -EEXIST;
+    detach(*other);
+  }
   slots_[index].watcher = &watcher;
   watcher.fd_ = fd;
   watcher.interest_ = interest_none;
+  watcher.lost_ = false;
   watcher.reactor_ = this;
   watcher.ops_ = &ops;
   watcher.owner_ = owner;
   return 0;
 }
 
-// A descriptor nobody is interested in leaves the poller altogether: epoll reports errors and hang-ups even for an
+// A descriptor nobody is interested in leaves the poller, or is silenced: epoll reports errors and hang-ups even for an
 // empty interest, and the loop would spin on them.
 int Reactor::set_interest(Watcher& watcher, unsigned interest) noexcept {
   if (!watcher.attached()) return -EBADF;
   if (interest == watcher.interest_) return 0;
-  int status = own_kernel_objects();
-  if (status < 0) return status;
-  if (interest == interest_none) {
-    unlist(watcher);
-  } else {
-    status = list(watcher, interest, token_of(watcher.fd_));
+  if (is_less(interest, watcher.interest_)) {
+    reduce(watcher, interest);
+    return 0;
   }
+  int status = own_kernel_objects();
+  if (status == 0) status = watcher.lost_ ? -EBADF : list(watcher, interest, token_of(watcher.fd_));
   if (status == 0) note_interest(watcher, interest);
   return status;
 }
@@ -129,14 +188,21 @@ int Reactor::arm(Watcher& watcher, unsigned interest) noexcept {
   const unsigned once = interest | interest_once;
   if (!watcher.attached()) return -EBADF;
   if (once == watcher.interest_) return 0;
+  if (is_less(once, watcher.interest_)) {
+    reduce(watcher, once);
+    return 0;
+  }
   int status = own_kernel_objects();
   if (status < 0) return status;
+  if (watcher.interest_ == interest_none && watcher.lost_) watcher.renew();
+  if (watcher.lost_) return -EBADF;
   std::uint32_t& generation = slots_[static_cast<std::size_t>(watcher.fd_)].generation;
   ++generation;
-  status = list(watcher, once, token_of(watcher.fd_));
+  const std::uint64_t token = token_of(watcher.fd_);
+  status = watcher.interest_ == interest_none ? enlist(watcher, once, token) : list(watcher, once, token);
   if (status == 0) {
     note_interest(watcher, once);
-  } else {
+  } else if (!watcher.lost_) {
     --generation;  // what the kernel has goes by that
   }
   return status;
@@ -146,26 +212,76 @@ void Reactor::disarm(Watcher& watcher) noexcept {
   if (!watcher.attached() || watcher.interest_ == interest_none) return;
   // An event fetched already is not one of the next interest's.
   ++slots_[static_cast<std::size_t>(watcher.fd_)].generation;
-  // Its owner may have closed it under us, and the kernel forgotten it by itself.
-  watcher.listed_ = own_kernel_objects() == 0 && watcher.listed_ &&
-                    poller_->modify(watcher.fd_, interest_once, token_of(watcher.fd_)) == 0;
+  if (watcher.listed_ && !fork_mark_.inherited() &&
+      poller_->modify(watcher.fd_, interest_once, token_of(watcher.fd_)) < 0) {
+    unlist(watcher);
+  }
   note_interest(watcher, interest_none);
+}
+
+void Reactor::drop_interest(Watcher& watcher, unsigned interest) noexcept {
+  if (!watcher.attached()) return;
+  const unsigned left = watcher.interest_ & ~interest;
+  if (left == watcher.interest_) return;
+  (left & ~unsigned{interest_once}) == interest_none ? disarm(watcher) : reduce(watcher, left);
+}
+
+// To less than there is. In a forked child that has no poller of its own there is nobody to be told yet.
+void Reactor::reduce(Watcher& watcher, unsigned interest) noexcept {
+  if (watcher.listed_ && !fork_mark_.inherited()) {
+    if (interest == interest_none) {
+      unlist(watcher);
+    } else {
+      const std::uint64_t token = token_of(watcher.fd_);
+      int status = poller_->modify(watcher.fd_, interest, token);
+      // No kernel has another reason to refuse it; anew, it is what was asked for.
+      if (status < 0 && !is_gone(status) && poller_->remove(watcher.fd_) == 0) {
+        status = poller_->add(watcher.fd_, interest, token);
+      }
+      if (status < 0) return lose(watcher);
+    }
+  }
+  note_interest(watcher, interest);
+}
+
+bool Reactor::is_lost(Watcher& watcher) noexcept {
+  if (watcher.lost_ || !watcher.listed_ || fork_mark_.inherited()) return watcher.lost_;
+  const unsigned interest = watcher.interest_ == interest_none ? unsigned{interest_once} : watcher.interest_;
+  if (is_gone(poller_->modify(watcher.fd_, interest, token_of(watcher.fd_)))) lose(watcher);
+  return watcher.lost_;
 }
 
 // Makes the poller's entry what it has to be.
 int Reactor::list(Watcher& watcher, unsigned interest, std::uint64_t token) noexcept {
-  // -ENOENT: closed and opened again under us, and the kernel does not know the new one.
+  if (!watcher.listed_) return enlist(watcher, interest, token);
+  const int status = poller_->modify(watcher.fd_, interest, token);
+  if (!is_gone(status)) return status;
+  lose(watcher);
+  return -EBADF;
+}
+
+// The same for whatever the number stands for.
+int Reactor::enlist(Watcher& watcher, unsigned interest, std::uint64_t token) noexcept {
   int status = watcher.listed_ ? poller_->modify(watcher.fd_, interest, token) : -ENOENT;
   if (status == -ENOENT) status = poller_->add(watcher.fd_, interest, token);
+  // A file that was closed, and whose duplicate has its number now.
+  if (status == -EEXIST) status = poller_->modify(watcher.fd_, interest, token);
   if (status == 0) watcher.listed_ = true;
   return status;
 }
 
 void Reactor::unlist(Watcher& watcher) noexcept {
-  poller_->remove(watcher.fd_);  // may fail: its owner closed it under us, and the kernel forgot it by itself
+  // Its owner may have closed it under us, and the kernel forgotten it by itself.
+  if (is_gone(poller_->remove(watcher.fd_))) watcher.lost_ = true;
   watcher.listed_ = false;
   // An event fetched already is not one of the next interest's.
   ++slots_[static_cast<std::size_t>(watcher.fd_)].generation;
+}
+
+void Reactor::lose(Watcher& watcher) noexcept {
+  unlist(watcher);
+  watcher.lost_ = true;
+  note_interest(watcher, interest_none);
 }
 
 void Reactor::note_interest(Watcher& watcher, unsigned interest) noexcept {
@@ -177,9 +293,9 @@ void Reactor::note_interest(Watcher& watcher, unsigned interest) noexcept {
 
 void Reactor::detach(Watcher& watcher) noexcept {
   if (!watcher.attached()) return;
-  set_interest(watcher, interest_none);
-  note_interest(watcher, interest_none);  // also when a forked child could not make a poller of its own
-  if (watcher.listed_ && own_kernel_objects() == 0) unlist(watcher);  // as arm() and disarm() leave it
+  // In a forked child that has no poller of its own, the entry is the parent's.
+  if (watcher.listed_ && !fork_mark_.inherited()) unlist(watcher);
+  note_interest(watcher, interest_none);
   Slot& slot = slots_[static_cast<std::size_t>(watcher.fd_)];
   assert(slot.watcher == &watcher);
   slot.watcher = nullptr;
@@ -191,12 +307,14 @@ void Reactor::detach(Watcher& watcher) noexcept {
   watcher.owner_ = nullptr;
 }
 
-void* Reactor::user_of(int fd) const noexcept {
+void* Reactor::user_of(int fd) noexcept {
   const auto index = static_cast<std::size_t>(fd);
   if (fd < 0 || index >= slots_.size()) return nullptr;
-  const Watcher* watcher = slots_[index].watcher;
-  if (watcher == nullptr || watcher->ops_->user == nullptr) return nullptr;
-  return watcher->ops_->user(watcher->owner_);
+  Watcher* watcher = slots_[index].watcher;
+  void* user = watcher == nullptr ? nullptr : watcher->ops_->user(watcher->owner_);
+  if (user == nullptr || !is_lost(*watcher)) return user;
+  detach(*watcher);
+  return nullptr;
 }
 
 Watcher* Reactor::watcher_of(std::uint64_t token) const noexcept {
@@ -216,6 +334,10 @@ int Reactor::wait(std::int64_t timeout_ns) noexcept {
   wakeup_.awake();
   events_count_ = count > 0 ? count : 0;
   next_event_ = 0;
+  if (suspects_ghost_ && count > 0) {
+    suspects_ghost_ = sees_ghost();  // nothing has happened since the poller told it: it has an entry of nobody's
+    if (suspects_ghost_) exorcise();
+  }
   only_looks ? pacer_.looked(count) : pacer_.waited(count);
   return count;
 }
@@ -227,7 +349,11 @@ void Reactor::dispatch() {
       if ((event.ready & bit) == 0 || events_count_ == 0) continue;
       // Looked up for each bit: what was called last may have changed anything.
       Watcher* watcher = watcher_of(event.token);
-      if (watcher != nullptr && (watcher->interest_ & bit) != 0) tell(*watcher, bit);
+      if (watcher == nullptr) {
+        suspects_ghost_ |= event.token != wakeup_token;
+      } else if ((watcher->interest_ & bit) != 0) {
+        tell(*watcher, bit);
+      }
     }
     rearm(event.token);
   }

@@ -52,7 +52,7 @@ void Stream::on_ready(void* self, unsigned ready) {
   if (ready == interest_write) {
     stream.queue_.empty() ? stream.report_room() : stream.send_and_report();
   } else if (!stream.reading_) {
-    stream.watcher_.set_interest(stream.watcher_.interest() & ~unsigned{interest_read});
+    stream.watcher_.drop_interest(interest_read);
   } else if (stream.started_reading_in_ == stream.watcher_.reactor().waits()) {
     // The event is older than the wish to read. The next wait tells it again.
   } else if (stream.buffered_) {
@@ -111,7 +111,7 @@ ssize_t Stream::send_now(const char* data, std::size_t size) noexcept {
   return would_block(sent) ? 0 : sent;
 }
 
-int Stream::wait_for_room() noexcept { return watch_writable(true); }
+int Stream::wait_for_room() noexcept { return watcher_.set_interest(watcher_.interest() | interest_write); }
 
 void Stream::queue(const Segment& segment) { queue_.push(segment); }
 
@@ -137,32 +137,28 @@ int Stream::send_queued() {
     const int count = queue_.peek(vectors.data(), vectors_max);
     const ssize_t sent = count == 1 ? ops_->io->send(watcher_.fd(), vectors[0].iov_base, vectors[0].iov_len)
                                     : ops_->io->sendv(watcher_.fd(), vectors.data(), count);
-    if (would_block(sent)) return watch_writable(true);
+    if (would_block(sent)) return wait_for_room();
     if (sent < 0) {
-      watch_writable(false);
+      watcher_.drop_interest(interest_write);
       return static_cast<int>(sent);
     }
     std::size_t offered = 0;
     for (int i = 0; i < count; ++i) offered += vectors[static_cast<std::size_t>(i)].iov_len;
     queue_.consume(static_cast<std::size_t>(sent));
-    if (std::cmp_less(sent, offered)) return watch_writable(true);
+    if (std::cmp_less(sent, offered)) return wait_for_room();
   }
-  return watch_writable(false);
-}
-
-int Stream::watch_writable(bool on) noexcept {
-  const unsigned others = watcher_.interest() & ~unsigned{interest_write};
-  return watcher_.set_interest(on ? others | interest_write : others);
+  watcher_.drop_interest(interest_write);
+  return 0;
 }
 
 // With nothing queued only wait_for_room() watches for writability.
 void Stream::report_room() {
-  watch_writable(false);
+  watcher_.drop_interest(interest_write);
   ops_->on_room(owner_);
 }
 
 void Stream::discard_pending() {
-  watch_writable(false);
+  watcher_.drop_interest(interest_write);
   queue_.clear();
 }
 

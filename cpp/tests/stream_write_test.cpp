@@ -289,7 +289,9 @@ TEST_CASE("a connection that breaks while the kernel is full is told once, and k
   CHECK(connection.log == "write_error ");
   CHECK(connection.errors == std::vector<int>{error});
   CHECK_FALSE(connection.stream->blocked());
+  connection.turn();  // the last word
   CHECK(connection.reactor.wait(0) == 0);
+  CHECK(connection.log == "write_error ");
 }
 
 TEST_CASE("bytes that cannot be waited with are an error, and the caller's") {

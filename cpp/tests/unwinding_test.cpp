@@ -143,8 +143,7 @@ bool ends_thread(const std::function<void()>& call) {
 
 bool ends_in_dispatch(Reactor& reactor) {
   return ends_thread([&] {
-    reactor.wait(zloop::test::patience_ns);
-    reactor.dispatch();
+    if (reactor.wait(zloop::test::patience_ns) > 0) reactor.dispatch();
   });
 }
 
@@ -248,7 +247,7 @@ TEST_CASE("a thread that ends where a stream flushes unwinds") {
   connection.ops.release = release;
   REQUIRE(connection.open_stream() == 0);
   connection.queue("sent");
-  CHECK(ends_thread([&] { connection.stream->flush(); }));
+  CHECK(ends_thread([&] { static_cast<void>(connection.stream->flush()); }));
 }
 
 // ---- datagrams
@@ -295,7 +294,7 @@ TEST_CASE("a thread that ends where a datagram socket releases what it had queue
 TEST_CASE("a thread that ends where a datagram socket flushes unwinds") {
   DatagramEnd end;
   end.queue(end.one);
-  CHECK(ends_thread([&] { end.datagram.flush(); }));
+  CHECK(ends_thread([&] { static_cast<void>(end.datagram.flush()); }));
 }
 
 // ---- listeners

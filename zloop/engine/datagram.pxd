@@ -30,6 +30,7 @@ cdef extern from "zloop/datagram.hpp" namespace "zloop":
         int open(Reactor& reactor, int fd, size_t longest) noexcept
         void close() noexcept
         bint is_open() noexcept
+        bint lost() noexcept
         int start_reading() noexcept
         void stop_reading() noexcept
         bint reading() noexcept

@@ -15,6 +15,7 @@ cdef extern from "zloop/listener.hpp" namespace "zloop":
         int open(Reactor& reactor, int fd, int burst) noexcept
         void close() noexcept
         bint is_open() noexcept
+        bint lost() noexcept
         int start() noexcept
         void pause() noexcept
 

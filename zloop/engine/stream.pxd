@@ -27,6 +27,7 @@ cdef extern from "zloop/stream.hpp" namespace "zloop":
         int open(Reactor& reactor, int fd, const StreamOps& ops, void* owner) noexcept
         void close() noexcept
         bint is_open() noexcept
+        bint lost() noexcept
         int start_reading() noexcept
         void stop_reading() noexcept
         bint reading() noexcept

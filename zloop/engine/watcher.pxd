@@ -7,4 +7,5 @@ cdef extern from "zloop/watcher.hpp" namespace "zloop":
         int fd() noexcept
         unsigned interest() noexcept
         bint attached() noexcept
+        bint lost() noexcept
         void renew() noexcept

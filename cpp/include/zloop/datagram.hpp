@@ -24,8 +24,8 @@ namespace zloop {
 // As WatcherOps. Neither throws. The owner keeps itself alive during each call; nothing looks at it or the Datagram
 // afterwards.
 struct DatagramOps {
-  void (*on_readable)(void* owner);  // a datagram or an error waits: receive()
-  void (*on_writable)(void* owner);  // the kernel has room: flush()
+  void (*on_readable)(void* owner) = [](void*) {};  // a datagram or an error waits: receive()
+  void (*on_writable)(void* owner) = [](void*) {};  // the kernel has room: flush()
 };
 
 // How a queued datagram gets to its receiver.
@@ -58,22 +58,24 @@ class Datagram final {
   Datagram& operator=(const Datagram&) = delete;
 
   // 0 or -errno, as Reactor::attach. Of a datagram longer than `longest` bytes, the kernel drops the end.
-  int open(Reactor& reactor, int fd, std::size_t longest) noexcept;
+  [[nodiscard]] int open(Reactor& reactor, int fd, std::size_t longest) noexcept;
 
   // Unties everything and drops what was queued. The descriptor stays open: it is its owner's. Harmless when closed.
   void close();
-  // False too when the reactor was closed.
+  // False too when the reactor was closed, and when the descriptor was closed under us and its number went to another.
   [[nodiscard]] bool is_open() const noexcept { return watcher_.attached(); }
+  // As Watcher::lost(), also after close(): the owner neither uses nor closes the descriptor.
+  [[nodiscard]] bool lost() const noexcept { return watcher_.lost(); }
 
   // 0 or -errno.
-  int start_reading() noexcept;
+  [[nodiscard]] int start_reading() noexcept;
   void stop_reading() noexcept;
   [[nodiscard]] bool reading() const noexcept { return (watcher_.interest() & interest_read) != 0; }
 
   static constexpr int batch_max = sys::packets_max;
   // Stores up to batch_max datagrams, in order; how many came, or -errno: -EAGAIN when there was none. It asks for more
   // the more came lately, because asking in vain costs, too. Begins `loan`, whose memory they are in.
-  int receive(ReceivedDatagram* received, Loan& loan) noexcept;
+  [[nodiscard]] int receive(ReceivedDatagram* received, Loan& loan) noexcept;
   // How many the next receive() asks for.
   [[nodiscard]] int expected() const noexcept { return expected_; }
   // Makes the next receive() ask for one.
@@ -81,18 +83,18 @@ class Datagram final {
 
   // Sends to an address, or to the connected peer (nullptr), at once. 0 or -errno; -EAGAIN when the kernel is full, or
   // others are queued before it.
-  int send_now(const char* data, std::size_t size, const Address* to) noexcept;
+  [[nodiscard]] int send_now(const char* data, std::size_t size, const Address* to) noexcept;
 
   // Queues a datagram, and takes over its reference, until the kernel has room: on_writable comes then. 0; or -errno (a
   // closed socket: -EBADF), having taken nothing, as when it throws std::bad_alloc.
-  int queue(const OutgoingDatagram& datagram);
+  [[nodiscard]] int queue(const OutgoingDatagram& datagram);
 
   // Offers the kernel what is queued. One of
   //   0: everything has left, or the kernel is full;
   //   -errno: the datagram that was first in the queue failed and is gone;
   //   routed_by_owner: it is the owner's to send, see first() and drop_first().
   // on_writable comes as long as anything is left. After the latter two, the owner may call again without it.
-  int flush();
+  [[nodiscard]] int flush();
   static constexpr int routed_by_owner = 1;
 
   // The first in the queue, which must not be empty.
@@ -115,7 +117,6 @@ class Datagram final {
   static void* owner_of(void* self) noexcept;
 
   [[nodiscard]] int gather(sys::Packet* packets) const noexcept;
-  int watch_writable(bool on) noexcept;
 
   const DatagramOps& ops_;  // static
   void* owner_;             // borrowed: the embedder

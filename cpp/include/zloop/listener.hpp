@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include "zloop/reactor.hpp"
+#include "zloop/sys.hpp"
 #include "zloop/watcher.hpp"
 
 namespace zloop {
@@ -15,10 +16,11 @@ namespace zloop {
 // event can bring several connections.
 struct ListenerOps {  // as WatcherOps
   // The connection is non-blocking and close-on-exec.
-  void (*on_accept)(void* owner, int fd, const sockaddr_storage& peer, socklen_t peer_size);
+  void (*on_accept)(void* owner, int fd, const sockaddr_storage& peer,
+                    socklen_t peer_size) = [](void*, int fd, const sockaddr_storage&, socklen_t) { sys::close(fd); };
   // errno. When the process or system is out of a resource (see Listener::out_of_resources) the listener has paused
   // itself, because the kernel would go on reporting it; start() resumes.
-  void (*on_error)(void* owner, int error);
+  void (*on_error)(void* owner, int error) = [](void*, int) {};
 };
 
 class Listener {
@@ -30,14 +32,17 @@ class Listener {
 
   // Accepts up to `burst` connections for each readiness event, so that one busy port cannot starve the loop.
   // 0 or -errno, as Reactor::attach.
-  int open(Reactor& reactor, int fd, int burst) noexcept;
+  [[nodiscard]] int open(Reactor& reactor, int fd, int burst) noexcept;
   // The descriptor stays open. Harmless when closed; Reactor::close() does it too.
   void close() noexcept { watcher_.detach(); }
+  // False too when the descriptor was closed under us and its number went to another.
   [[nodiscard]] bool is_open() const noexcept { return watcher_.attached(); }
+  // As Watcher::lost(), also after close(): the owner neither uses nor closes the descriptor.
+  [[nodiscard]] bool lost() const noexcept { return watcher_.lost(); }
 
   // 0 or -errno.
-  int start() noexcept { return watcher_.set_interest(interest_read); }
-  void pause() noexcept { watcher_.set_interest(interest_none); }
+  [[nodiscard]] int start() noexcept { return watcher_.set_interest(interest_read); }
+  void pause() noexcept { watcher_.drop_interest(interest_read); }
 
   // EMFILE, ENFILE, ENOBUFS, ENOMEM: waiting helps, trying again at once does not.
   [[nodiscard]] static bool out_of_resources(int error) noexcept;

@@ -16,8 +16,8 @@ enum Interest : unsigned {
   interest_none = 0,
   interest_read = 1,
   interest_write = 2,
-  // Beside those: until the next event of the descriptor, whichever it is. Then there is silence, until modify() or,
-  // where that answers -ENOENT, add(). By itself it asks for silence, after a last word about a hang-up maybe.
+  // Beside those: until the next event of the descriptor, whichever it is. Then there is silence, until modify(). By
+  // itself it asks for silence, after a last word about a hang-up maybe.
   interest_once = 4,
 };
 
@@ -36,23 +36,29 @@ class Poller {
   // Each returns 0 or -errno, and changes nothing when it fails. An interest is never empty. A descriptor that its
   // owner closed is watched no more, but is to be removed all the same. A regular file, which is always ready, is
   // refused by epoll (-EPERM) and taken by kqueue; asyncio leaves that to them, too.
-  virtual int open() noexcept = 0;
-  virtual int add(int fd, unsigned interest, std::uint64_t token) noexcept = 0;
-  virtual int modify(int fd, unsigned interest, std::uint64_t token) noexcept = 0;
-  virtual int remove(int fd) noexcept = 0;
+  [[nodiscard]] virtual int open() noexcept = 0;
+  [[nodiscard]] virtual int add(int fd, unsigned interest, std::uint64_t token) noexcept = 0;
+  [[nodiscard]] virtual int remove(int fd) noexcept = 0;
+
+  // Of what was added, these tell whether the number still stands for that file: -ENOENT for another one, -EBADF for
+  // none. (A kqueue can only tell if it watched, and goes on to watch, for reading or for writing.)
+  [[nodiscard]] virtual int modify(int fd, unsigned interest, std::uint64_t token) noexcept = 0;
 
   // Like add() for reading, but one event for each time the descriptor becomes readable.
-  virtual int add_edge_triggered(int fd, std::uint64_t token) noexcept = 0;
+  [[nodiscard]] virtual int add_edge_triggered(int fd, std::uint64_t token) noexcept = 0;
 
   // Waits until something is ready, or for timeout_ns (below zero: without end), never for less unless a signal
   // arrives: then -EINTR. Returns how many events were stored.
-  virtual int wait(PollEvent* events, int capacity, std::int64_t timeout_ns) noexcept = 0;
+  [[nodiscard]] virtual int wait(PollEvent* events, int capacity, std::int64_t timeout_ns) noexcept = 0;
 
   // The kernel object's descriptor, -1 when closed.
   [[nodiscard]] virtual int fd() const noexcept = 0;
 
-  // Closes the kernel object. Also right in a forked child: registrations of the parent stay as they are.
+  // Closes the kernel object.
   virtual void close() noexcept = 0;
+
+  // The same in the child of a fork(2), of a poller that was open before. The parent's registrations stay as they are.
+  virtual void close_inherited() noexcept = 0;
 };
 
 // The platform's best backend; nullptr when memory is out.

@@ -12,6 +12,7 @@
 #include <memory>
 #include <vector>
 
+#include "zloop/fork_mark.hpp"
 #include "zloop/poll_pacer.hpp"
 #include "zloop/poller.hpp"
 #include "zloop/shared_buffer.hpp"
@@ -33,7 +34,7 @@ class Reactor {
   Reactor& operator=(const Reactor&) = delete;
 
   // 0 or -errno.
-  int open() noexcept;
+  [[nodiscard]] int open() noexcept;
   // Detaches every watcher. Harmless when closed.
   void close() noexcept;
   [[nodiscard]] bool is_open() const noexcept { return poller_ != nullptr; }
@@ -41,27 +42,39 @@ class Reactor {
 
   // Ties the watcher to fd, watching for nothing yet. -EEXIST if another watcher has that number, -EBADF for a
   // negative one or one that memory would have to be found for and that is not open, -ENOMEM.
-  int attach(Watcher& watcher, int fd, const WatcherOps& ops, void* owner) noexcept;
+  //
+  // A number is no identity: it may have been closed under the other watcher, and stand for another file. The poller
+  // knows, if it has ever watched for that one, which is lost then: it gives way.
+  [[nodiscard]] int attach(Watcher& watcher, int fd, const WatcherOps& ops, void* owner) noexcept;
 
-  // Takes effect at once. On -errno (a regular file: -EPERM; a detached watcher: -EBADF) the watcher keeps the interest
-  // it had.
-  int set_interest(Watcher& watcher, unsigned interest) noexcept;
+  // Takes effect at once. On -errno (a regular file: -EPERM; a detached or a lost watcher: -EBADF) the watcher keeps
+  // the interest it had; but one that is lost is interested in nothing. To be interested in less never fails.
+  [[nodiscard]] int set_interest(Watcher& watcher, unsigned interest) noexcept;
 
   // Like set_interest(), but each kind of `interest`, which is not empty, is told once. That leaves nothing to be taken
   // back, so that waiting again and again takes one system call each time. An event fetched before is not told any
-  // more: the kernel looks anew, and at the file that the number stands for by now.
-  int arm(Watcher& watcher, unsigned interest) noexcept;
+  // more where something is asked for anew: the kernel looks then, and for a watcher that was interested in nothing, at
+  // the file that the number stands for by now.
+  [[nodiscard]] int arm(Watcher& watcher, unsigned interest) noexcept;
 
-  // Like set_interest(interest_none), but for a watcher that is likely to be interested again soon: that takes less of
-  // the kernel's time then. A hang-up may make one wait() return with nothing to tell. Never fails.
+  // Like set_interest(interest_none), but for a watcher that may be interested again: that takes less of the kernel's
+  // time then, and the poller can tell whether the number still stands for its file. A hang-up may make one wait()
+  // return with nothing to tell. Never fails.
   void disarm(Watcher& watcher) noexcept;
+
+  // Takes those kinds from what there is; if nothing is left, by disarm(). Never fails.
+  void drop_interest(Watcher& watcher, unsigned interest) noexcept;
+
+  // Whether the watcher is lost, asking the poller if need be. False also where that cannot know.
+  [[nodiscard]] bool is_lost(Watcher& watcher) noexcept;
 
   // Unties the watcher; events already fetched for it are dropped. Its number may be attached again at once.
   // Call it before the descriptor is closed: the kernel would report it for as long as a duplicate is open.
   void detach(Watcher& watcher) noexcept;
 
-  // Who has the descriptor to itself (WatcherOps::user), or nullptr. Any number may be asked for.
-  [[nodiscard]] void* user_of(int fd) const noexcept;
+  // Who has the descriptor to itself (WatcherOps::user), or nullptr. Any number may be asked for. A watcher that is
+  // found to be lost is detached.
+  [[nodiscard]] void* user_of(int fd) noexcept;
 
   // How many watchers the poller watches for something: without any, only notify() ends a wait().
   [[nodiscard]] std::size_t watched() const noexcept { return watched_; }
@@ -75,7 +88,7 @@ class Reactor {
 
   // The one blocking call, made without the interpreter. timeout_ns below zero: until something happens. Stores what is
   // ready for dispatch() and returns how much, or -errno: -EINTR after a signal.
-  int wait(std::int64_t timeout_ns) noexcept;
+  [[nodiscard]] int wait(std::int64_t timeout_ns) noexcept;
 
   // How many wait()s there have been; it may wrap around.
   [[nodiscard]] std::uint32_t waits() const noexcept { return waits_; }
@@ -105,11 +118,17 @@ class Reactor {
     std::uint32_t generation = 0;  // part of the token: tells a re-used number's events from its forerunner's
   };
 
-  int open_kernel_objects() noexcept;
-  int own_kernel_objects() noexcept;
+  [[nodiscard]] int open_kernel_objects() noexcept;
+  [[nodiscard]] int own_kernel_objects() noexcept;
+  [[nodiscard]] int list_all(Poller& poller) noexcept;
+  void exorcise() noexcept;
+  [[nodiscard]] bool sees_ghost() const noexcept;
   void note_interest(Watcher& watcher, unsigned interest) noexcept;
-  int list(Watcher& watcher, unsigned interest, std::uint64_t token) noexcept;
+  [[nodiscard]] int list(Watcher& watcher, unsigned interest, std::uint64_t token) noexcept;
+  [[nodiscard]] int enlist(Watcher& watcher, unsigned interest, std::uint64_t token) noexcept;
+  void reduce(Watcher& watcher, unsigned interest) noexcept;
   void unlist(Watcher& watcher) noexcept;
+  void lose(Watcher& watcher) noexcept;
   void tell(Watcher& watcher, unsigned bit);
   void rearm(std::uint64_t token) noexcept;
   [[nodiscard]] std::uint64_t token_of(int fd) const noexcept;
@@ -126,8 +145,9 @@ class Reactor {
   std::array<PollEvent, events_capacity> events_;  // of the last wait(), and so many of them
   int events_count_ = 0;
   std::uint32_t waits_ = 0;
-  int next_event_ = 0;            // the first that dispatch() has not come to
-  unsigned fork_generation_ = 0;  // of the process that made the poller and the wake-up
+  int next_event_ = 0;           // the first that dispatch() has not come to
+  bool suspects_ghost_ = false;  // dispatch() has met an event of no watcher
+  ForkMark fork_mark_;           // of the process that made the poller and the wake-up
 };
 
 }  // namespace zloop

@@ -37,26 +37,26 @@ struct StreamOps {
   const StreamIo* io = &socket_io;
 
   // Gives up a queued segment's reference. Must not call back.
-  WriteQueue::ReleaseFn release = nullptr;
+  WriteQueue::ReleaseFn release = [](void*) {};
 
   // Reads into the reactor's shared buffer: `data` is there until the call ends, whatever is read meanwhile.
-  void (*on_data)(void* owner, const char* data, std::size_t size) = nullptr;
+  void (*on_data)(void* owner, const char* data, std::size_t size) = [](void*, const char*, std::size_t) {};
 
   // Reads into the owner's memory (Stream::set_buffered): names at least one byte, or returns false to skip this read.
   // After a true exactly one on_buffer_filled follows: bytes read, 0 at the end of the stream, or -errno.
-  bool (*get_buffer)(void* owner, char** data, std::size_t* size) = nullptr;
-  void (*on_buffer_filled)(void* owner, ssize_t result) = nullptr;
+  bool (*get_buffer)(void* owner, char** data, std::size_t* size) = [](void*, char**, std::size_t*) { return false; };
+  void (*on_buffer_filled)(void* owner, ssize_t result) = [](void*, ssize_t) {};
 
   // The peer has finished, which is reported anew each turn until reading stops; not for buffered reads.
-  void (*on_end)(void* owner) = nullptr;
-  void (*on_read_error)(void* owner, int error) = nullptr;  // errno; not for buffered reads
+  void (*on_end)(void* owner) = [](void*) {};
+  void (*on_read_error)(void* owner, int error) = [](void*, int) {};  // errno; not for buffered reads
 
   // What was queued has been offered to the kernel, as it has room: pending() says what it left; or that failed, errno.
-  void (*on_flushed)(void* owner) = nullptr;
-  void (*on_write_error)(void* owner, int error) = nullptr;
+  void (*on_flushed)(void* owner) = [](void*) {};
+  void (*on_write_error)(void* owner, int error) = [](void*, int) {};
 
   // Once after Stream::wait_for_room(): the kernel takes bytes again.
-  void (*on_room)(void* owner) = nullptr;
+  void (*on_room)(void* owner) = [](void*) {};
 };
 
 class Stream final {
@@ -67,15 +67,17 @@ class Stream final {
   Stream& operator=(const Stream&) = delete;
 
   // `owner` embeds the stream. 0 or -errno, as Reactor::attach.
-  int open(Reactor& reactor, int fd, const StreamOps& ops, void* owner) noexcept;
+  [[nodiscard]] int open(Reactor& reactor, int fd, const StreamOps& ops, void* owner) noexcept;
 
   // Unties everything and drops what was queued. The descriptor stays open: it is its owner's. Harmless when closed.
   void close();
-  // False too when the reactor was closed.
+  // False too when the reactor was closed, and when the descriptor was closed under us and its number went to another.
   [[nodiscard]] bool is_open() const noexcept { return watcher_.attached(); }
+  // As Watcher::lost(), also after close(): the owner neither uses nor closes the descriptor.
+  [[nodiscard]] bool lost() const noexcept { return watcher_.lost(); }
 
   // 0 or -errno.
-  int start_reading() noexcept;
+  [[nodiscard]] int start_reading() noexcept;
   // The poller is told only if it has something to read meanwhile: most who stop go on before that.
   void stop_reading() noexcept { reading_ = false; }
   // False too when the reactor was closed.
@@ -89,21 +91,21 @@ class Stream final {
   //   queued: the reference is the stream's now;
   //   -errno (a closed stream: -EBADF): the rest cannot be sent, nor waited with, and nothing is queued.
   // Throws std::bad_alloc, having sent and taken nothing.
-  int write(const Segment& segment);
+  [[nodiscard]] int write(const Segment& segment);
   static constexpr int queued = 1;
 
   // The same in steps, for bytes that nobody holds a reference to. Bytes taken; 0 when the kernel is full, or others
   // are queued; or -errno (a closed stream: -EBADF).
-  ssize_t send_now(const char* data, std::size_t size) noexcept;
+  [[nodiscard]] ssize_t send_now(const char* data, std::size_t size) noexcept;
   // What is queued leaves when the kernel has room; if nothing is, on_room follows then. 0 or -errno.
-  int wait_for_room() noexcept;
+  [[nodiscard]] int wait_for_room() noexcept;
 
   // Queues a segment, not an empty one, and takes over its reference. Unless blocked(), flush() or wait_for_room() has
   // to follow. Throws std::bad_alloc, having taken nothing.
   void queue(const Segment& segment);
   // Offers the kernel all that is queued, in as few calls as it takes. 0, also when the kernel is full and the rest
   // waits for it; or -errno, and what was not taken stays queued, to be offered never again.
-  int flush();
+  [[nodiscard]] int flush();
 
   // Bytes queued.
   [[nodiscard]] std::size_t pending() const noexcept { return queue_.bytes(); }
@@ -124,8 +126,7 @@ class Stream final {
   void read_buffered();
   void send_and_report();
   void report_room();
-  int send_queued();
-  int watch_writable(bool on) noexcept;
+  [[nodiscard]] int send_queued();
 
   const StreamOps* ops_ = nullptr;  // static; from the first open() on
   void* owner_ = nullptr;           // borrowed: the embedder

@@ -80,6 +80,9 @@ bool failed_before_accept(int error) noexcept;
 
 int shutdown_write(int fd) noexcept;
 
+// Two ends of a pipe, close-on-exec, which may block. They are the caller's. 0 or -errno.
+int open_pipe(int* read_end, int* write_end) noexcept;
+
 // Two ends of something small: what is written to one makes the other readable. Neither blocks nor outlives an exec.
 // They may be the same descriptor, and are the caller's. 0 or -errno.
 int open_wakeup(int* read_end, int* write_end) noexcept;
@@ -87,9 +90,12 @@ int open_wakeup(int* read_end, int* write_end) noexcept;
 // 0 if the number stands for an open file, else -EBADF.
 int check_open(int fd) noexcept;
 
-// Goes up by one in the child of every fork(2), so that an object can tell that it was inherited. Not for vfork(2) and
-// its like, whose child runs nothing of ours.
-unsigned fork_generation() noexcept;
+// A byte that is zero in the child of every fork(2), whatever was written there before, and zero at first. nullptr
+// where the system has no such thing, or no memory. The caller frees it, which nullptr may be passed to.
+volatile unsigned char* make_fork_flag() noexcept;
+void free_fork_flag(volatile unsigned char* flag) noexcept;
+
+int process_id() noexcept;
 
 // Never repeated on EINTR: the kernels release the number before, and a second close could hit a stranger.
 int close(int fd) noexcept;

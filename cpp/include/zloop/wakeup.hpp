@@ -20,7 +20,7 @@ class Wakeup {
   Wakeup& operator=(const Wakeup&) = delete;
 
   // 0 or -errno.
-  int open() noexcept;
+  [[nodiscard]] int open() noexcept;
   void close() noexcept;
 
   // Becomes readable on a notification that finds the loop asleep. It is meant to be watched edge-triggered:

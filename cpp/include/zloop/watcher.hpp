@@ -14,14 +14,17 @@ namespace zloop {
 // the interpreter finalizes, passes all that is being called, and a noexcept function on its way ends the process. So
 // nothing that calls foreign code, or gives up a reference, is noexcept, a destructor neither, nor does it catch (...).
 // What it destroys on its way goes without the interpreter's lock, and must release nothing of Python's.
+//
+// As in every table of the engine, each hook has a function from the beginning: what an owner does not set is called,
+// and does nothing.
 struct WatcherOps {
   // `ready` is one bit of the watcher's interest; when both are there, reading comes first. The owner keeps itself
   // alive during the call, in which it may detach the watcher, and is not looked at after it.
-  void (*on_ready)(void* owner, unsigned ready) = nullptr;
+  void (*on_ready)(void* owner, unsigned ready) = [](void*, unsigned) {};
 
   // What Reactor::user_of() answers: the object that has the descriptor to itself, so that nobody else may read from it
-  // or write to it; or nullptr. Without the function there is none.
-  void* (*user)(void* owner) = nullptr;
+  // or write to it; or nullptr.
+  void* (*user)(void* owner) = [](void*) -> void* { return nullptr; };
 };
 
 class Reactor;
@@ -39,14 +42,20 @@ class Watcher {
   // Only while attached.
   [[nodiscard]] Reactor& reactor() const noexcept { return *reactor_; }
 
+  // The number does not stand for the watcher's file any more, as far as the poller knows: somebody closed it under us,
+  // and it may be a stranger's by now. Who owned the descriptor neither uses nor closes that number. Stays true when
+  // the watcher is detached, until it is attached anew.
+  [[nodiscard]] bool lost() const noexcept { return lost_; }
+
   // As the reactor's functions of these names; -EBADF and nothing when not attached.
-  int set_interest(unsigned interest) noexcept;
+  [[nodiscard]] int set_interest(unsigned interest) noexcept;
+  void drop_interest(unsigned interest) noexcept;
   void detach() noexcept;
 
-  // The descriptor was closed and its number is a new file's, of which the poller knows nothing yet. Spares
-  // Reactor::arm() a call that would fail.
+  // The descriptor was closed, and the watcher is to be its number's next file's, of which the poller knows nothing
+  // yet. Spares Reactor::arm() a call that would fail, and takes lost() back. Only without an interest.
   void renew() noexcept {
-    if (interest_ == interest_none) listed_ = false;
+    if (interest_ == interest_none) listed_ = lost_ = false;
   }
 
  private:
@@ -55,9 +64,10 @@ class Watcher {
   int fd_ = -1;
   unsigned char interest_ = interest_none;  // what the poller is watching for at this moment
   bool listed_ = false;                     // the poller may have an entry for it, also when it watches for nothing
-  Reactor* reactor_ = nullptr;              // borrowed; a reactor that closes detaches its watchers
-  const WatcherOps* ops_ = nullptr;         // static, outlives everything
-  void* owner_ = nullptr;                   // borrowed; the embedder outlives its watcher
+  bool lost_ = false;
+  Reactor* reactor_ = nullptr;       // borrowed; a reactor that closes detaches its watchers
+  const WatcherOps* ops_ = nullptr;  // static, outlives everything
+  void* owner_ = nullptr;            // borrowed; the embedder outlives its watcher
 };
 
 }  // namespace zloop

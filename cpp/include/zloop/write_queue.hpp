@@ -57,7 +57,7 @@ class WriteQueue {
 
   Segment front_{};             // what is left of the first one; of size 0, there is none
   std::unique_ptr<Rest> rest_;  // made for the first that has to wait, and kept: most queues never have one
-  ReleaseFn release_ = nullptr;
+  ReleaseFn release_ = [](void*) {};
 };
 
 }  // namespace zloop

@@ -1,39 +1,18 @@
 // The epoll backend (Linux).
-#include <sys/epoll.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cassert>
 #include <cerrno>
-#include <cstddef>
-#include <limits>
+#include <cstdint>
 #include <new>
 
+#include "../sys/epoll.hpp"
 #include "zloop/poller.hpp"
 #include "zloop/sys.hpp"
 
 namespace zloop {
 
 namespace {
-
-constexpr std::int64_t ns_per_s = 1'000'000'000;
-constexpr std::int64_t ns_per_ms = 1'000'000;
-
-// The kernel has the call since 5.11, the C library a wrapper since glibc 2.35, and older headers lack even its number,
-// which is the same on every architecture but Alpha.
-#ifdef SYS_epoll_pwait2
-constexpr long epoll_pwait2_number = SYS_epoll_pwait2;
-#else
-constexpr long epoll_pwait2_number = 441;
-#endif
-
-// What that call takes, whatever width the C library's timespec has.
-struct KernelTimespec {
-  std::int64_t seconds;
-  std::int64_t nanoseconds;
-};
 
 class EpollPoller final : public Poller {
  public:
@@ -42,8 +21,10 @@ class EpollPoller final : public Poller {
 
   int open() noexcept override {
     assert(fd_ < 0);
-    fd_ = ::epoll_create1(EPOLL_CLOEXEC);
-    return fd_ >= 0 ? 0 : -errno;
+    const int fd = sys::open_epoll();
+    if (fd < 0) return fd;
+    fd_ = fd;
+    return 0;
   }
 
   int add(int fd, unsigned interest, std::uint64_t token) noexcept override {
@@ -77,6 +58,9 @@ class EpollPoller final : public Poller {
     fd_ = -1;
   }
 
+  // The descriptor is the child's own; what it stands for, the parent's as well.
+  void close_inherited() noexcept override { close(); }
+
  private:
   static constexpr int batch = 256;
 
@@ -98,28 +82,16 @@ class EpollPoller final : public Poller {
     epoll_event event{};
     event.events = bits;
     event.data.u64 = token;
-    return ::epoll_ctl(fd_, operation, fd, &event) == 0 ? 0 : -errno;
+    return sys::control_epoll(fd_, operation, fd, &event);
   }
 
   int wait_raw(int capacity, std::int64_t timeout_ns) noexcept {
-    if (timeout_ns <= 0 || !precise_) return wait_milliseconds(capacity, timeout_ns);
-    const KernelTimespec timeout{.seconds = timeout_ns / ns_per_s, .nanoseconds = timeout_ns % ns_per_s};
-    const long count = ::syscall(epoll_pwait2_number, fd_, raw_.data(), capacity, &timeout, nullptr, std::size_t{0});
-    if (count >= 0) return static_cast<int>(count);
-    // EPERM: a sandbox's filter refuses calls that it does not know.
-    if (errno != ENOSYS && errno != EPERM) return -errno;
-    precise_ = false;
-    return wait_milliseconds(capacity, timeout_ns);
-  }
-
-  int wait_milliseconds(int capacity, std::int64_t timeout_ns) noexcept {
-    int timeout_ms = -1;
-    if (timeout_ns >= 0) {
-      const std::int64_t rounded_up = (timeout_ns / ns_per_ms) + (timeout_ns % ns_per_ms != 0 ? 1 : 0);
-      timeout_ms = static_cast<int>(std::min<std::int64_t>(rounded_up, std::numeric_limits<int>::max()));
+    if (timeout_ns > 0 && precise_) {
+      const int count = sys::wait_epoll_precisely(fd_, raw_.data(), capacity, timeout_ns);
+      if (count != -ENOSYS && count != -EPERM) return count;
+      precise_ = false;
     }
-    const int count = ::epoll_wait(fd_, raw_.data(), capacity, timeout_ms);
-    return count >= 0 ? count : -errno;
+    return sys::wait_epoll(fd_, raw_.data(), capacity, timeout_ns);
   }
 
   int fd_ = -1;

@@ -3,18 +3,16 @@
 // A kqueue knows pairs of a descriptor and a filter, one filter for each kind of readiness. What the kernel was told is
 // kept here, too: it does not say whether a descriptor is in it already, and on a 32-bit system has no room for a
 // token.
-#include <fcntl.h>
-#include <sys/event.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cassert>
 #include <cerrno>
 #include <cstddef>
+#include <cstdint>
 #include <new>
 #include <vector>
 
+#include "../sys/kqueue.hpp"
 #include "zloop/poller.hpp"
 #include "zloop/sys.hpp"
 
@@ -25,7 +23,7 @@ namespace {
 constexpr std::int64_t ns_per_s = 1'000'000'000;
 constexpr std::int64_t ns_per_us = 1'000;
 
-using KernelEvent = struct ::kevent;
+using sys::KernelEvent;
 
 class KqueuePoller final : public Poller {
  public:
@@ -33,11 +31,9 @@ class KqueuePoller final : public Poller {
 
   int open() noexcept override {
     assert(fd_ < 0);
-    const int fd = ::kqueue();
-    if (fd < 0) return -errno;
+    const int fd = sys::open_kqueue();
+    if (fd < 0) return fd;
     fd_ = fd;
-    fork_generation_ = sys::fork_generation();
-    ::fcntl(fd, F_SETFD, FD_CLOEXEC);  // matters only to a program that goes on in exec(2) without a fork
     return 0;
   }
 
@@ -72,16 +68,19 @@ class KqueuePoller final : public Poller {
   int wait(PollEvent* events, int capacity, std::int64_t timeout_ns) noexcept override {
     const timespec timeout = timeout_of(timeout_ns);
     const int count =
-        ::kevent(fd_, nullptr, 0, raw_.data(), std::min(capacity, batch), timeout_ns < 0 ? nullptr : &timeout);
-    return count >= 0 ? merge(events, count) : -errno;
+        sys::wait_kqueue(fd_, raw_.data(), std::min(capacity, batch), timeout_ns < 0 ? nullptr : &timeout);
+    return count >= 0 ? merge(events, count) : count;
   }
 
   [[nodiscard]] int fd() const noexcept override { return fd_; }
 
-  // A forked child inherits no kqueue. The number is free there, or a stranger's by now.
   void close() noexcept override {
-    if (fd_ < 0) return;
-    if (fork_generation_ == sys::fork_generation()) sys::close(fd_);
+    if (fd_ >= 0) sys::close(fd_);
+    close_inherited();
+  }
+
+  // A forked child inherits no kqueue. The number is free there, or a stranger's by now.
+  void close_inherited() noexcept override {
     fd_ = -1;
     registrations_.clear();
   }
@@ -136,26 +135,28 @@ class KqueuePoller final : public Poller {
     return status;
   }
 
-  // All that is wanted is told, also what the kernel should know: the number may stand for another file by now. What is
-  // no longer wanted comes last, as the kernel stops at a failure, and that one matters only if nothing else was asked
-  // for.
+  // What the kernel should know is told first, and nothing but to go on: it does not, if the number stands for another
+  // file by now. Then what is new, and at last what is no longer wanted, as the kernel stops at a failure.
   [[nodiscard]] int change(int fd, unsigned before, unsigned after, unsigned flags) const noexcept {
     std::array<KernelEvent, 2> commands{};
     int count = 0;
-    for (const unsigned bit : {interest_read, interest_write}) {
-      if ((after & bit) != 0) commands[static_cast<std::size_t>(count++)] = command(fd, bit, flags);
+    const auto tell = [&](unsigned bits, unsigned how) {
+      for (const unsigned bit : {interest_read, interest_write}) {
+        if ((bits & bit) != 0) commands[static_cast<std::size_t>(count++)] = command(fd, bit, how);
+      }
+    };
+    tell(before & after, EV_ENABLE);
+    tell(after & ~before, flags);
+    tell(before & ~after, EV_DELETE);
+    const int status = sys::change_kqueue(fd_, commands.data(), count);
+    if (status == 0) return 0;
+    count = 0;
+    tell(after & ~before, EV_DELETE);
+    for (int i = 0; i < count; ++i) {
+      // Fails for what has not been added.
+      [[maybe_unused]] const int undone = sys::change_kqueue(fd_, &commands[static_cast<std::size_t>(i)], 1);
     }
-    for (const unsigned bit : {interest_read, interest_write}) {
-      if ((before & ~after & bit) != 0) commands[static_cast<std::size_t>(count++)] = command(fd, bit, EV_DELETE);
-    }
-    if (::kevent(fd_, commands.data(), count, nullptr, 0, nullptr) == 0) return 0;
-    const int error = errno;
-    if (error == ENOENT && after != interest_none) return 0;
-    for (const unsigned bit : {interest_read, interest_write}) {
-      const KernelEvent undo = command(fd, bit, EV_DELETE);
-      if ((after & ~before & bit) != 0) ::kevent(fd_, &undo, 1, nullptr, 0, nullptr);
-    }
-    return -error;
+    return status;
   }
 
   // Of the first `count` raw events, makes one for each descriptor; returns how many.
@@ -174,14 +175,18 @@ class KqueuePoller final : public Poller {
       const auto ident = raw_[static_cast<std::size_t>(i)].ident;
       Registration& registration = registrations_[ident];
       registration.event = no_event;
-      // By hand: EV_ONESHOT would end each filter for itself.
-      if ((registration.interest & interest_once) != 0) remove(static_cast<int>(ident));
+      if ((registration.interest & interest_once) != 0) silence(static_cast<int>(ident), registration);
     }
     return merged;
   }
 
+  // By hand: EV_ONESHOT would end each filter for itself. Fails where the descriptor was closed since, and is silent.
+  void silence(int fd, Registration& registration) const noexcept {
+    [[maybe_unused]] const int silenced = change(fd, registration.interest, interest_none, EV_ADD);
+    registration.interest = interest_once;
+  }
+
   int fd_ = -1;
-  unsigned fork_generation_ = 0;             // of the process that made it
   std::vector<Registration> registrations_;  // by descriptor
   std::array<KernelEvent, batch> raw_{};
 };

@@ -1,5 +1,6 @@
 // The engine's system calls on the BSDs, as far as they are neither posix.cpp's nor one_by_one.cpp's.
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <array>
@@ -36,6 +37,17 @@ int open_wakeup(int* read_end, int* write_end) noexcept {
   *read_end = ends[0];
   *write_end = ends[1];
   return 0;
+}
+
+// NetBSD has the call's flag under a name of its own.
+bool clear_on_fork([[maybe_unused]] void* pages, [[maybe_unused]] std::size_t size) noexcept {
+#if defined(INHERIT_ZERO)
+  return ::minherit(pages, size, INHERIT_ZERO) == 0;
+#elif defined(MAP_INHERIT_ZERO)
+  return ::minherit(pages, size, MAP_INHERIT_ZERO) == 0;
+#else
+  return false;
+#endif
 }
 
 const bool has_abstract_names = false;

@@ -69,6 +69,9 @@ int open_wakeup(int* read_end, int* write_end) noexcept {
   return 0;
 }
 
+// No memory there is cleared by a fork.
+bool clear_on_fork(void* /*pages*/, std::size_t /*size*/) noexcept { return false; }
+
 const bool has_abstract_names = false;
 
 }  // namespace zloop::sys

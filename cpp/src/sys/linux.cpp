@@ -1,12 +1,17 @@
 // The engine's system calls on Linux, as far as they are not posix.cpp's.
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cassert>
 #include <cerrno>
+#include <cstdint>
+#include <limits>
 
+#include "epoll.hpp"
 #include "posix.hpp"
 #include "zloop/sys.hpp"
 
@@ -29,6 +34,23 @@ void describe(Headers& headers, Packet* packets, int count, bool receiving) noex
     headers[static_cast<std::size_t>(i)] = {.msg_hdr = header, .msg_len = 0};
   }
 }
+
+constexpr std::int64_t ns_per_s = 1'000'000'000;
+constexpr std::int64_t ns_per_ms = 1'000'000;
+
+// The kernel has the call since 5.11, the C library a wrapper since glibc 2.35, and older headers lack even its number,
+// which is the same on every architecture but Alpha.
+#ifdef SYS_epoll_pwait2
+constexpr long epoll_pwait2_number = SYS_epoll_pwait2;
+#else
+constexpr long epoll_pwait2_number = 441;
+#endif
+
+// What that call takes, whatever width the C library's timespec has.
+struct KernelTimespec {
+  std::int64_t seconds;
+  std::int64_t nanoseconds;
+};
 
 }  // namespace
 
@@ -96,6 +118,41 @@ int open_wakeup(int* read_end, int* write_end) noexcept {
   if (fd < 0) return -errno;
   *read_end = *write_end = fd;
   return 0;
+}
+
+// The kernel has it since 4.14.
+bool clear_on_fork(void* pages, std::size_t size) noexcept {
+#ifdef MADV_WIPEONFORK
+  constexpr int wipe_on_fork = MADV_WIPEONFORK;
+#else
+  constexpr int wipe_on_fork = 18;
+#endif
+  return ::madvise(pages, size, wipe_on_fork) == 0;
+}
+
+int open_epoll() noexcept {
+  const int fd = ::epoll_create1(EPOLL_CLOEXEC);
+  return fd < 0 ? -errno : fd;
+}
+
+int control_epoll(int epoll, int operation, int fd, epoll_event* event) noexcept {
+  return ::epoll_ctl(epoll, operation, fd, event) == 0 ? 0 : -errno;
+}
+
+int wait_epoll(int epoll, epoll_event* events, int capacity, std::int64_t timeout_ns) noexcept {
+  int timeout_ms = -1;
+  if (timeout_ns >= 0) {
+    const std::int64_t rounded_up = (timeout_ns / ns_per_ms) + (timeout_ns % ns_per_ms != 0 ? 1 : 0);
+    timeout_ms = static_cast<int>(std::min<std::int64_t>(rounded_up, std::numeric_limits<int>::max()));
+  }
+  const int count = ::epoll_wait(epoll, events, capacity, timeout_ms);
+  return count >= 0 ? count : -errno;
+}
+
+int wait_epoll_precisely(int epoll, epoll_event* events, int capacity, std::int64_t timeout_ns) noexcept {
+  const KernelTimespec timeout{.seconds = timeout_ns / ns_per_s, .nanoseconds = timeout_ns % ns_per_s};
+  const long count = ::syscall(epoll_pwait2_number, epoll, events, capacity, &timeout, nullptr, std::size_t{0});
+  return count >= 0 ? static_cast<int>(count) : -errno;
 }
 
 const bool has_abstract_names = true;

@@ -5,27 +5,16 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <pthread.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
-#include <atomic>
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 
 #include "zloop/sys.hpp"
 
 namespace zloop::sys {
-
-namespace {
-
-std::atomic<unsigned> generation{0};  // NOLINT(*-non-const-global-variables): the handler takes no argument
-
-void on_fork_in_child() noexcept { generation.fetch_add(1, std::memory_order_relaxed); }
-
-// Fails only without memory for one entry, when the library is loaded; forks go unnoticed then.
-[[maybe_unused]] const int fork_handler_status = pthread_atfork(nullptr, nullptr, &on_fork_in_child);
-
-}  // namespace
 
 // glibc maps each block beyond a threshold by itself, and gives back what is free at the end of its heap beyond twice
 // that threshold. It learns the threshold from the blocks that it sees freed. Others have nothing to learn.
@@ -107,7 +96,30 @@ int shutdown_write(int fd) noexcept { return ::shutdown(fd, SHUT_WR) == 0 ? 0 : 
 
 int check_open(int fd) noexcept { return ::fcntl(fd, F_GETFD) >= 0 ? 0 : -errno; }
 
-unsigned fork_generation() noexcept { return generation.load(std::memory_order_relaxed); }
+int process_id() noexcept { return ::getpid(); }
+
+volatile unsigned char* make_fork_flag() noexcept {
+  const auto size = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  void* page = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
+  if (page == MAP_FAILED) return nullptr;
+  if (clear_on_fork(page, size)) return static_cast<volatile unsigned char*>(page);
+  ::munmap(page, size);
+  return nullptr;
+}
+
+void free_fork_flag(volatile unsigned char* flag) noexcept {
+  if (flag == nullptr) return;
+  ::munmap(const_cast<unsigned char*>(flag), static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)));
+}
+
+int open_pipe(int* read_end, int* write_end) noexcept {
+  std::array<int, 2> ends{};
+  if (::pipe(ends.data()) < 0) return -errno;                    // pipe2(2) is not on every system
+  for (const int end : ends) ::fcntl(end, F_SETFD, FD_CLOEXEC);  // cannot fail: they are open
+  *read_end = ends[0];
+  *write_end = ends[1];
+  return 0;
+}
 
 int close(int fd) noexcept { return ::close(fd) == 0 ? 0 : -errno; }
 

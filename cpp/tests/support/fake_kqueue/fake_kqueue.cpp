@@ -41,6 +41,20 @@ int add(int queue, const struct kevent& change) {
   return 0;
 }
 
+// EV_ENABLE without EV_ADD: of what is there.
+int enable(int queue, const struct kevent& change) {
+  const int fd = static_cast<int>(change.ident);
+  std::map<int, std::uint32_t>& watched = queues[queue];
+  const auto known = watched.find(fd);
+  if (known != watched.end() && control(queue, EPOLL_CTL_MOD, fd, known->second) < 0) {
+    watched.erase(known);  // closed; and maybe open again, as another file
+    return -1;
+  }
+  if (known != watched.end() && (known->second & bit_of(change)) != 0) return 0;
+  if (::fcntl(fd, F_GETFD) >= 0) errno = ENOENT;  // else it is EBADF
+  return -1;
+}
+
 int drop(int queue, const struct kevent& change) {
   const int fd = static_cast<int>(change.ident);
   std::map<int, std::uint32_t>& watched = queues[queue];
@@ -83,7 +97,8 @@ int kqueue() {
 int kevent(int queue, const struct kevent* changes, int changes_count, struct kevent* events, int events_count,
            const timespec* timeout) {
   for (int i = 0; i < changes_count; ++i) {
-    if (((changes[i].flags & EV_DELETE) != 0 ? drop : add)(queue, changes[i]) < 0) return -1;
+    const auto act = (changes[i].flags & EV_DELETE) != 0 ? drop : (changes[i].flags & EV_ADD) != 0 ? add : enable;
+    if (act(queue, changes[i]) < 0) return -1;
   }
   if (events_count == 0) return 0;
   std::array<epoll_event, 256> raw{};

@@ -10,6 +10,7 @@
 #define EVFILT_WRITE (-2)
 #define EV_ADD 0x0001
 #define EV_DELETE 0x0002
+#define EV_ENABLE 0x0004
 #define EV_CLEAR 0x0020
 // NOLINTEND(cppcoreguidelines-macro-usage,modernize-macro-to-enum,cppcoreguidelines-macro-to-enum)
 

@@ -1,0 +1,418 @@
+// A descriptor's number is no identity: its file may be closed under a watcher, and another have the number.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/connection.hpp"
+#include "support/interposer.hpp"
+#include "support/sockets.hpp"
+#include "zloop/datagram.hpp"
+#include "zloop/listener.hpp"
+#include "zloop/reactor.hpp"
+#include "zloop/stream.hpp"
+
+namespace {
+
+using zloop::interest_none;
+using zloop::interest_read;
+using zloop::interest_write;
+using zloop::Reactor;
+using zloop::Watcher;
+using zloop::WatcherOps;
+using zloop::test::Connection;
+using zloop::test::DescriptorLimit;
+using zloop::test::Fd;
+using zloop::test::Interposer;
+using zloop::test::make_pair;
+using zloop::test::make_pipe;
+using zloop::test::Pair;
+using zloop::test::Pipe;
+using zloop::test::put;
+
+constexpr unsigned interest_both = interest_read | interest_write;
+
+struct Probe {
+  static void on_ready(void* owner, unsigned ready) noexcept { static_cast<Probe*>(owner)->told.push_back(ready); }
+  static void* user(void* owner) noexcept { return owner; }
+
+  static constexpr WatcherOps ops{.on_ready = &Probe::on_ready, .user = &Probe::user};
+  Watcher watcher;
+  std::vector<unsigned> told;
+};
+
+// A reactor, and a watcher of one end of a pair, whose number can be given to another file.
+struct Scene {
+  Scene() { REQUIRE(reactor.open() == 0); }
+
+  int attach(Probe& probe) { return reactor.attach(probe.watcher, number, Probe::ops, &probe); }
+
+  // Ours goes, and the number is the other pair's from here on.
+  void pass_number_on() const { REQUIRE(::dup2(other.ours.get(), number) == number); }
+
+  int turn() {
+    const int count = reactor.wait(0);
+    REQUIRE(count >= 0);
+    reactor.dispatch();
+    return count;
+  }
+
+  Reactor reactor;
+  Pair pair = make_pair();
+  Pair other = make_pair();
+  int number = pair.ours.get();
+  Probe old;
+  Probe next;
+};
+
+// How much the old watcher has to do with the poller.
+void watch_somehow(Scene& scene) {
+  REQUIRE(scene.attach(scene.old) == 0);
+  Watcher& watcher = scene.old.watcher;
+  SECTION("for reading") { REQUIRE(watcher.set_interest(interest_read) == 0); }
+  SECTION("for both") { REQUIRE(watcher.set_interest(interest_both) == 0); }
+  SECTION("silenced") {
+    REQUIRE(watcher.set_interest(interest_read) == 0);
+    watcher.drop_interest(interest_read);
+  }
+  SECTION("armed") { REQUIRE(scene.reactor.arm(watcher, interest_read) == 0); }
+  SECTION("told what it was armed for") {
+    REQUIRE(scene.reactor.arm(watcher, interest_write) == 0);
+    scene.turn();
+    REQUIRE(scene.old.told == std::vector<unsigned>{interest_write});
+  }
+}
+
+TEST_CASE("a watcher whose number stands for another file gives way to that file's") {
+  const bool has_duplicate = GENERATE(false, true);
+  Scene scene;
+  watch_somehow(scene);
+  const Fd duplicate(has_duplicate ? ::dup(scene.number) : -1);  // with one, the poller's entry lives on
+  scene.pass_number_on();
+  CHECK(scene.attach(scene.next) == 0);
+  CHECK(scene.old.watcher.lost());
+  CHECK_FALSE(scene.old.watcher.attached());
+  CHECK_FALSE(scene.next.watcher.lost());
+  scene.old.told.clear();
+  REQUIRE(scene.next.watcher.set_interest(interest_both) == 0);
+  put(scene.other.theirs.get(), "x");
+  scene.turn();
+  CHECK(scene.next.told == std::vector<unsigned>{interest_read, interest_write});
+  CHECK(scene.old.told.empty());
+  // All that the old one's owner may still do is harmless.
+  CHECK(scene.old.watcher.set_interest(interest_both) == -EBADF);
+  scene.old.watcher.drop_interest(interest_both);
+  scene.old.watcher.detach();
+  CHECK(scene.next.watcher.interest() == interest_both);
+}
+
+TEST_CASE("a watcher whose number stands for its file does not give way") {
+  Scene scene;
+  watch_somehow(scene);
+  const unsigned interest = scene.old.watcher.interest();
+  CHECK(scene.attach(scene.next) == -EEXIST);
+  CHECK(scene.reactor.user_of(scene.number) == &scene.old);
+  CHECK_FALSE(scene.old.watcher.lost());
+  CHECK(scene.old.watcher.interest() == interest);
+  scene.old.told.clear();
+  REQUIRE(scene.old.watcher.set_interest(interest_both) == 0);
+  put(scene.pair.theirs.get(), "x");
+  scene.turn();
+  CHECK(scene.old.told == std::vector<unsigned>{interest_read, interest_write});
+}
+
+TEST_CASE("a watcher that the poller never knew is taken at its word") {
+  Scene scene;
+  REQUIRE(scene.attach(scene.old) == 0);
+  scene.pass_number_on();
+  CHECK(scene.attach(scene.next) == -EEXIST);
+  CHECK(scene.old.watcher.attached());
+}
+
+TEST_CASE("who had a number that stands for another file is not its user") {
+  Scene scene;
+  REQUIRE(scene.attach(scene.old) == 0);
+  REQUIRE(scene.old.watcher.set_interest(interest_read) == 0);
+  CHECK(scene.reactor.user_of(scene.number) == &scene.old);
+  scene.pass_number_on();
+  CHECK(scene.reactor.user_of(scene.number) == nullptr);
+  CHECK(scene.old.watcher.lost());
+  CHECK_FALSE(scene.old.watcher.attached());
+}
+
+TEST_CASE("a watcher does not follow its number to another file") {
+  Scene scene;
+  watch_somehow(scene);
+  scene.old.told.clear();
+  scene.pass_number_on();
+  put(scene.other.theirs.get(), "x");
+  CHECK(scene.old.watcher.set_interest(interest_both) == (scene.old.watcher.interest() == interest_both ? 0 : -EBADF));
+  CHECK(scene.turn() == 0);
+  CHECK(scene.old.told.empty());
+  scene.old.watcher.detach();
+  CHECK(scene.old.watcher.lost());
+}
+
+TEST_CASE("a watcher that is renewed is its number's next file's") {
+  Scene scene;
+  REQUIRE(scene.attach(scene.old) == 0);
+  REQUIRE(scene.old.watcher.set_interest(interest_read) == 0);
+  scene.pass_number_on();
+  put(scene.other.theirs.get(), "x");
+  REQUIRE(scene.old.watcher.set_interest(interest_both) == -EBADF);
+  scene.old.watcher.renew();
+  CHECK_FALSE(scene.old.watcher.lost());
+  REQUIRE(scene.old.watcher.set_interest(interest_both) == 0);
+  scene.turn();
+  CHECK(scene.old.told == std::vector<unsigned>{interest_read, interest_write});
+}
+
+TEST_CASE("a file that comes back under its number, kept by a duplicate, can be watched again", "[linux]") {
+  Scene scene;
+  REQUIRE(scene.attach(scene.old) == 0);
+  REQUIRE(scene.old.watcher.set_interest(interest_read) == 0);
+  const Fd saved(::dup(scene.number));
+  scene.pass_number_on();
+  REQUIRE(scene.attach(scene.next) == 0);
+  scene.next.watcher.detach();
+  REQUIRE(::dup2(saved.get(), scene.number) == scene.number);
+  put(scene.pair.theirs.get(), "x");
+  REQUIRE(scene.attach(scene.next) == 0);
+  REQUIRE(scene.next.watcher.set_interest(interest_read) == 0);
+  scene.turn();
+  CHECK(scene.next.told == std::vector<unsigned>{interest_read});
+}
+
+TEST_CASE("an entry that nobody can remove any more does not keep the loop awake", "[linux]") {
+  Scene scene;
+  REQUIRE(scene.attach(scene.old) == 0);
+  REQUIRE(scene.old.watcher.set_interest(interest_read) == 0);
+  const Fd duplicate(::dup(scene.number));
+  scene.pass_number_on();
+  put(scene.pair.theirs.get(), "x");  // of which the poller tells for as long as there is a duplicate
+  const bool is_passed_on = GENERATE(false, true);
+  if (is_passed_on) REQUIRE(scene.attach(scene.next) == 0);
+  scene.old.watcher.detach();
+  const Pair quiet = make_pair();
+  const Pair armed = make_pair();
+  Probe watching;
+  Probe waiting;
+  REQUIRE(scene.reactor.attach(watching.watcher, quiet.ours.get(), Probe::ops, &watching) == 0);
+  REQUIRE(watching.watcher.set_interest(interest_read) == 0);
+  REQUIRE(scene.reactor.attach(waiting.watcher, armed.ours.get(), Probe::ops, &waiting) == 0);
+  REQUIRE(scene.reactor.arm(waiting.watcher, interest_read) == 0);
+
+  int wakes = 0;
+  while (scene.turn() > 0) REQUIRE(++wakes < 4);
+  CHECK(scene.old.told.empty());
+  CHECK(scene.next.told.empty());
+  // The others have come along, and the wake-up.
+  put(quiet.theirs.get(), "x");
+  put(armed.theirs.get(), "x");
+  CHECK(scene.turn() == 2);
+  CHECK(watching.told == std::vector<unsigned>{interest_read});
+  CHECK(waiting.told == std::vector<unsigned>{interest_read});
+  watching.watcher.drop_interest(interest_read);
+  scene.turn();
+  CHECK(scene.reactor.wait(1'000'000) == 0);
+}
+
+TEST_CASE("without a descriptor for another poller the loop goes on, if awake", "[linux]") {
+  Scene scene;
+  REQUIRE(scene.attach(scene.old) == 0);
+  REQUIRE(scene.old.watcher.set_interest(interest_read) == 0);
+  const Fd duplicate(::dup(scene.number));
+  scene.pass_number_on();
+  put(scene.pair.theirs.get(), "x");
+  scene.old.watcher.detach();
+  REQUIRE(scene.attach(scene.next) == 0);
+  REQUIRE(scene.next.watcher.set_interest(interest_read) == 0);
+  {
+    const DescriptorLimit limit(0);
+    for (int i = 0; i < 3; ++i) CHECK(scene.turn() == 1);
+  }
+  put(scene.other.theirs.get(), "x");
+  CHECK(scene.turn() == 2);
+  CHECK(scene.next.told == std::vector<unsigned>{interest_read});
+  CHECK(scene.turn() == 1);
+}
+
+TEST_CASE("to be interested in less never fails") {
+  Scene scene;
+  REQUIRE(scene.attach(scene.old) == 0);
+  REQUIRE(scene.old.watcher.set_interest(interest_both) == 0);
+  const int error = GENERATE(EBADF, ENOENT, ENOMEM, EPERM);
+  const bool is_closed = GENERATE(false, true);
+  put(scene.pair.theirs.get(), "x");
+  if (is_closed) scene.pair.ours.reset();
+  {
+    Interposer kernel;
+    kernel.poller_control.errors = {error};
+    SECTION("by half") {
+      CHECK(scene.old.watcher.set_interest(interest_read) == 0);
+      const bool is_lost = is_closed || error == EBADF || error == ENOENT;
+      CHECK(scene.old.watcher.interest() == (is_lost ? interest_none : interest_read));
+      CHECK(scene.old.watcher.lost() == is_lost);
+    }
+    SECTION("all of it") {
+      CHECK(scene.old.watcher.set_interest(interest_none) == 0);
+      CHECK(scene.old.watcher.interest() == interest_none);
+    }
+    SECTION("by half, dropping it") {
+      scene.old.watcher.drop_interest(interest_write);
+      CHECK((scene.old.watcher.interest() & interest_write) == 0);
+    }
+    SECTION("all of it, dropping it") {
+      scene.old.watcher.drop_interest(interest_both);
+      CHECK(scene.old.watcher.interest() == interest_none);
+    }
+    SECTION("by half, arming") {
+      CHECK(scene.reactor.arm(scene.old.watcher, interest_read) == 0);
+      CHECK((scene.old.watcher.interest() & interest_write) == 0);
+    }
+  }
+  const unsigned interest = scene.old.watcher.interest();
+  for (int i = 0; i < 3; ++i) scene.turn();
+  CHECK((scene.old.told.empty() ? interest_none : scene.old.told[0]) == (interest & interest_read));
+}
+
+TEST_CASE(
+    "a write pipe whose descriptor is closed in the turn that would tell of its reader's end tells nothing more") {
+  Pipe pipe = make_pipe();
+  Connection connection(Pair{.ours = std::move(pipe.write_end), .theirs = std::move(pipe.read_end)},
+                        zloop::write_end_io);
+  REQUIRE(connection.stream->start_reading() == 0);
+  connection.write(zloop::test::pattern(300'000));
+  connection.turn();
+  REQUIRE(connection.stream->blocked());
+  connection.pair.theirs.reset();
+  connection.react = [&](const std::string& call) {
+    if (call != "end") return;
+    connection.pair.ours.reset();
+    connection.stream->discard_pending();
+    connection.stream->stop_reading();
+  };
+  for (int i = 0; i < 3; ++i) connection.turn();
+  CHECK(connection.log == "end ");
+  CHECK_FALSE(connection.stream->blocked());
+}
+
+TEST_CASE("what a table does not set is called and does nothing") {
+  const bool buffered = GENERATE(false, true);
+  Reactor reactor;
+  REQUIRE(reactor.open() == 0);
+  const Pair pair = make_pair();
+  const auto turn = [&] {
+    REQUIRE(reactor.wait(0) > 0);
+    reactor.dispatch();
+  };
+  SECTION("a watcher's") {
+    static constexpr WatcherOps none{};
+    Watcher watcher;
+    REQUIRE(reactor.attach(watcher, pair.ours.get(), none, nullptr) == 0);
+    REQUIRE(watcher.set_interest(interest_both) == 0);
+    turn();
+    CHECK(reactor.user_of(pair.ours.get()) == nullptr);
+  }
+  SECTION("a stream's") {
+    static constexpr zloop::StreamOps none{};
+    zloop::Stream stream;
+    REQUIRE(stream.open(reactor, pair.ours.get(), none, nullptr) == 0);
+    put(pair.theirs.get(), "x");
+    stream.set_buffered(buffered);
+    REQUIRE(stream.start_reading() == 0);
+    REQUIRE(reactor.wait(0) > 0);  // the first one after the wish to read
+    REQUIRE(stream.wait_for_room() == 0);
+    turn();
+    Interposer kernel;
+    for (const int error : {EAGAIN, EPIPE}) {
+      kernel.send.errors = {EAGAIN, error};
+      REQUIRE(stream.write({.data = "x", .size = 1, .reference = nullptr}) == zloop::Stream::queued);
+      turn();
+      stream.discard_pending();
+    }
+    kernel.receive.errors = {ECONNRESET};
+    put(pair.theirs.get(), "x");
+    turn();
+    REQUIRE(::shutdown(pair.theirs.get(), SHUT_WR) == 0);
+    for (int i = 0; i < 3; ++i) turn();
+    CHECK(stream.reading());
+    stream.close();
+  }
+  SECTION("a datagram socket's") {
+    static constexpr zloop::DatagramOps none{};
+    zloop::Datagram datagram(none, [](void*) {}, nullptr);
+    REQUIRE(datagram.open(reactor, pair.ours.get(), 100) == 0);
+    REQUIRE(datagram.start_reading() == 0);
+    put(pair.theirs.get(), "x");
+    turn();
+    zloop::OutgoingDatagram outgoing;
+    outgoing.segment = {.data = "x", .size = 1, .reference = nullptr};
+    REQUIRE(datagram.queue(outgoing) == 0);
+    turn();
+    CHECK(datagram.pending() == 1);
+  }
+  SECTION("a listener's") {
+    static constexpr zloop::ListenerOps none{};
+    const Fd listening = zloop::test::make_socket(AF_INET, SOCK_STREAM);
+    REQUIRE(::listen(listening.get(), 1) == 0);
+    zloop::Listener listener(none, nullptr);
+    REQUIRE(listener.open(reactor, listening.get(), 1) == 0);
+    REQUIRE(listener.start() == 0);
+    sockaddr_storage address{};
+    socklen_t size = 0;
+    REQUIRE(zloop::sys::local_address(listening.get(), &address, &size) == 0);
+    const Fd client = zloop::test::make_socket(AF_INET, SOCK_STREAM);
+    REQUIRE(zloop::sys::connect(client.get(), reinterpret_cast<sockaddr*>(&address), size) <= 0);
+    {
+      Interposer kernel;
+      kernel.accept.errors = {EPERM};
+      turn();
+    }
+    turn();  // the connection is closed: the tests' main looks for descriptors left open
+    CHECK(reactor.wait(0) == 0);
+  }
+}
+
+TEST_CASE("a forked child that cannot have a poller of its own gets one when that is possible", "[native]") {
+  Scene scene;
+  REQUIRE(scene.attach(scene.old) == 0);
+  REQUIRE(scene.old.watcher.set_interest(interest_both) == 0);
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    int step = 1;
+    const auto holds = [&step](bool truth) {
+      if (!truth) ::_exit(step);
+      ++step;
+    };
+    {
+      Interposer kernel;
+      kernel.poller_control.errors = {ENOMEM, ENOSPC};
+      holds(scene.reactor.wait(0) == -ENOMEM);
+      holds(scene.next.watcher.set_interest(interest_both) == -EBADF);
+      holds(scene.reactor.wait(0) == -ENOSPC);
+      holds(scene.old.watcher.set_interest(interest_write) == 0);
+      holds(scene.old.watcher.interest() == interest_write);
+    }
+    holds(scene.reactor.wait(0) == 1);
+    scene.reactor.dispatch();
+    holds(scene.old.told == std::vector<unsigned>{interest_write});
+    holds(scene.reactor.is_lost(scene.old.watcher) == false);
+    ::_exit(0);
+  }
+  int status = -1;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  // The parent's entry is as it was.
+  put(scene.pair.theirs.get(), "x");
+  scene.turn();
+  CHECK(scene.old.told == std::vector<unsigned>{interest_read, interest_write});
+}
+
+}  // namespace

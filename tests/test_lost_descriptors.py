@@ -1,0 +1,276 @@
+"""A descriptor's number is no identity: its file may be closed under whoever uses it, and another have the number."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+from support import TIME_LIMIT, several_turns, socket_pair, until
+
+
+async def echo(reader, writer):
+    while data := await reader.read(1000):
+        writer.write(data)
+    writer.close()
+
+
+async def ask(address, question=b"ping"):
+    """Connect, and take the echo; the descriptor that the connection had."""
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(question)
+    assert await reader.readexactly(len(question)) == question
+    number = writer.get_extra_info("socket").fileno()
+    writer.close()
+    await writer.wait_closed()
+    return number
+
+
+@pytest.mark.zloop_only  # asyncio's first connection that has the number fails
+@pytest.mark.parametrize("direction", ["read", "write"])
+def test_pipe_that_its_owner_closes_leaves_its_number_to_others(loop, run, direction):
+    async def scenario():
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        ends = os.pipe()
+        mine, other = ends if direction == "read" else reversed(ends)
+        with open(mine, "rb" if direction == "read" else "wb", buffering=0) as file:
+            connect = loop.connect_read_pipe if direction == "read" else loop.connect_write_pipe
+            transport, _ = await connect(asyncio.Protocol, file)
+            await several_turns()
+        numbers = [await ask(server.sockets[0].getsockname()) for _ in range(3)]
+        assert mine in numbers
+        if direction == "write":
+            transport.write(b"x")  # no stranger's bytes
+        transport.close()
+        await several_turns()
+        assert await ask(server.sockets[0].getsockname()) in numbers
+        os.close(other)
+        server.close()
+        await server.wait_closed()
+
+    run(scenario())
+
+
+def test_pipe_that_its_owner_closes_in_the_turn_that_tells_of_its_readers_end(loop, run):
+    async def scenario():
+        reading, writing = os.pipe()
+        with os.fdopen(writing, "wb", 0) as file:
+            transport, _ = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, file)
+            transport.write(b"x" * 300_000)
+            await asyncio.sleep(0.01)
+            os.close(reading)
+            await asyncio.sleep(0)
+        await several_turns()
+
+    loop.set_exception_handler(lambda loop, context: None)  # asyncio's EBADF
+    run(scenario())
+
+
+@pytest.mark.zloop_only  # asyncio's add_reader() raises FileNotFoundError, once
+def test_reader_of_a_number_whose_writer_was_another_files(loop, run):
+    async def scenario():
+        with socket_pair() as (gone, _peer), socket_pair() as (near, peer):
+            number = gone.fileno()
+            loop.add_writer(number, calls.append, "stale")
+            os.dup2(near.fileno(), number)
+            loop.add_reader(number, calls.append, "fresh")
+            assert not loop.remove_writer(number)
+            peer.send(b"x")
+            await until(lambda: calls)
+            loop.remove_reader(number)
+
+    calls = []
+    run(scenario())
+    assert set(calls) == {"fresh"}
+
+
+@pytest.mark.zloop_only  # asyncio has one table for a number's readers, whoever they are
+def test_connection_whose_socket_was_closed_past_it_closes_nobody_elses(loop, run):
+    async def scenario():
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        _, writer = await asyncio.open_connection(*address)
+        number = writer.get_extra_info("socket").fileno()
+        with socket_pair() as (near, peer):
+            os.dup2(near.fileno(), number)
+            with socket.socket(fileno=number) as successor:
+                successor.setblocking(False)
+                receiving = asyncio.ensure_future(loop.sock_recv(successor, 10))
+                await several_turns()
+                writer.write(b"not for the stranger")
+                writer.close()
+                await several_turns()
+                peer.send(b"mine")
+                assert await receiving == b"mine"
+                peer.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    peer.recv(100)
+        server.close()
+
+    run(scenario())
+
+
+def test_child_is_waited_for_whatever_keeps_its_pidfd_from_being_watched(loop, run, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise RuntimeError("File descriptor is in use by the event loop")
+
+    async def scenario():
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", "raise SystemExit(3)")
+        assert await process.wait() == 3
+        with pytest.raises(ChildProcessError):
+            os.waitpid(process.pid, os.WNOHANG)
+
+    if hasattr(loop, "_close_child_watches"):
+        monkeypatch.setattr(type(loop), "_add_reader", refuse, raising=False)
+    run(scenario())
+
+
+@pytest.mark.zloop_only
+def test_child_that_nobody_can_wait_for_is_killed_and_reaped(loop, run, monkeypatch):
+    async def scenario():
+        pids = []
+        make = subprocess.Popen
+
+        def note(*args, **kwargs):
+            process = make(*args, **kwargs)
+            pids.append(process.pid)
+            return process
+
+        monkeypatch.setattr(subprocess, "Popen", note)
+        monkeypatch.setattr(type(loop), "_watch_child", lambda self, transport: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.create_subprocess_exec(sys.executable, "-c", "import time; time.sleep(60)")
+        with pytest.raises(ChildProcessError):
+            os.waitpid(pids[0], os.WNOHANG)
+
+    run(scenario())
+
+
+def answer(text):
+    async def handler(reader, writer):
+        writer.write(text)
+        writer.close()
+
+    return handler
+
+
+async def answer_of(address):
+    reader, writer = await asyncio.open_connection(*address)
+    text = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return text
+
+
+def close_quietly(server):
+    try:
+        server.close()
+    except ValueError:
+        pass  # asyncio's, of a socket that is closed already
+
+
+@pytest.mark.parametrize("first_goes_first", [True, False])
+def test_second_server_on_a_listening_socket_takes_it_over(loop, run, first_goes_first):
+    async def scenario():
+        listener = socket.create_server(("127.0.0.1", 0))
+        address = listener.getsockname()
+        first = await asyncio.start_server(answer(b"first"), sock=listener)
+        assert await answer_of(address) == b"first"
+        second = await asyncio.start_server(answer(b"second"), sock=listener)
+        assert await answer_of(address) == b"second"
+        for server in (first, second) if first_goes_first else (second, first):
+            close_quietly(server)
+        assert listener.fileno() == -1
+        await several_turns()
+
+    run(scenario())
+
+
+@pytest.mark.zloop_only  # asyncio's second server has no way to fail there
+def test_second_server_that_cannot_start_leaves_the_socket_to_the_first(loop, run, tmp_path, monkeypatch):
+    async def scenario():
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        path = str(tmp_path / "socket")
+        listener.bind(path)
+        first = await asyncio.start_unix_server(answer(b"first"), sock=listener)
+        monkeypatch.setattr(asyncio.Server, "_start_serving", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.start_unix_server(answer(b"second"), sock=listener)
+        reader, writer = await asyncio.open_unix_connection(path)
+        assert await reader.read() == b"first"
+        writer.close()
+        first.close()
+        await several_turns()
+
+    run(scenario())
+
+
+@pytest.mark.zloop_only  # asyncio's close() of the first one ends the second
+def test_server_whose_descriptor_was_taken_away_leaves_its_number_to_the_next(loop, run):
+    async def scenario():
+        first = await asyncio.start_server(answer(b"first"), "127.0.0.1", 0)
+        listener = socket.create_server(("127.0.0.1", 0))
+        number = first._sockets[0].detach()
+        os.dup2(listener.fileno(), number)
+        listener.close()
+        with_number = socket.socket(fileno=number)
+        second = await asyncio.start_server(answer(b"second"), sock=with_number)
+        assert await answer_of(with_number.getsockname()) == b"second"
+        close_quietly(first)
+        assert await answer_of(with_number.getsockname()) == b"second"
+        second.close()
+        await several_turns()
+
+    run(scenario())
+
+
+AFTER_A_FORK = """
+import os, sys
+import zloop._loop  # and nothing else of it before the fork
+if os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+import asyncio, zloop
+
+def pollers():
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if "eventpoll" in os.readlink(f"/proc/self/fd/{name}"):
+                found.append(int(name))
+        except OSError:
+            pass
+    return found
+
+async def echo(reader, writer):
+    writer.write(await reader.read(10))
+    writer.close()
+
+async def main():
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    for _ in range(30):
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"x")
+        assert await reader.read() == b"x"
+        assert pollers() == made
+        writer.close()
+    server.close()
+
+low = [os.open("/dev/null", os.O_RDONLY) for _ in range(20)]
+loop = zloop.new_event_loop()
+made = pollers()
+assert len(made) == 1, made
+for number in low:
+    os.close(number)  # a poller that was made anew would have one of these
+loop.run_until_complete(main())
+loop.close()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for epoll in /proc")
+@pytest.mark.zloop_only
+def test_modules_imported_before_and_after_a_fork_agree_about_it():
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", AFTER_A_FORK], capture_output=True, text=True, timeout=TIME_LIMIT, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
