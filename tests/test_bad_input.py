@@ -168,7 +168,9 @@ class Bench:
         return self._opened(self._loop.connect_accepted_socket(asyncio.Protocol, self.sock()))
 
     def datagram_transport(self):
-        return self._opened(self._loop.create_datagram_endpoint(asyncio.DatagramProtocol, sock=self.datagram_sock()))
+        # Without a peer: what differs for one that has no name is a difference on purpose.
+        opening = self._loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0))
+        return self._opened(opening)
 
     def read_pipe_transport(self):
         return self._opened(self._loop.connect_read_pipe(asyncio.Protocol, self.reading_end()))

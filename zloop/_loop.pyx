@@ -791,7 +791,7 @@ cdef class Loop(LoopCore):
         return self.drop_fd_callback(self.watched_descriptor(fd), False)
 
     def _take_back_reader(self, int fd, Handle handle not None):
-        """End what _add_reader() began. False if the number is another file's by now: then all of that is left alone."""
+        """End what _add_reader() began. False, and all is left alone, if the number is another file's by now."""
         cdef FdWatcher watcher
         if self.closed:
             return True

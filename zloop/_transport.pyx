@@ -594,7 +594,8 @@ cdef class SocketTransport(WritingTransport):
         self.stream.close()
         self.anchor()
         if self.holds_fd:
-            if self.kind is not None and (self.extra is None or "sockname" not in self.extra) and not self.stream.lost():
+            unknown = self.extra is None or "sockname" not in self.extra
+            if unknown and self.kind is not None and not self.stream.lost():
                 self.note_local_address()
             self.holds_fd = False
             contexts = self.loop.connection_contexts

@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from zloop.mixin import MixinBase
 
+if TYPE_CHECKING:
+    from zloop._handles import Handle
+
 Protocol = TypeVar("Protocol", bound=asyncio.BaseProtocol)
 
 
@@ -48,7 +51,7 @@ class ProcessMixin(MixinBase):
 
     def __init__(self) -> None:
         super().__init__()
-        self._pidfds: dict[int, asyncio.Handle] = {}  # of children that still run, ours, with what reads each
+        self._pidfds: dict[int, Handle] = {}  # of children that still run, ours, with what reads each
 
     # asyncio's own, over what follows below. Popen blocks for a moment, and tools that look for blocking calls know the
     # functions in which it may by their file and name.

@@ -101,7 +101,8 @@ class ServerMixin(MixinBase):
                 await asyncio.sleep(0)  # asyncio's servers take a turn here, too
             except BaseException:
                 # Of its sockets: one that somebody gave may be another server's, which goes on.
-                server._sockets = [sock for sock in sockets if not self._is_served(sock, by_others_than=server)]
+                own = [sock for sock in sockets if not self._is_served(sock, by_others_than=server)]
+                server._sockets = own  # type: ignore[attr-defined]
                 server.close()
                 raise
         return server

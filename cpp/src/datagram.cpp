@@ -51,7 +51,7 @@ void Datagram::stop_reading() noexcept { watcher_.drop_interest(interest_read); 
 void* Datagram::owner_of(void* self) noexcept { return static_cast<Datagram*>(self)->owner_; }
 
 void Datagram::on_ready(void* self, unsigned ready) {
-  auto& datagram = *static_cast<Datagram*>(self);
+  const auto& datagram = *static_cast<const Datagram*>(self);
   if (ready == interest_write) {
     datagram.ops_.on_writable(datagram.owner_);
   } else {

@@ -7,7 +7,7 @@
 #include "zloop/sys.hpp"
 
 #ifndef NDEBUG
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef __SANITIZE_ADDRESS__
 #define ZLOOP_ADDRESS_SANITIZER
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer)
@@ -41,7 +41,7 @@ void SharedBuffer::discard(CacheLine* memory) noexcept { delete[] memory; }
 
 void SharedBuffer::spoil(CacheLine* memory) const noexcept {
   // As much as a short message takes: all of it would take longer than what the loan was for.
-  constexpr std::size_t spoiled_max = 16 * 1024;
+  constexpr std::size_t spoiled_max = std::size_t{16} * 1024;
   constexpr int rubbish = 0xDD;
   std::memset(memory->bytes.data(), rubbish, std::min(size_, spoiled_max));
 #ifdef ZLOOP_ADDRESS_SANITIZER

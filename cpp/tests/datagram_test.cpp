@@ -339,7 +339,7 @@ TEST_CASE("a datagram is sent in the call, to the address that it names", "[loop
 }
 
 TEST_CASE("an error is told by the call that meets it", "[loopback]") {
-  UdpEndpoint endpoint;
+  const UdpEndpoint endpoint;
   CHECK(endpoint.send_to_other(pattern(70000)) == -EMSGSIZE);
   CHECK(endpoint.send_to_other("after") == 0);
   CHECK(endpoint.other.take() == Texts{"after"});

@@ -84,7 +84,7 @@ TEST_CASE("what has been given back is not what it was, in a debug build") {
     const Loan loan(buffer);
     memory = loan.data();
     REQUIRE(memory != nullptr);
-    std::strcpy(memory, "secret");
+    std::memcpy(memory, "secret", sizeof("secret"));
   }
   const Loan loan(buffer);
   REQUIRE(loan.data() == memory);

@@ -18,14 +18,14 @@ namespace zloop::binding {
 
 // The class that a type made in Python derives its layout from; another type itself.
 inline const PyTypeObject* native_base(const PyTypeObject* type) {
-  while (PyType_HasFeature(const_cast<PyTypeObject*>(type), Py_TPFLAGS_HEAPTYPE)) type = type->tp_base;
+  while (PyType_HasFeature(const_cast<PyTypeObject*>(type), Py_TPFLAGS_HEAPTYPE) != 0) type = type->tp_base;
   return type;
 }
 
 // In front of the tp_new that Cython generates. Each number has static variables, and so a function, of its own: by the
 // function CPython tells whether a type's __new__ is asked for another type's instance (tp_new_wrapper(),
 // typeobject.c), and refuses that by itself.
-template <std::size_t number>
+template <std::size_t Number>
 struct NewGuard {
   static inline const PyTypeObject* sealed = nullptr;  // static, as all types that Cython makes
   static inline newfunc generated = nullptr;
@@ -67,11 +67,11 @@ inline int refuse_copies(PyTypeObject* type) {
 // 0, or -1 with an exception set. Subclasses that are admitted have an __init__, or methods, that can do without.
 inline int seal_type(PyTypeObject* type, bool admits_subclasses) {
   using Install = void (*)(PyTypeObject*, bool);
-  static constexpr auto guards = []<std::size_t... number>(std::index_sequence<number...>) {
-    return std::array<Install, sizeof...(number)>{&NewGuard<number>::install...};
+  static constexpr auto guards = []<std::size_t... Number>(std::index_sequence<Number...>) {
+    return std::array<Install, sizeof...(Number)>{&NewGuard<Number>::install...};
   }(std::make_index_sequence<8>{});
   static std::size_t used = 0;
-  if (used == guards.size() || PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {
+  if (used == guards.size() || PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) != 0) {
     PyErr_Format(PyExc_SystemError, "%s cannot be sealed", type->tp_name);
     return -1;
   }

@@ -44,7 +44,7 @@ class SharedBuffer {
     spare_ = memory;
   }
 
-  CacheLine* make() const noexcept;
+  [[nodiscard]] CacheLine* make() const noexcept;
   static void discard(CacheLine* memory) noexcept;
 
   // In a debug build what has been given back is overwritten, and forbidden where a sanitizer watches: who reads it
