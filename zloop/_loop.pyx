@@ -338,10 +338,11 @@ cdef class Loop(LoopCore):
     def _watched_descriptors(self):
         """What is watched for readers and writers: a list of (file object, descriptor, reader, writer)."""
         cdef FdWatcher watcher
-        return [
-            (watcher.fileobj, fd, watcher.reader, watcher.writer)
-            for fd, watcher in self.watchers.items() if not watcher.idle()
-        ]
+        cdef list watched = []
+        for fd, watcher in self.watchers.items():
+            if not watcher.idle():
+                watched.append((watcher.fileobj, fd, watcher.reader, watcher.writer))
+        return watched
 
     def _timer_handle_cancelled(self, handle):
         """asyncio's own TimerHandle calls it. There is nothing to count: a timer of zloop's leaves the heap at once."""

@@ -95,7 +95,9 @@ cdef class Operation(Handle):
         self.abandon()
 
     def _repr_info(self):
-        return [*Handle._repr_info(self), f"for {self.sock!r}"]
+        info = Handle._repr_info(self)
+        info.append(f"for {self.sock!r}")
+        return info
 
     # The poller says that the socket is ready. In place of a callback's call.
     cdef int run(self, ContextCache contexts) except -1:

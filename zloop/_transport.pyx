@@ -409,7 +409,11 @@ cdef class SocketTransport(WritingTransport):
 
     cdef int queue_all(self, object list_of_data) except -1:
         # A wrong type among them is refused before the first is sent.
-        chunks = [data if PyBytes_CheckExact(data) else memoryview(data) for data in list_of_data if data]
+        # No list comprehension: when memory is out, Cython 3.3 gives the item up twice.
+        cdef list chunks = []
+        for data in list_of_data:
+            if data:
+                chunks.append(data if PyBytes_CheckExact(data) else memoryview(data))
         if not self.stream.is_open():
             for data in chunks:
                 self._write_without_loop(data)
