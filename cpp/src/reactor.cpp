@@ -109,7 +109,7 @@ int Reactor::list_all(Poller& poller) noexcept {
 // An epoll goes by files: an entry stays for as long as a duplicate of the descriptor is open anywhere, and by the
 // number alone nobody can remove it when that stands for another file. If such a file is ready, the loop never sleeps
 // again. A poller without such entries takes the place of this one; without memory for it, all stays as it is.
-void Reactor::exorcise() noexcept {
+void Reactor::replace_poller() noexcept {
   for (const Slot& slot : slots_) {
     if (slot.watcher != nullptr && is_lost(*slot.watcher)) continue;  // it has been noted
   }
@@ -117,10 +117,10 @@ void Reactor::exorcise() noexcept {
   if (successor == nullptr || successor->open() < 0) return;
   if (successor->add_edge_triggered(wakeup_.fd(), wakeup_token) < 0 || list_all(*successor) < 0) return;
   poller_ = std::move(successor);
-  suspects_ghost_ = false;
+  suspects_orphan_ = false;
 }
 
-bool Reactor::sees_ghost() const noexcept {
+bool Reactor::holds_orphan_event() const noexcept {
   return std::any_of(events_.begin(), events_.begin() + events_count_, [this](const PollEvent& event) {
     return event.token != wakeup_token && watcher_of(event.token) == nullptr;
   });
@@ -334,9 +334,10 @@ int Reactor::wait(std::int64_t timeout_ns) noexcept {
   wakeup_.awake();
   events_count_ = count > 0 ? count : 0;
   next_event_ = 0;
-  if (suspects_ghost_ && count > 0) {
-    suspects_ghost_ = sees_ghost();  // nothing has happened since the poller told it: it has an entry of nobody's
-    if (suspects_ghost_) exorcise();
+  if (suspects_orphan_ && count > 0) {
+    // Nothing has happened since the poller told it: then it has an entry that is nobody's.
+    suspects_orphan_ = holds_orphan_event();
+    if (suspects_orphan_) replace_poller();
   }
   only_looks ? pacer_.looked(count) : pacer_.waited(count);
   return count;
@@ -350,7 +351,7 @@ void Reactor::dispatch() {
       // Looked up for each bit: what was called last may have changed anything.
       Watcher* watcher = watcher_of(event.token);
       if (watcher == nullptr) {
-        suspects_ghost_ |= event.token != wakeup_token;
+        suspects_orphan_ |= event.token != wakeup_token;
       } else if ((watcher->interest_ & bit) != 0) {
         tell(*watcher, bit);
       }

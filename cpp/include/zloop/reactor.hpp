@@ -121,8 +121,8 @@ class Reactor {
   [[nodiscard]] int open_kernel_objects() noexcept;
   [[nodiscard]] int own_kernel_objects() noexcept;
   [[nodiscard]] int list_all(Poller& poller) noexcept;
-  void exorcise() noexcept;
-  [[nodiscard]] bool sees_ghost() const noexcept;
+  void replace_poller() noexcept;
+  [[nodiscard]] bool holds_orphan_event() const noexcept;
   void note_interest(Watcher& watcher, unsigned interest) noexcept;
   [[nodiscard]] int list(Watcher& watcher, unsigned interest, std::uint64_t token) noexcept;
   [[nodiscard]] int enlist(Watcher& watcher, unsigned interest, std::uint64_t token) noexcept;
@@ -145,9 +145,9 @@ class Reactor {
   std::array<PollEvent, events_capacity> events_;  // of the last wait(), and so many of them
   int events_count_ = 0;
   std::uint32_t waits_ = 0;
-  int next_event_ = 0;           // the first that dispatch() has not come to
-  bool suspects_ghost_ = false;  // dispatch() has met an event of no watcher
-  ForkMark fork_mark_;           // of the process that made the poller and the wake-up
+  int next_event_ = 0;            // the first that dispatch() has not come to
+  bool suspects_orphan_ = false;  // dispatch() has met an event of no watcher: the poller may have an entry of nobody's
+  ForkMark fork_mark_;            // of the process that made the poller and the wake-up
 };
 
 }  // namespace zloop
