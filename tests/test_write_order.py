@@ -6,6 +6,7 @@ anything. Programs that end behind a write run in a process of their own.
 
 import asyncio
 import contextlib
+import functools
 import os
 import selectors
 import socket
@@ -340,6 +341,14 @@ def everything(read):
     return taken
 
 
+@functools.cache
+def quiet_context():
+    """A server's that sends nothing behind the handshake: a client that has ended would answer a ticket by a reset."""
+    context = contexts_for("direct").new_server()
+    context.num_tickets = 0
+    return context
+
+
 @contextlib.contextmanager
 def destination(kind):
     """(address, receive): receive(process) waits for the end of a program and gives what it has sent there."""
@@ -383,7 +392,7 @@ def destination(kind):
             sock, _address = listener.accept()
             blocking(sock)
             if kind == "tls":
-                sock = contexts_for("direct").server.wrap_socket(sock, server_side=True)
+                sock = quiet_context().wrap_socket(sock, server_side=True)
             with sock:
                 taken = everything(lambda: sock.recv(100))
             process.wait(TIME_LIMIT)
@@ -508,8 +517,7 @@ def arrivals(socks):
 def test_first_of_many_answers_does_not_wait_for_the_last(loop, run, server):
     served = Served()
 
-    async def scenario():
-        listener = socket.create_server((LOCALHOST, 0))
+    async def requests_to(listener):
         address = listener.getsockname()
         async with server(loop, served, listener):
             socks = [socket.create_connection(address) for _ in range(REQUESTS)]
@@ -522,6 +530,10 @@ def test_first_of_many_answers_does_not_wait_for_the_last(loop, run, server):
                 sock.close()
             await several_turns(50)
         return times
+
+    async def scenario():
+        with socket.create_server((LOCALHOST, 0)) as listener:
+            return await requests_to(listener)
 
     times = run(scenario())
     assert times[0] < served.done[3]
