@@ -917,8 +917,8 @@ cdef class Loop(LoopCore):
         self.check_closed()
         watcher = self.watcher_for(fileobj)
         previous = watcher.reader if for_reading else watcher.writer
-        # Where nothing new is asked for the poller would not tell.
-        if previous is not None and self.reactor.is_lost(watcher.watcher):
+        # What was to be told to the previous one is not told to this one.
+        if previous is not None and not self.reactor.refresh(watcher.watcher):
             watcher.forget_callbacks()
             previous = None
         status = watcher.watch(handle, for_reading)

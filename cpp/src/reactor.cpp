@@ -251,6 +251,12 @@ bool Reactor::is_lost(Watcher& watcher) noexcept {
   return watcher.lost_;
 }
 
+bool Reactor::refresh(Watcher& watcher) noexcept {
+  if (!watcher.attached()) return false;
+  ++slots_[static_cast<std::size_t>(watcher.fd_)].generation;
+  return !is_lost(watcher);  // which tells the poller the new generation
+}
+
 // Makes the poller's entry what it has to be.
 int Reactor::list(Watcher& watcher, unsigned interest, std::uint64_t token) noexcept {
   if (!watcher.listed_) return enlist(watcher, interest, token);

@@ -407,6 +407,16 @@ TEST_CASE("a watcher that lost its interest earlier in the batch is not told") {
   CHECK(rivals.told() == 1);
 }
 
+TEST_CASE("a watcher that is refreshed earlier in the batch is told by the next wait") {
+  Rivals rivals;
+  rivals.when_one_is_told([&](std::size_t other) { CHECK(rivals.reactor.refresh(rivals.probes.at(other).watcher)); });
+  REQUIRE(rivals.reactor.turn() == 2);
+  CHECK(rivals.told() == 1);
+  rivals.when_one_is_told([](std::size_t) {});
+  REQUIRE(rivals.reactor.turn() == 2);
+  CHECK(rivals.told() == 3);
+}
+
 TEST_CASE("the events of a descriptor that was closed do not reach the next one with its number") {
   Rivals rivals;
   Pair next = make_pair();

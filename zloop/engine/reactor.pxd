@@ -15,6 +15,7 @@ cdef extern from "zloop/reactor.hpp" namespace "zloop":
         int arm(Watcher& watcher, unsigned interest) noexcept
         void disarm(Watcher& watcher) noexcept
         bint is_lost(Watcher& watcher) noexcept
+        bint refresh(Watcher& watcher) noexcept
         void detach(Watcher& watcher) noexcept
         void* user_of(int fd) noexcept
         bint skips_wait(size_t unimportant) noexcept

@@ -68,6 +68,10 @@ class Reactor {
   // Whether the watcher is lost, asking the poller if need be. False also where that cannot know.
   [[nodiscard]] bool is_lost(Watcher& watcher) noexcept;
 
+  // For an owner that is another one's from here on. An event fetched before is not told any more: the kernel looks
+  // anew. False if the watcher is lost.
+  [[nodiscard]] bool refresh(Watcher& watcher) noexcept;
+
   // Unties the watcher; events already fetched for it are dropped. Its number may be attached again at once.
   // Call it before the descriptor is closed: the kernel would report it for as long as a duplicate is open.
   void detach(Watcher& watcher) noexcept;
