@@ -23,7 +23,7 @@ constexpr bool is_gone(int status) noexcept { return status == -ENOENT || status
 // Whether an interest asks for nothing that the other does not.
 constexpr bool is_less(unsigned interest, unsigned other) noexcept {
   const bool lasts = interest != interest_none && (interest & interest_once) == 0;
-  return (interest & ~(other | interest_once)) == 0 && !(lasts && (other & interest_once) != 0);
+  return (interest & ~(other | interest_once)) == 0 && (!lasts || (other & interest_once) == 0);
 }
 
 constexpr int fd_of(std::uint64_t token) noexcept { return static_cast<int>(token & 0xFFFF'FFFF); }
@@ -238,7 +238,10 @@ void Reactor::reduce(Watcher& watcher, unsigned interest) noexcept {
       if (status < 0 && !is_gone(status) && poller_->remove(watcher.fd_) == 0) {
         status = poller_->add(watcher.fd_, interest, token);
       }
-      if (status < 0) return lose(watcher);
+      if (status < 0) {
+        lose(watcher);
+        return;
+      }
     }
   }
   note_interest(watcher, interest);

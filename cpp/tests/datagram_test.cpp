@@ -589,7 +589,8 @@ TEST_CASE("an owner may end itself in each of its calls", "[loopback]") {
 
 TEST_CASE("a descriptor that is in the loop takes no second datagram socket", "[loopback]") {
   UdpEndpoint endpoint;
-  Datagram second({}, nullptr, nullptr);
+  const DatagramOps nothing;
+  Datagram second(nothing, nullptr, nullptr);
   CHECK(second.open(endpoint.reactor, endpoint.UdpSocket::socket.get(), 1) == -EEXIST);
   CHECK_FALSE(second.is_open());
 }

@@ -180,7 +180,8 @@ TEST_CASE("a closed listener does nothing, and its descriptor stays open") {
 
 TEST_CASE("a descriptor that has a listener takes no second one") {
   Port port;
-  Listener second({}, nullptr);
+  const ListenerOps nothing;
+  Listener second(nothing, nullptr);
   CHECK(second.open(port.reactor, port.socket.get(), 1) == -EEXIST);
   CHECK_FALSE(second.is_open());
 }

@@ -403,7 +403,7 @@ TEST_CASE("a forked child that cannot have a poller of its own gets one when tha
     holds(scene.reactor.wait(0) == 1);
     scene.reactor.dispatch();
     holds(scene.old.told == std::vector<unsigned>{interest_write});
-    holds(scene.reactor.is_lost(scene.old.watcher) == false);
+    holds(!scene.reactor.is_lost(scene.old.watcher));
     ::_exit(0);
   }
   int status = -1;

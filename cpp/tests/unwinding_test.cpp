@@ -26,6 +26,10 @@
 #include "zloop/tls_session.hpp"
 #include "zloop/write_queue.hpp"
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
+
 namespace {
 
 using zloop::Datagram;
@@ -358,6 +362,14 @@ void on_message(int /*sent*/, int /*version*/, int /*type*/, const void* /*data*
   leave<void>();
 }
 
+// For the thread that calls it: what OpenSSL, whose frames are C, has made for a call that is not finished stays for
+// good.
+void allow_leaks() noexcept {
+#ifdef __SANITIZE_ADDRESS__
+  __lsan_disable();
+#endif
+}
+
 TEST_CASE("a thread that ends in a callback of OpenSSL's unwinds") {
   if (Library::get() == nullptr) {
     SUCCEED("no OpenSSL here");
@@ -366,13 +378,22 @@ TEST_CASE("a thread that ends in a callback of OpenSSL's unwinds") {
   TlsContext context;
   TlsEnd client(context, false);
   client.library.SSL_set_msg_callback(client.ssl, on_message);
-  CHECK(ends_thread([&] { client.session.shake_hands(); }));
+  CHECK(ends_thread([&] {
+    allow_leaks();
+    client.session.shake_hands();
+  }));
   TlsPair pair;
   pair.client.library.SSL_set_msg_callback(pair.client.ssl, on_message);
-  CHECK(ends_thread([&] { pair.client.session.write("x", 1); }));
+  CHECK(ends_thread([&] {
+    allow_leaks();
+    pair.client.session.write("x", 1);
+  }));
   TlsPair other;
   other.client.library.SSL_set_msg_callback(other.client.ssl, on_message);
-  CHECK(ends_thread([&] { other.client.receive(other.server.write("x")); }));
+  CHECK(ends_thread([&] {
+    allow_leaks();
+    other.client.receive(other.server.write("x"));
+  }));
 }
 
 }  // namespace

@@ -149,6 +149,7 @@ int wait_epoll(int epoll, epoll_event* events, int capacity, std::int64_t timeou
   return count >= 0 ? count : -errno;
 }
 
+// NOLINTNEXTLINE(misc-const-correctness): the kernel writes the events
 int wait_epoll_precisely(int epoll, epoll_event* events, int capacity, std::int64_t timeout_ns) noexcept {
   const KernelTimespec timeout{.seconds = timeout_ns / ns_per_s, .nanoseconds = timeout_ns % ns_per_s};
   const long count = ::syscall(epoll_pwait2_number, epoll, events, capacity, &timeout, nullptr, std::size_t{0});

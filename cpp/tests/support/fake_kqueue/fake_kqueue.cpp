@@ -97,7 +97,12 @@ int kqueue() {
 int kevent(int queue, const struct kevent* changes, int changes_count, struct kevent* events, int events_count,
            const timespec* timeout) {
   for (int i = 0; i < changes_count; ++i) {
-    const auto act = (changes[i].flags & EV_DELETE) != 0 ? drop : (changes[i].flags & EV_ADD) != 0 ? add : enable;
+    auto* act = &enable;
+    if ((changes[i].flags & EV_DELETE) != 0) {
+      act = &drop;
+    } else if ((changes[i].flags & EV_ADD) != 0) {
+      act = &add;
+    }
     if (act(queue, changes[i]) < 0) return -1;
   }
   if (events_count == 0) return 0;
