@@ -22,7 +22,7 @@ from zloop._handles cimport (
     track_if_held, track_queued, untrack,
 )
 from zloop.binding.gc_slots cimport install_gc_slots, visit_inbox, visit_list, visit_queue, visit_timers, visitproc
-from zloop.binding.methods cimport adopt_methods, put_fronts
+from zloop.binding.methods cimport adopt_methods, is_bound_method, put_fronts
 from zloop.binding.sealed_types cimport seal_type
 from zloop.binding.threads cimport tell_of_push
 from zloop.engine cimport sys as sys_calls
@@ -198,7 +198,6 @@ cdef class Loop(LoopCore):
             self.debug = coroutines._is_debug_mode()
         except SystemError:  # what os.environ makes of a MemoryError
             raise MemoryError from None
-        self.look_for_own_methods()
         check(self.reactor.open())
         self.closed = False
 
@@ -224,11 +223,11 @@ cdef class Loop(LoopCore):
         if name == "time" or name == "_run_once":
             self.look_for_own_methods()
 
+    # By what a call would find: asking for `__dict__` makes CPython 3.11 give every loop a dictionary of its own, in which
+    # it finds the methods that are called more slowly.
     cdef int look_for_own_methods(self) except -1:
-        cdef object kind = type(self)
-        cdef object attributes = getattr(self, "__dict__", ())
-        self.has_own_clock = kind.time is not plain_time or "time" in attributes
-        self.has_own_turn = kind._run_once is not plain_run_once or "_run_once" in attributes
+        self.has_own_clock = not is_bound_method(self.time, plain_time, self)
+        self.has_own_turn = not is_bound_method(self._run_once, plain_run_once, self)
         return 0
 
     # ---- state

@@ -27,6 +27,12 @@ inline PyMethodDef* native_method(PyObject* attribute) {
   return is_one ? reinterpret_cast<PyMethodDescrObject*>(attribute)->d_method : nullptr;
 }
 
+// Whether an attribute of an object is the native method, as this class or one that has adopted it has it.
+inline bool is_bound_method(PyObject* attribute, PyObject* method, PyObject* object) {
+  return PyCFunction_Check(attribute) && reinterpret_cast<PyCFunctionObject*>(attribute)->m_ml == native_method(method) &&
+         PyCFunction_GET_SELF(attribute) == object;
+}
+
 // Makes the function of a definition, which lives for ever, a method of the type. 0, or -1 with an exception set.
 inline int add_method(PyTypeObject* type, PyMethodDef* definition) {
   PyObject* method = PyDescr_NewMethod(type, definition);
