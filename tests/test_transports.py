@@ -6,7 +6,6 @@ import contextlib
 import gc
 import itertools
 import socket
-import sys
 import weakref
 
 import pytest
@@ -557,21 +556,6 @@ def test_what_can_be_written(loop, run, method, case):
     assert run(scenario()) == (b"data" if method == "write" else b"datadata")
 
 
-@pytest.mark.zloop_only  # asyncio counts items, not bytes
-@pytest.mark.parametrize("method", ["write", "writelines"])
-def test_items_wider_than_a_byte(loop, run, method):
-    numbers = array.array("I", range(BIG // 4))
-
-    async def scenario():
-        async with connection(loop, narrow=True) as (transport, _protocol, peer):
-            view = memoryview(numbers)
-            transport.write(view) if method == "write" else transport.writelines([view])
-            transport.close()
-            return await receive_all(loop, peer)
-
-    assert run(scenario()) == numbers.tobytes()
-
-
 @pytest.mark.parametrize("case", EMPTY)
 def test_writing_nothing(loop, run, case):
     async def scenario():
@@ -776,64 +760,6 @@ def test_lines_of_every_kind(same_as_asyncio, kind):
             return received[:19], received[-9:], len(received)
 
     assert same_as_asyncio(scenario).returned[:2] == (b"head one two three ", b" tail end")
-
-
-@pytest.mark.zloop_only  # asyncio keeps a view, and sends what it shows then
-@pytest.mark.parametrize("method", ["write", "writelines"])
-@pytest.mark.parametrize("queued", [False, True], ids=["idle", "queued"])
-def test_accepted_bytes_do_not_change_with_their_buffer(loop, run, method, queued):
-    async def scenario():
-        async with connection(loop, narrow=True) as (transport, _protocol, peer):
-            buffer = bytearray(b"a" * BIG if not queued else b"a" * 100)
-            if queued:
-                transport.write(b"a" * BIG)
-            transport.write(buffer) if method == "write" else transport.writelines([buffer])
-            total = len(buffer) + queued * BIG
-            buffer[:] = b"b" * len(buffer)
-            buffer.clear()  # a BufferError if anybody still held a view
-            return set(await receive_exactly(loop, peer, total))
-
-    assert run(scenario()) == {ord("a")}
-
-
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python classes can export buffers since 3.12")
-@pytest.mark.parametrize("action", ["write", "close", "abort", "set_protocol"])
-def test_exporter_that_calls_the_transport_back(loop, run, action):
-    """Letting go of a buffer runs the exporter's code: it may do anything to the transport."""
-
-    class Exporter:
-        def __buffer__(self, _flags):
-            return memoryview(b"exported")
-
-        def __release_buffer__(self, view):
-            view.release()
-            if released:
-                return
-            released.append(True)
-            if action == "write":
-                protocol.transport.write(b" released")
-            elif action == "set_protocol":
-                protocol.transport.set_protocol(protocol)
-            else:
-                getattr(protocol.transport, action)()
-
-    released = []
-    protocol = Recorder()
-
-    async def scenario():
-        async with connection(loop, lambda: protocol) as (transport, _protocol, peer):
-            transport.write(memoryview(Exporter()))
-            transport.write(memoryview(Exporter()))
-            await several_turns()
-            if action in ("write", "set_protocol"):
-                transport.close()
-            with contextlib.suppress(ConnectionResetError):
-                await receive_all(loop, peer)
-            await protocol.until_called("connection_lost")
-
-    run(scenario())
-    assert released
-    assert protocol.names().count("connection_lost") == 1
 
 
 @pytest.mark.parametrize("action", ["write", "close", "abort", "write_eof"])

@@ -190,11 +190,12 @@ cdef class WritePipeTransport(WritingTransport):
     # ---- writing
 
     def write(self, data):
-        """Send bytes, a bytearray or a memoryview, without waiting. What is passed may be changed afterwards.
+        """Send bytes, a bytearray or a memoryview, without waiting. What is passed may be changed afterwards;
+        mapped memory, when all of it is sent.
 
-        What the kernel does not take at once is kept, if it is bytes or a memoryview of bytes; of memory that can be
-        changed there is a copy. On a pipe that is closing the data is dropped, with a warning in the log after a few
-        times. AssertionError for other types, as with asyncio.
+        What the kernel does not take at once is kept if it is bytes, or a memoryview of bytes or of an mmap; of other
+        memory there is a copy. On a pipe that is closing the data is dropped, with a warning in the log after a
+        few times. AssertionError for other types, as with asyncio.
         """
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise AssertionError(repr(data))

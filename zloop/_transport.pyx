@@ -375,11 +375,12 @@ cdef class SocketTransport(WritingTransport):
     # ---- writing
 
     def write(self, data):
-        """Send bytes, a bytearray or a memoryview, without waiting. What is passed may be changed afterwards.
+        """Send bytes, a bytearray or a memoryview, without waiting. What is passed may be changed afterwards;
+        mapped memory, when all of it is sent.
 
-        What the kernel does not take at once is kept, if it is bytes or a memoryview of bytes; of memory that can be
-        changed there is a copy. Raises TypeError for other types, RuntimeError after write_eof() or during sendfile().
-        On a connection that is lost the data is dropped, with a warning in the log after a few times.
+        What the kernel does not take at once is kept if it is bytes, or a memoryview of bytes or of an mmap; of other
+        memory there is a copy. Raises TypeError for other types, RuntimeError after write_eof() or during
+        sendfile(). On a connection that is lost the data is dropped, with a warning in the log after a few times.
         """
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data argument must be {writable_types}, not {type(data).__name__!r}")

@@ -2,7 +2,7 @@
 """What the transports that write to a stream share: the protocol, and flow control over what is queued."""
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.memoryview cimport PyMemoryView_Check
+from cpython.memoryview cimport PyMemoryView_Check, PyMemoryView_FromObject
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport ENOMEM
@@ -12,6 +12,8 @@ from zloop._handles cimport PyContext_Copy, PyContext_Enter, PyContext_Exit
 from zloop.binding.sealed_types cimport seal_type
 from zloop.engine.stream cimport write_queued
 from zloop.engine.write_queue cimport Segment
+
+from mmap import mmap
 
 from zloop import diagnostics
 
@@ -220,7 +222,9 @@ cdef int write_memory(Stream* stream, object data, const char* memory, size_t si
         return -ENOMEM  # an end of the connection: the peer must not take what follows for the rest
 
 
-# Nobody can change an exact bytes object that a memoryview shows, so it is kept; of other memory there is a copy.
+# Nobody can change an exact bytes object that a memoryview shows, so it is kept. So is mapped memory, by a view of our own,
+# which nobody else can release: others may change a mapping at any time, so that a copy would promise nothing but take as
+# much memory again. Of other memory there is a copy.
 cdef int queue_rest(Stream* stream, object data, const char* rest, size_t size) except? -1:
     cdef Segment segment
     cdef int status = stream.wait_for_room()
@@ -229,7 +233,9 @@ cdef int queue_rest(Stream* stream, object data, const char* rest, size_t size) 
     owner = None
     if PyMemoryView_Check(data) and memoryview_base(data) != NULL:
         owner = <object>memoryview_base(data)
-    if not PyBytes_CheckExact(owner):
+        if isinstance(owner, mmap):
+            owner = PyMemoryView_FromObject(data)
+    if not PyBytes_CheckExact(owner) and not PyMemoryView_Check(owner):
         owner = PyBytes_FromStringAndSize(rest, <Py_ssize_t>size)
         rest = PyBytes_AS_STRING(owner)
     segment.data = rest
