@@ -831,10 +831,10 @@ def test_end_of_the_stream_in_the_handshake(loop, run, tls):
 
 @pytest.mark.zloop_only  # a matter of seconds
 def test_many_handshakes_at_once(loop, run, tls):
-    """As many as there are descriptors for, up to 2000; each connection gets its own answer."""
+    """As many as there are descriptors for, up to 500; each connection gets its own answer."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    count = min(2000, (hard - 200) // 2)
+    count = min(500, (hard - 200) // 2)
 
     class Echo(asyncio.Protocol):
         def connection_made(self, transport):
