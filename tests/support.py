@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import warnings
+from pathlib import Path
 from typing import NamedTuple
 
 TIME_LIMIT = 15
@@ -107,6 +108,32 @@ class Outcome(NamedTuple):
     logged: list
 
 
+def _ephemeral_ports():
+    """The ports that the kernel gives to a socket which asks for none: the first and the last."""
+    try:
+        first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    except FileNotFoundError:  # not Linux; what IANA sets aside for it
+        return 49152, 65535
+    return int(first), int(last)
+
+
+FIRST_PORT, LAST_PORT = _ephemeral_ports()
+
+
+def _without_port(match):
+    return "PORT" if FIRST_PORT <= int(match[0]) <= LAST_PORT else match[0]
+
+
+_CLASSES_OF_TRANSPORTS = {
+    "_SelectorDatagramTransport": "DatagramTransport",
+    "_SelectorSocketTransport": "SocketTransport",
+    "_SSLProtocolTransport": "SSLTransport",
+    "_UnixReadPipeTransport": "ReadPipeTransport",
+    "_UnixSubprocessTransport": "SubprocessTransport",
+    "_UnixWritePipeTransport": "WritePipeTransport",
+}
+"""asyncio's, and zloop's of the same kind."""
+
 _ALIKE = [
     (re.compile(r"0x[0-9a-fA-F]+"), "0x…"),
     (re.compile(r"\bTask-\d+\b"), "Task-N"),
@@ -115,12 +142,13 @@ _ALIKE = [
     (re.compile(r"\b\w+\.(\w+\(\)) got an unexpected keyword"), r"\1 got an unexpected keyword"),
     (re.compile(r"\b\w+\(\) takes from (\d)"), r"f() takes from \1"),
     (re.compile(r"\bwhen=[\d.]+"), "when=T"),
-    (re.compile(r"\b\d{4,5}\b"), "PORT"),
+    (re.compile(r"\b\d{4,5}\b"), _without_port),
     (re.compile(r"took \d+\.\d+ seconds"), "took T seconds"),
     (re.compile(r"<(?:[\w.]+\.)?(?:_ThreadSafe)?(Timer)?Handle\b"), r"<\1Handle"),
     (re.compile(r"<[\w.]+ (?=running=)"), "<Loop "),
     (re.compile(r"<(?:[\w.]+\.)?Server\b"), "<Server"),
-    (re.compile(r"\b\w*Transport\b"), "Transport"),
+    (re.compile(r"\b\w+Transport(?=\._)"), "Transport"),  # the one of the bases that has the private method
+    (re.compile(r"\b_\w+Transport\b"), lambda match: _CLASSES_OF_TRANSPORTS.get(match[0], match[0])),
     (re.compile(r"\(<\w+\.\.\.[^)]*\)"), "(…)"),  # an argument shortened in the middle
 ]
 
