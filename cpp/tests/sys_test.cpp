@@ -100,6 +100,39 @@ TEST_CASE("packets to a peer that is gone answer why", "[linux]") {
   CHECK(sys::send_packets(pair.ours.get(), &one, 1) == -ECONNREFUSED);
 }
 
+TEST_CASE("packets go one by one where a sandbox forbids the calls that take several", "[linux]") {
+  const int error = GENERATE(ENOSYS, EPERM);
+  const Pair pair = make_pair(SOCK_DGRAM);
+  std::array<std::string, 3> texts{"one", "two", "three"};
+  const std::array<sys::Packet, 3> sent{packet(texts[0]), packet(texts[1]), packet(texts[2])};
+  std::array<std::string, 3> rooms;
+  std::array<sockaddr_storage, 3> peers{};
+  std::array<sys::Packet, 3> received{};
+  for (std::size_t i = 0; i < 3; ++i) {
+    rooms.at(i).resize(8);
+    received.at(i) = packet(rooms.at(i));
+    received.at(i).peer = reinterpret_cast<sockaddr*>(&peers.at(i));
+  }
+  Interposer kernel;
+  kernel.send.errors = {error};
+  CHECK(sys::send_packets(pair.ours.get(), sent.data(), 3) == 3);
+  CHECK(kernel.send.count == 4);  // the one that is forbidden, and one for each
+  kernel.receive.errors = {error};
+  REQUIRE(sys::receive_packets(pair.theirs.get(), received.data(), 3) == 3);
+  for (std::size_t i = 0; i < 3; ++i) CHECK(rooms.at(i).substr(0, received.at(i).memory.iov_len) == texts.at(i));
+  kernel.receive.errors = {error};
+  CHECK(sys::receive_packets(pair.theirs.get(), received.data(), 3) == -EAGAIN);
+}
+
+TEST_CASE("a firewall's refusal of a packet is not taken for a forbidden call", "[linux]") {
+  const Pair pair = make_pair(SOCK_DGRAM);
+  std::string text = "refused";
+  const sys::Packet one = packet(text);
+  Interposer kernel;
+  kernel.send.errors = {EPERM, EPERM};
+  CHECK(sys::send_packets(pair.ours.get(), &one, 1) == -EPERM);
+}
+
 TEST_CASE("a call that a signal interrupts is repeated") {
   const Pair pair = make_pair();
   Interposer kernel;

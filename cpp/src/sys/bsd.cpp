@@ -1,4 +1,4 @@
-// The engine's system calls on the BSDs, as far as they are neither posix.cpp's nor one_by_one.cpp's.
+// The engine's system calls on the BSDs, as far as they are not posix.cpp's.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -6,6 +6,7 @@
 #include <array>
 #include <cerrno>
 
+#include "one_by_one.hpp"
 #include "posix.hpp"
 #include "zloop/sys.hpp"
 
@@ -14,6 +15,10 @@ namespace zloop::sys {
 const int no_sigpipe_flag = MSG_NOSIGNAL;
 
 void prepare_socket(int /*fd*/) noexcept {}
+
+int receive_packets(int fd, Packet* packets, int count) noexcept { return receive_one_by_one(fd, packets, count); }
+
+int send_packets(int fd, const Packet* packets, int count) noexcept { return send_one_by_one(fd, packets, count); }
 
 ssize_t write_unchecked(int fd, const void* data, std::size_t size) noexcept { return write(fd, data, size); }
 

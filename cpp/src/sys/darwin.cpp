@@ -1,11 +1,12 @@
-// The engine's system calls on macOS, as far as they are neither posix.cpp's nor one_by_one.cpp's. No call there makes
-// a descriptor that is close-on-exec from the start.
+// The engine's system calls on macOS, as far as they are not posix.cpp's. No call there makes a descriptor that is
+// close-on-exec from the start.
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 
+#include "one_by_one.hpp"
 #include "posix.hpp"
 #include "zloop/sys.hpp"
 
@@ -36,6 +37,10 @@ void prepare_socket(int fd) noexcept {
   const int on = 1;
   ::setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof(on));
 }
+
+int receive_packets(int fd, Packet* packets, int count) noexcept { return receive_one_by_one(fd, packets, count); }
+
+int send_packets(int fd, const Packet* packets, int count) noexcept { return send_one_by_one(fd, packets, count); }
 
 ssize_t write_unchecked(int fd, const void* data, std::size_t size) noexcept { return write(fd, data, size); }
 

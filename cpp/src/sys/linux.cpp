@@ -12,6 +12,7 @@
 #include <limits>
 
 #include "epoll.hpp"
+#include "one_by_one.hpp"
 #include "posix.hpp"
 #include "zloop/sys.hpp"
 
@@ -34,6 +35,10 @@ void describe(Headers& headers, Packet* packets, int count, bool receiving) noex
     headers[static_cast<std::size_t>(i)] = {.msg_hdr = header, .msg_len = 0};
   }
 }
+
+// Whether the kernel may have no such call: a sandbox's filter answers so, or refuses. The second may also be a
+// firewall's answer, which the single call then gets as well; so nothing is remembered.
+bool may_lack(int status) noexcept { return status == -ENOSYS || status == -EPERM; }
 
 constexpr std::int64_t ns_per_s = 1'000'000'000;
 constexpr std::int64_t ns_per_ms = 1'000'000;
@@ -63,6 +68,7 @@ int receive_packets(int fd, Packet* packets, int count) noexcept {
   describe(headers, packets, count, true);
   const int received =
       retrying([&] { return ::recvmmsg(fd, headers.data(), static_cast<unsigned>(count), MSG_DONTWAIT, nullptr); });
+  if (may_lack(received)) return receive_one_by_one(fd, packets, count);
   for (int i = 0; i < received; ++i) {
     const mmsghdr& header = headers[static_cast<std::size_t>(i)];
     packets[i].memory.iov_len = header.msg_len;
@@ -74,8 +80,9 @@ int receive_packets(int fd, Packet* packets, int count) noexcept {
 int send_packets(int fd, const Packet* packets, int count) noexcept {
   Headers headers;                                                // NOLINT(*-member-init): as above
   describe(headers, const_cast<Packet*>(packets), count, false);  // sendmmsg(2) only reads them
-  return retrying(
+  const int sent = retrying(
       [&] { return ::sendmmsg(fd, headers.data(), static_cast<unsigned>(count), MSG_DONTWAIT | MSG_NOSIGNAL); });
+  return may_lack(sent) ? send_one_by_one(fd, packets, count) : sent;
 }
 
 // Not write(2) by its own name: sanitizers put themselves in front of that.

@@ -1,0 +1,13 @@
+// Datagrams in batches where no call takes several: on macOS; on the BSDs, some of which have such calls as a loop in
+// the C library; and on Linux in a sandbox that forbids them.
+#pragma once
+
+#include "zloop/sys.hpp"
+
+namespace zloop::sys {
+
+// As receive_packets() and send_packets(), by a call for each.
+int receive_one_by_one(int fd, Packet* packets, int count) noexcept;
+int send_one_by_one(int fd, const Packet* packets, int count) noexcept;
+
+}  // namespace zloop::sys
