@@ -7,6 +7,8 @@ Any of these runs a program on it:
     asyncio.Runner(loop_factory=zloop.new_event_loop)
     zloop.install()                                                 # as the default, while Python has policies
 
+and so does, without a change to it, ``python -m zloop script.py`` (or -m module).
+
 Importing zloop is quick, and the first loop loads the rest. A program that shall have it all before it forks, or gives
 up access to the file system, asks for zloop.Loop.
 
@@ -17,20 +19,29 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from zloop.as_uvloop import install_as_uvloop
     from zloop.loop import Loop
     from zloop.policy import EventLoopPolicy, install
 
 __version__ = "0.1.0"
-__all__ = ["Loop", "new_event_loop", "run"]
+__all__ = ["Loop", "install_as_uvloop", "new_event_loop", "run"]
+
+if sys.version_info < (3, 11):  # noqa: UP036  # where nothing that installs has looked
+    raise ImportError(f"zloop needs Python 3.11 or later; this is {sys.version.split()[0]}")
+if sys.platform == "win32":
+    raise ImportError(
+        "zloop does not run on Windows: its engine polls with epoll or kqueue. Use asyncio's own loop there, or WSL"
+    )
 
 # The modules of the names that are not here. Loading a loop's takes longer than all else, and many a process that
 # imports zloop makes no loop: where it is installed every run of pytest does, for the plugin.
-_homes = {"Loop": "zloop.loop"}
+_homes = {"Loop": "zloop.loop", "install_as_uvloop": "zloop.as_uvloop"}
 if hasattr(asyncio, "set_event_loop_policy"):  # until CPython 3.16
     __all__ += ["EventLoopPolicy", "install"]
     _homes |= {"EventLoopPolicy": "zloop.policy", "install": "zloop.policy"}
@@ -43,7 +54,18 @@ _package: Any = sys.modules[__name__]  # asked for one of those names, it loads 
 def __getattr__(name: str) -> Any:
     if name not in _homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_homes[name]), name)
+    try:
+        module = importlib.import_module(_homes[name])
+    except ImportError as exc:
+        from importlib.util import find_spec  # noqa: PLC0415  # not needed before
+
+        if find_spec("zloop._loop") is not None:
+            raise
+        raise ImportError(
+            f"zloop in {__path__[0]} has no native modules: it is the source, not built for this Python. "
+            "Install it (pip install .), and start Python in another folder"
+        ) from exc
+    value = globals()[name] = getattr(module, name)
     return value
 
 
@@ -57,13 +79,30 @@ def new_event_loop() -> Loop:
     return loop
 
 
-def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
-    """Run a coroutine on a new zloop loop and return its result: asyncio.run(), with zloop.
+def run(
+    main: Awaitable[T],
+    *,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = new_event_loop,
+    debug: bool | None = None,
+    **options: Any,
+) -> T:
+    """Run a coroutine, or anything to be awaited, on a new zloop loop and return its result: asyncio.run(), with zloop.
 
     The loop's asynchronous generators and default executor are shut down, and it is closed. debug=None takes debug
-    mode from the environment (PYTHONASYNCIODEBUG, -X dev). RuntimeError if this thread runs a loop already.
+    mode from the environment (PYTHONASYNCIODEBUG, -X dev). The loop is what loop_factory makes, of zloop.Loop or a
+    subclass, TypeError otherwise; further keywords are asyncio.Runner's. RuntimeError if this thread runs a loop.
     """
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("zloop.run() cannot be called from a running event loop")
-    with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
-        return runner.run(main)
+    with asyncio.Runner(debug=debug, loop_factory=loop_factory, **options) as runner:
+        if not isinstance(runner.get_loop(), _package.Loop):
+            raise TypeError("zloop.run() uses a loop that is not zloop's: its loop_factory has to make a zloop.Loop")
+        coroutine: Any = main  # asyncio says what it thinks of others
+        if inspect.isawaitable(main) and not asyncio.iscoroutine(main):
+            coroutine = _result_of(main)
+        result: T = runner.run(coroutine)
+        return result
+
+
+async def _result_of(awaitable: Awaitable[T]) -> T:
+    return await awaitable

@@ -105,6 +105,18 @@ def leave_it_to_the_loop(signum, frame):
     signals_seen += 1
 
 
+cdef int check_constructor(object loop_class) except -1:
+    """TypeError for arguments to a loop class of which nobody has written an __init__() that takes any."""
+    for each in loop_class.__mro__:
+        if "__init__" in each.__dict__:
+            if each.__module__.startswith("zloop."):
+                raise TypeError(
+                    f"{loop_class.__name__}() takes no arguments: zloop's engine polls by itself, without a selector"
+                )
+            return 0
+    return 0
+
+
 cdef void release_handle(void* handle) noexcept:
     Py_DECREF(<object><PyObject*>handle)
 
@@ -186,6 +198,8 @@ cdef class Loop(LoopCore):
 
     def __cinit__(self, *args, **kwargs):
         self.closed = True  # until there is something to close
+        if args or kwargs:
+            check_constructor(type(self))
         self.contexts = new_context_cache()
         self.connection_contexts = new_context_cache()
         self.watchers = {}

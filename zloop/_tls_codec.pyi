@@ -1,1 +1,3 @@
-# The two ways in which TLS is done. Nothing of it is for Python.
+# The two ways in which TLS is done.
+
+def way_of_tls() -> str: ...

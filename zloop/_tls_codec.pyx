@@ -31,6 +31,8 @@ from zloop.engine.openssl cimport (
 )
 from zloop.engine.tls_session cimport session_failed, session_starved
 
+from zloop import settings
+
 import _ssl
 
 cdef tuple again_errors = (ssl.SSLWantReadError, ssl.SSLSyscallError)
@@ -327,7 +329,7 @@ cdef str judge(object context, object sslobj, object incoming, object outgoing):
     cdef const ssl_st* connection
     cdef const ssl_ctx_st* pointer
     global layout_problem
-    if os.environ.get("ZLOOP_TLS") == "portable":
+    if settings.tls_way() == "portable":
         return "through the ssl module, as ZLOOP_TLS demands"
     if layout_problem is None:
         layout_problem = find_layout()
@@ -349,6 +351,14 @@ cdef str judge(object context, object sslobj, object incoming, object outgoing):
     if answers != (options, verify_flags[context.verify_mode], context.security_level, sslobj.server_side):
         return "through the ssl module, which says other things than its OpenSSL"
     return ""
+
+
+def way_of_tls():
+    """How TLS goes in this process, as the debug log says it of a context."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    sslobj = context.wrap_bio(incoming, outgoing, server_side=True)
+    return judge(context, sslobj, incoming, outgoing) or f"straight to {ssl.OPENSSL_VERSION}"
 
 
 cdef str find_layout():

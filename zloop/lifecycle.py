@@ -64,6 +64,9 @@ class LifecycleMixin(MixinBase):
     def __del__(self, _warn: Any = warnings.warn) -> None:
         if self.is_closed():
             return
+        if not hasattr(self, "_previous_wakeup_fd"):  # an __init__() failed before this class's were done
+            self._close()
+            return
         _warn(f"unclosed event loop {self!r}", ResourceWarning, source=self)
         if not self.is_running():
             self.close()

@@ -11,6 +11,7 @@ import contextvars
 from asyncio.streams import StreamReaderProtocol
 from typing import TYPE_CHECKING, Any
 
+from zloop import settings
 from zloop._transport import make_socket_transport
 from zloop.diagnostics import report_failed_connection
 from zloop.mixin import MixinBase
@@ -21,6 +22,8 @@ try:
     from ssl import SSLContext
 except ImportError:  # an interpreter built without OpenSSL
     SSLContext = None  # type: ignore[assignment,misc]
+
+settings.tls_way()  # what it says of a wrong one is heard with the first loop, not with the first connection
 
 if SSLContext is not None:
     from zloop._tls import TlsProtocol
