@@ -24,3 +24,11 @@ loop.close()
 typed_loop = zloop.new_event_loop()
 typed_loop.run_until_complete(use(typed_loop))
 typed_loop.close()
+
+
+async def answer() -> int:
+    return 42
+
+
+number: int = zloop.run(answer(), debug=False) + zloop.run(answer(), loop_factory=zloop.Loop)
+zloop.install_as_uvloop()

@@ -1,0 +1,7 @@
+"""Runs a program on zloop: ``python -m zloop --help`` says how, zloop.launcher does it."""
+
+import sys
+
+from zloop.launcher import main
+
+main(sys.argv[1:])
