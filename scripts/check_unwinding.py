@@ -24,7 +24,8 @@ from typing import NamedTuple
 # What throws std::bad_alloc, and runs no foreign code and releases no reference.
 CONTAINED = {
     *("Datagram.queue", "Stream.queue", "Stream.write"),
-    *("LoopInbox.push", "LoopInbox.take_into", "ReadyQueue.push_back", "TimerHeap.push", "TimerHeap.take_due"),
+    *("LoopInbox.push", "LoopInbox.take_into", "TimerHeap.push", "TimerHeap.take_due"),
+    *("ReadyQueue.push_back", "ReadyQueue.push_front"),
     *("TlsSession.feed", "TlsSession.retain"),
 }
 

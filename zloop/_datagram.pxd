@@ -18,6 +18,7 @@ cdef class DatagramTransport(DatagramTransportBase):
     cdef object protocol         # None once the connection is lost
     cdef readonly object _sock   # owns the descriptor, held open against its other users; None once closed
     cdef readonly object _context     # protocol callbacks run in it
+    cdef object unscheduled      # what _end_unscheduled() is to say
     cdef readonly object _address     # the only one that sendto() may name, or None
     cdef bint connected          # the socket has a peer: sendto() goes there whatever address it names
     cdef bint has_peer           # it has one, which need not have a name: then sendto() may leave the address out

@@ -27,7 +27,7 @@ from libc.errno cimport EAGAIN, EBADF
 from zloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from zloop._loop cimport Loop, check
 from zloop._transport cimport describe_socket, describe_transport
-from zloop._writing cimport bytes_of, water_marks
+from zloop._writing cimport bytes_of, end_in_context, water_marks
 from zloop.binding.address cimport parse_address, sender_address
 from zloop.binding.sealed_types cimport seal_type
 from zloop.binding.transport_base cimport DatagramTransportBase
@@ -193,12 +193,15 @@ cdef class DatagramTransport(DatagramTransportBase):
 
     # For families whose addresses only the socket module knows.
     cdef int receive_by_socket(self) except -1:
+        cdef object error = None
         try:
             data, sender = self._sock.recvfrom(longest_datagram)
         except WOULD_BLOCK:
             return 0
         except OSError as exc:
-            self.protocol.error_received(exc)
+            error = exc
+        if error is not None:
+            self.protocol.error_received(error)
             return 0
         if self.may_end and not data and has_ended(self._sock):
             self.end_reading()
@@ -293,10 +296,13 @@ cdef class DatagramTransport(DatagramTransportBase):
     # NULL: to the connected peer.
     cdef int send_natively(self, object data, const Address* to) except -1:
         cdef int status
+        cdef object error = None
         try:
             payload = bytes_of(data)
         except BaseException as exc:
-            return self.fail(exc, "Fatal write error on datagram transport")
+            error = exc
+        if error is not None:
+            return self.fail(error, "Fatal write error on datagram transport")
         if self.conn_lost:  # an exporter's code ended the endpoint
             return 0
         status = self.datagram.send_now(PyBytes_AS_STRING(payload), <size_t>PyBytes_GET_SIZE(payload), to)
@@ -320,14 +326,15 @@ cdef class DatagramTransport(DatagramTransportBase):
 
     # None when it is sent, or the exception.
     cdef object try_socket(self, object data, object addr):
+        cdef object error = None
         try:
             if self.connected or (addr is None and self.has_peer):
                 self._sock.send(data)
             else:
                 self._sock.sendto(data, addr)
         except BaseException as exc:
-            return exc
-        return None
+            error = exc
+        return error
 
     # False for an address that is the socket object's to deal with.
     cdef bint find_address(self, object addr, Address* found) except -1:
@@ -505,8 +512,17 @@ cdef class DatagramTransport(DatagramTransportBase):
 
     cdef int schedule_connection_lost(self, object exception) except -1:
         self.conn_lost += 1
-        self.loop.call_soon(self._call_connection_lost, exception, context=self._context)
+        try:
+            self.loop.call_soon(self._call_connection_lost, exception, context=self._context)
+        except MemoryError:
+            self.unscheduled = exception
+            self.loop.end_without_memory(self, self.anchorage)
         return 0
+
+    def _end_unscheduled(self):
+        """In place of a callback that there was no memory for."""
+        exception, self.unscheduled = self.unscheduled, None
+        end_in_context(self, self._context, exception)
 
     def _call_connection_lost(self, exc):
         """Tell the protocol, once, and let everything go."""

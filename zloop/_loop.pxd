@@ -27,7 +27,7 @@ cdef class FdWatcher:
 cdef class Loop(LoopCore):
     cdef Reactor reactor
     # Each slot of these, and of the timers, owns a reference to a Handle; the garbage collector sees them, and what is
-    # anchored, through binding/gc_slots.
+    # anchored or ending, through binding/gc_slots.
     cdef ReadyQueue ready
     cdef ReadyQueue due        # timers whose time came with this turn
     cdef LoopInbox inbox
@@ -35,6 +35,7 @@ cdef class Loop(LoopCore):
     cdef ContextCache connection_contexts  # accepted ones' that have changed nothing in theirs, while a server listens
     cdef dict watchers         # descriptor -> FdWatcher: add_reader(), add_writer(), sock_* calls that wait
     cdef OwnerList anchored     # owns a reference to each transport that waits for the kernel: nobody else may hold it
+    cdef OwnerList ending       # the same of each that has ended while there was no memory for the callback to say so
     cdef Py_buffer lent        # a protocol's buffer, during one transport's read
     cdef object place          # what has the memory of a read in place, during one: a bytes object or a NativeProtocol
     cdef Address last_sender   # of the datagram that sock_recvfrom() has received last
@@ -90,6 +91,8 @@ cdef class Loop(LoopCore):
     cdef int raise_interruption(self) except -1
     cdef void escaped(self, object exception, str message) noexcept
     cdef int hold_while(self, bint waits, object transport, OwnedHook& anchor) noexcept
+    cdef int end_without_memory(self, object transport, OwnedHook& anchor) noexcept
+    cdef int end_unscheduled(self) noexcept
     cdef int check_no_transport(self, object fileobj) except -1
     cdef int watched_descriptor(self, object fileobj) except -1
     cdef FdWatcher watcher_for(self, object fileobj)

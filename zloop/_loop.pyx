@@ -476,7 +476,7 @@ cdef class Loop(LoopCore):
     cdef int64_t poll_timeout(self) except? -2:
         """Nanoseconds that the poller may wait; -1: until something happens."""
         cdef int64_t deadline
-        if not self.ready.empty() or self.stopping or self.inbox.pending():
+        if not self.ready.empty() or self.stopping or self.inbox.pending() or not self.ending.empty():
             return 0
         deadline = self.timers.next_deadline()
         return -1 if deadline == never else self.time_left(deadline)
@@ -513,6 +513,8 @@ cdef class Loop(LoopCore):
         finally:
             if not self.due.empty():
                 self.requeue_due()
+        if not self.ending.empty():
+            self.end_unscheduled()
         if self.interruption is not None:
             self.raise_interruption()
         return 0
@@ -566,17 +568,27 @@ cdef class Loop(LoopCore):
         return 0
 
     cdef int run_batch(self, ReadyQueue& queue, size_t count) except -1:
-        cdef Handle handle
-        while count > 0:
-            count -= 1
-            queue.prefetch()
-            handle = <Handle>queue.pop_front()
-            Py_DECREF(handle)  # the queue's reference; `handle` holds another
-            try:
-                if not handle._cancelled:
-                    self.run_handle(handle)
-            finally:
-                track_if_held(handle)
+        cdef Handle handle = None
+        if count == 0:
+            return 0
+        try:
+            while count > 0:
+                count -= 1
+                queue.prefetch()
+                handle = <Handle>queue.pop_front()
+                Py_DECREF(handle)  # the queue's reference; `handle` holds another
+                try:
+                    if not handle._cancelled:
+                        self.run_handle(handle)
+                finally:
+                    track_if_held(handle)
+        except MemoryError:
+            # A handle shares its context until it has one of its own, before it calls anything: there was no memory for
+            # that, and its turn is the next.
+            if handle is None or not handle.shares_context or handle._cancelled:
+                raise
+            queue.push_front(<void*>handle)
+            Py_INCREF(handle)
         return 0
 
     cdef int run_handle(self, Handle handle) except -1:
@@ -775,9 +787,30 @@ cdef class Loop(LoopCore):
         if waits:
             self.anchored.add(anchor, <void*>transport)
             Py_INCREF(transport)
-        else:
+        elif self.ending.empty() or visit_list(self.ending, is_same, <void*>transport) == 0:
             anchor.leave()
             Py_DECREF(transport)  # the caller holds another
+        return 0
+
+    # There was no memory to schedule the transport's _call_connection_lost(): its _end_unscheduled() is called when
+    # this turn is over, or the next one. That takes none.
+    cdef int end_without_memory(self, object transport, OwnedHook& anchor) noexcept:
+        if anchor.linked():
+            anchor.leave()  # and its reference changes lists, too
+        else:
+            Py_INCREF(transport)
+        self.ending.add(anchor, <void*>transport)
+        return 0
+
+    cdef int end_unscheduled(self) noexcept:
+        cdef object transport
+        while not self.ending.empty():
+            transport = <object><PyObject*>self.ending.pop_front()
+            Py_DECREF(transport)  # the list's reference; `transport` holds another
+            try:
+                transport._end_unscheduled()
+            except BaseException as exc:
+                self.escaped(exc, "Exception in transport callback")
         return 0
 
     def add_reader(self, fd, callback, *args):
@@ -892,13 +925,17 @@ cdef class Loop(LoopCore):
     cdef int watched_descriptor(self, object fileobj) except -1:
         """descriptor_of(), and of an object that was closed while it is watched the number that it had."""
         cdef FdWatcher watcher
+        cdef int fd = -1
         try:
             return descriptor_of(fileobj)
         except ValueError:
             for watcher in self.watchers.values():
                 if watcher.fileobj is fileobj and not watcher.idle():
-                    return watcher.watcher.fd()
-            raise
+                    fd = watcher.watcher.fd()
+                    break
+            else:
+                raise
+        return fd
 
     cdef FdWatcher watcher_for(self, object fileobj):
         cdef int fd = descriptor_of(fileobj)
@@ -1015,6 +1052,10 @@ cdef int append_to(PyObject* handle, void* handles) noexcept:
     return 0
 
 
+cdef int is_same(PyObject* thing, void* other) noexcept:
+    return thing == <PyObject*>other
+
+
 cdef int walk_containers(PyObject* self, visitproc visit, void* arg) noexcept:
     cdef int stop = visit_queue((<Loop>self).ready, visit, arg)
     if stop == 0:
@@ -1025,6 +1066,8 @@ cdef int walk_containers(PyObject* self, visitproc visit, void* arg) noexcept:
         stop = visit_timers((<Loop>self).timers, visit, arg)
     if stop == 0:
         stop = visit_list((<Loop>self).anchored, visit, arg)
+    if stop == 0:
+        stop = visit_list((<Loop>self).ending, visit, arg)
     return stop
 
 
@@ -1044,6 +1087,8 @@ cdef void clear_containers(PyObject* self) noexcept:
     (<Loop>self).timers.clear(release_handle)
     while not (<Loop>self).anchored.empty():
         Py_DECREF(<object><PyObject*>(<Loop>self).anchored.pop_front())
+    while not (<Loop>self).ending.empty():
+        Py_DECREF(<object><PyObject*>(<Loop>self).ending.pop_front())
 
 
 # What binding/methods.hpp calls for the methods of the same names, when nothing unusual is passed.

@@ -15,6 +15,7 @@ cdef class ReadPipeTransport(ReadTransportBase):
     cdef object protocol         # None once the connection is lost
     cdef public object _pipe     # owns the descriptor; None once closed
     cdef object context          # protocol callbacks run in it
+    cdef object unscheduled      # what _end_unscheduled() is to say
     cdef int fd                  # kept for repr() when the pipe is gone
     cdef int duplicate           # the descriptor that is watched in place of fd, owned; -1: fd itself
     cdef bint closing            # close() was called, or the end or an error was met

@@ -17,7 +17,7 @@ from libc.errno cimport EBADF, EEXIST, EIO
 
 from zloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from zloop._loop cimport Loop, check
-from zloop._writing cimport WritingTransport, release_bytes
+from zloop._writing cimport WritingTransport, end_in_context, release_bytes
 from zloop.binding.methods cimport adopt_methods
 from zloop.binding.sealed_types cimport seal_type
 from zloop.engine.stream cimport Stream, StreamOps, pipe_io, write_end_io
@@ -137,8 +137,17 @@ cdef class ReadPipeTransport(ReadTransportBase):
         self.closing = True
         self.stream.stop_reading()
         self.anchor()
-        self.loop.call_soon(self._call_connection_lost, exception, context=self.context)
+        try:
+            self.loop.call_soon(self._call_connection_lost, exception, context=self.context)
+        except MemoryError:
+            self.unscheduled = exception
+            self.loop.end_without_memory(self, self.anchorage)
         return 0
+
+    def _end_unscheduled(self):
+        """In place of a callback that there was no memory for."""
+        exception, self.unscheduled = self.unscheduled, None
+        end_in_context(self, self.context, exception)
 
     def _call_connection_lost(self, exc):
         """Tell the protocol, once, and let everything go."""
@@ -240,7 +249,7 @@ cdef class WritePipeTransport(WritingTransport):
         self.resume_protocol_if_drained()  # which may write, close or abort
         if self.closing and not self.ending and self.stream.pending() == 0:
             self.ending = True
-            self.context.run(self._call_connection_lost, None)
+            end_in_context(self, self.context, None)
         return 0
 
     def _watch_reader(self):
@@ -284,9 +293,8 @@ cdef class WritePipeTransport(WritingTransport):
         self.stream.discard_pending()
         self.stream.stop_reading()
         self.anchor()
-        self.loop.call_soon(self._call_connection_lost, exception, context=self.context)
         self.ending = True
-        return 0
+        return self.end_soon(exception)
 
     def _call_connection_lost(self, exc):
         """Tell the protocol, once, and let everything go."""

@@ -22,7 +22,7 @@ from zloop.engine.address cimport SmallAddress
 from zloop.engine.listener cimport ListenerOps, out_of_resources, sockaddr_storage, socklen_t
 
 from zloop import diagnostics
-from zloop.sockets import hold_socket, kind_of, let_go_socket, unhold_socket, wrap_accepted
+from zloop.sockets import hold_socket, kind_of, let_go_socket, unhold_socket, wrap_descriptor
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject* thing)
@@ -184,7 +184,12 @@ cdef class Acceptor:
             or peer_size == 0
             or not small.assign(peer, peer_size)
         ):
-            return self.accepted_object(fd, address_tuple(peer, peer_size))
+            try:
+                peername = address_tuple(peer, peer_size)
+            except BaseException:
+                sys_calls.close(fd)
+                raise
+            return self.accepted_object(fd, peername)
         protocol = None
         try:
             contexts = self.loop.connection_contexts
@@ -204,10 +209,14 @@ cdef class Acceptor:
 
     # The same with a socket object from the beginning, for all who have to see it.
     cdef int accepted_object(self, int fd, object peername) except -1:
-        conn = wrap_accepted(self.kind, fd)
-        context = self.context.copy()
         protocol = None
         try:
+            conn = wrap_descriptor(*self.kind, fd)
+        except BaseException:
+            sys_calls.close(fd)
+            raise
+        try:
+            context = self.context.copy()
             if peername is None:
                 peername = conn.getpeername()
             if self.loop.debug:
@@ -244,7 +253,11 @@ cdef class Acceptor:
             "exception": exc,
             "socket": trsock.TransportSocket(self.sock),
         })
-        self.loop.call_later(constants.ACCEPT_RETRY_DELAY, self._resume)
+        try:
+            self.loop.call_later(constants.ACCEPT_RETRY_DELAY, self._resume)
+        except MemoryError:
+            self._resume()
+            raise
         return 0
 
 

@@ -28,7 +28,7 @@ from zloop.engine.shared_buffer cimport Loan
 
 from zloop import diagnostics
 from zloop.sockets import (
-    STREAM_METHODS, WOULD_BLOCK, inherits_methods, kind_of, plain_socket, refuse_ssl_socket, wrap_accepted,
+    STREAM_METHODS, WOULD_BLOCK, inherits_methods, kind_of, plain_socket, refuse_ssl_socket, wrap_descriptor,
     wrap_descriptor,
 )
 
@@ -469,7 +469,11 @@ cdef object try_accept(Loop loop, object sock, object argument):
     accepted = sys_calls.accept(fd, &peer, &peer_size)
     if accepted < 0:
         return failed(accepted)
-    connection = wrap_accepted(kind_of(sock), accepted)
+    try:
+        connection = wrap_descriptor(*kind_of(sock), accepted)
+    except BaseException:
+        sys_calls.close(accepted)
+        raise
     loop.renew_watcher(accepted)
     return connection, sender_address(peer, peer_size)
 

@@ -29,6 +29,7 @@ cdef extern from "Python.h":
     PyObject* new_bytes "PyBytes_FromStringAndSize"(const char* data, Py_ssize_t size) except NULL
 
 cdef tuple again_errors = (ssl.SSLWantReadError, ssl.SSLSyscallError)
+cdef tuple no_memory = (MemoryError, SystemError)  # the second is what the ssl module may make of the first
 cdef object dont_nag_before = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 cdef size_t write_high_water_default = constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE * 1024
 cdef size_t read_high_water_default = constants.FLOW_CONTROL_HIGH_WATER_SSL_READ * 1024
@@ -111,8 +112,8 @@ cdef class SSLTransport(TransportBase):
     def resume_reading(self):
         """Pass data to the protocol again, from the next turn on."""
         if self.ssl_protocol.app_reading_paused:
-            self.ssl_protocol.app_reading_paused = False
             self.ssl_protocol._loop.call_soon(self.ssl_protocol._resume)
+            self.ssl_protocol.app_reading_paused = False
 
     def set_read_buffer_limits(self, high=None, low=None):
         """Set how much may be received and not be decrypted before the transport underneath is paused, and resumed:
@@ -187,7 +188,10 @@ cdef class SSLTransport(TransportBase):
         """Send what is written and close_notify, wait for the peer's, then end the connection."""
         if not self._closed:
             self._closed = True
-            self.ssl_protocol.start_shutdown()
+            try:
+                self.ssl_protocol.start_shutdown()
+            except no_memory as exc:
+                self.ssl_protocol.fatal_error(exc, "Fatal error on SSL protocol")
         else:
             # Protocols keep their transports: a cycle through this one would keep the certificates for longer.
             self.ssl_protocol = spent_protocol(self.ssl_protocol._loop)
@@ -288,12 +292,15 @@ cdef class TlsProtocol(NativeProtocol):
         self._transport = transport
         if type(transport) is SocketTransport:
             self.socket_transport = transport
-        if self._loop.get_debug():
-            logger.debug("%r starts SSL handshake", self)
-            self.handshake_began = self._loop.time()
         self.state = DO_HANDSHAKE
-        self.handshake_timer = self._loop.call_later(self.handshake_timeout, self._check_handshake_timeout)
-        self.do_handshake()
+        try:
+            if self._loop.get_debug():
+                logger.debug("%r starts SSL handshake", self)
+                self.handshake_began = self._loop.time()
+            self.handshake_timer = self._loop.call_later(self.handshake_timeout, self._check_handshake_timeout)
+            self.do_handshake()
+        except no_memory as exc:
+            self.fatal_error(exc, "SSL handshake failed")
 
     def connection_lost(self, exc):
         """Tell the application, if it knows of the connection, and let everything go."""
@@ -304,7 +311,7 @@ cdef class TlsProtocol(NativeProtocol):
             self._app_transport._closed = True
         if self.state != DO_HANDSHAKE and self.app_state in (MADE, AT_END):
             self.app_state = LOST
-            self._loop.call_soon(self._app_protocol.connection_lost, exc)
+            self.tell_of_loss(exc)
         self.state = UNWRAPPED
         self._transport = self.socket_transport = None
         self._app_transport = None
@@ -314,6 +321,13 @@ cdef class TlsProtocol(NativeProtocol):
             if timer is not None:
                 timer.cancel()
         self.handshake_timer = self.shutdown_timer = None
+
+    cdef int tell_of_loss(self, object exception) except -1:
+        try:
+            self._loop.call_soon(self._app_protocol.connection_lost, exception)
+        except MemoryError:
+            self._app_protocol.connection_lost(exception)  # rather early than never
+        return 0
 
     cdef int receive(self, const char* data, size_t size) except -1:
         self.codec.feed(data, size)
@@ -385,7 +399,10 @@ cdef class TlsProtocol(NativeProtocol):
             except Exception as exc:
                 self.fatal_error(exc, "Fatal error on SSL protocol")
         else:
-            self.process_outgoing()
+            try:
+                self.process_outgoing()
+            except no_memory as exc:
+                self.fatal_error(exc, "Fatal error on SSL protocol")
 
     # ---- the handshake
 
@@ -395,11 +412,13 @@ cdef class TlsProtocol(NativeProtocol):
             self.fatal_error(ConnectionAbortedError(reason), "Fatal error on transport")
 
     cdef int do_handshake(self) except -1:
+        cdef bint is_over = False
+        cdef object error = None
         try:
             is_over = self.codec.shake_hands()
         except ssl.SSLError as exc:
-            return self.handshake_done(exc)
-        return self.handshake_done(None) if is_over else self.process_outgoing()
+            error = exc
+        return self.handshake_done(error) if is_over or error is not None else self.process_outgoing()
 
     cdef int handshake_done(self, object exception) except -1:
         if self.handshake_timer is not None:
@@ -412,7 +431,9 @@ cdef class TlsProtocol(NativeProtocol):
         try:
             peercert = sslobj.getpeercert()
         except Exception as exc:
-            return self.handshake_failed(exc)
+            exception = exc
+        if exception is not None:
+            return self.handshake_failed(exception)
         if self.handshake_began is not None:
             milliseconds = (self._loop.time() - self.handshake_began) * 1e3
             logger.debug("%r: SSL handshake took %.1f ms", self, milliseconds)
@@ -460,31 +481,36 @@ cdef class TlsProtocol(NativeProtocol):
             self._transport._force_close(TimeoutError("SSL shutdown timed out"))
 
     cdef int do_flush(self) except -1:
+        cdef object error = None
         self.do_read()  # which runs the application's code
         if self.state != FLUSHING:
             return 0
         try:
             self.do_write(True)
         except Exception as exc:
-            return self.fatal_error(exc, "Fatal error on SSL protocol")
+            error = exc
+        if error is not None:
+            return self.fatal_error(error, "Fatal error on SSL protocol")
         self.state = SHUTDOWN
         return self.do_shutdown()
 
     cdef int do_shutdown(self) except -1:
+        cdef object error = None
         try:
             if not self.at_end:
                 self.codec.say_farewell()
-        except again_errors:
+        except ssl.SSLError as exc:
+            error = exc
+        if isinstance(error, again_errors):
             self.process_outgoing()
             return self.control_reading()
-        except ssl.SSLError as exc:
-            # The peer has sent more before it knew. As without TLS, a connection that is closed does not read it.
-            if exc.reason == "APPLICATION_DATA_AFTER_CLOSE_NOTIFY":
-                self.process_outgoing()
-                return self.shutdown_done(None)
-            return self.shutdown_done(exc)
+        # The peer may have sent more before it knew. As without TLS, a connection that is closed does not read it.
+        # With no memory for its traceback, an exception may have become a MemoryError.
+        if error is not None and getattr(error, "reason", None) != "APPLICATION_DATA_AFTER_CLOSE_NOTIFY":
+            return self.shutdown_done(error)
         self.process_outgoing()
-        self.call_eof_received()
+        if error is None:
+            self.call_eof_received()
         return self.shutdown_done(None)
 
     cdef int shutdown_done(self, object exception) except -1:
@@ -496,7 +522,10 @@ cdef class TlsProtocol(NativeProtocol):
         # The transport's close() sends what it has first, and a peer that reads nothing could delay that for ever.
         self.arm_shutdown_timer()
         if self._transport is not None:
-            self._loop.call_soon(self._transport.close)
+            try:
+                self._loop.call_soon(self._transport.close)
+            except MemoryError:
+                self._transport.close()
         return 0
 
     cdef int abort(self, object exception) except -1:
@@ -514,9 +543,12 @@ cdef class TlsProtocol(NativeProtocol):
             if self._loop.get_debug():
                 logger.debug("%r: %s", self, message, exc_info=exception)
         elif not isinstance(exception, CancelledError):
-            self._loop.call_exception_handler(
-                {"message": message, "exception": exception, "transport": transport, "protocol": self}
-            )
+            try:
+                self._loop.call_exception_handler(
+                    {"message": message, "exception": exception, "transport": transport, "protocol": self}
+                )
+            except MemoryError:
+                pass  # connection_lost() tells
         return 0
 
     # ---- writing
@@ -673,12 +705,11 @@ cdef class TlsProtocol(NativeProtocol):
 
     def _resume(self):
         """The application reads again."""
-        if self.state == WRAPPED:
-            self.do_read()
-        elif self.state == FLUSHING:
-            self.do_flush()
-        elif self.state == SHUTDOWN:
-            self.do_shutdown()
+        try:
+            if self.state != DO_HANDSHAKE:
+                self.advance()
+        except no_memory as exc:
+            self.fatal_error(exc, "Fatal error on SSL protocol")
 
     cdef int do_read(self) except -1:
         try:

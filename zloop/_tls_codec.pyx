@@ -119,12 +119,20 @@ cdef class DirectCodec(TlsCodec):
                 result = self.session.shake_hands()
             if result == session_starved:
                 return False
-        return TlsCodec.shake_hands(self)
+        is_over = TlsCodec.shake_hands(self)
+        if self.session.output_lost():
+            raise MemoryError
+        return is_over
 
     # The module takes an error that others have left in OpenSSL's queue for one of this call.
     cdef int say_farewell(self) except -1:
         openssl.ERR_clear_error()
-        return TlsCodec.say_farewell(self)
+        try:
+            TlsCodec.say_farewell(self)
+        finally:
+            if self.session.output_lost():
+                raise MemoryError
+        return 0
 
     cdef int feed(self, const char* data, size_t size) except -1:
         self.session.feed(data, size)

@@ -31,6 +31,8 @@ cdef class SocketTransport(WritingTransport):
     cdef int told(self, PyObject* result, str method) except -1
     cdef int deliver_natively(self, NativeProtocol native, const char* data, size_t size) except -1
     cdef int protocol_failed(self, str method) except -1
+    cdef void lost_bytes(self, object exception, Loop loop) noexcept
+    cdef void broken(self, object exception, Loop loop) noexcept
     cdef int read_in_place(self, bint on) except -1
     cdef bint lend_place(self, char** data, size_t* size) except -1
     cdef int place_filled(self, ssize_t result) except -1
@@ -48,6 +50,7 @@ cdef class SocketTransport(WritingTransport):
     cdef int force_close(self, object exception) except -1
     cdef int schedule_connection_lost(self, object exception) except -1
     cdef int let_go(self) except -1
+    cdef int close_descriptor(self) except -1
     cdef object socket_object(self)
     cdef int shut_down_writing(self) except -1
     cdef int describe(self, object name) except -1

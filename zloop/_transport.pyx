@@ -259,6 +259,26 @@ cdef class SocketTransport(WritingTransport):
             self.fail(exc, f"Fatal error: protocol.{method}() call failed.")
         return 0
 
+    # An exception that no protocol has raised: what was received is not passed on, so nothing that follows may be.
+    cdef void lost_bytes(self, object exception, Loop loop) noexcept:
+        try:
+            if not isinstance(exception, (SystemExit, KeyboardInterrupt)):
+                self.fail(exception, "Fatal read error on socket transport")
+                return
+        except BaseException as exc:
+            exception = exc
+        loop.escaped(exception, "Exception in transport callback")
+
+    # One out of another callback. Without memory something was not done that nothing will ask for again.
+    cdef void broken(self, object exception, Loop loop) noexcept:
+        try:
+            if isinstance(exception, MemoryError) and self.loop is not None:
+                self.fail(exception, "Fatal error on transport")
+                return
+        except BaseException as exc:
+            exception = exc
+        loop.escaped(exception, "Exception in transport callback")
+
     cdef int read_in_place(self, bint on) except -1:
         self.reads_in_place = on
         self.stream.set_buffered(on)
@@ -278,6 +298,7 @@ cdef class SocketTransport(WritingTransport):
             raise
         except BaseException as exc:
             self.fail(exc, "Fatal error: protocol.data_received() call failed.")
+        if self.conn_lost:
             return False
         self.loop.place = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size[0])
         data[0] = PyBytes_AS_STRING(self.loop.place)
@@ -352,6 +373,7 @@ cdef class SocketTransport(WritingTransport):
         return self.told(updated, "buffer_updated")
 
     cdef int receive_end(self) except -1:
+        cdef object error = None
         if self.loop.debug:
             logger.debug("%r received EOF", self)
         try:
@@ -364,7 +386,9 @@ cdef class SocketTransport(WritingTransport):
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            return self.fail(exc, "Fatal error: protocol.eof_received() call failed.")
+            error = exc
+        if error is not None:
+            return self.fail(error, "Fatal error: protocol.eof_received() call failed.")
         if keep_open:
             self.stream.stop_reading()  # the end would be readable for ever
             self.anchor()
@@ -412,6 +436,7 @@ cdef class SocketTransport(WritingTransport):
         # A wrong type among them is refused before the first is sent.
         # No list comprehension: when memory is out, Cython 3.3 gives the item up twice.
         cdef list chunks = []
+        cdef object error = None
         for data in list_of_data:
             if data:
                 chunks.append(data if PyBytes_CheckExact(data) else memoryview(data))
@@ -433,11 +458,11 @@ cdef class SocketTransport(WritingTransport):
                     if self.conn_lost:
                         return 0
         except BufferError as exc:  # not contiguous
-            return self.write_failed(exc)
+            error = exc
         except MemoryError:
             self.flush_queue()  # what comes before it is written
             raise
-        return self.flush_queue()
+        return self.flush_queue() if error is None else self.write_failed(error)
 
     def write_eof(self):
         """Shut the sending half down when everything written is sent. Does nothing when closing or done already."""
@@ -557,7 +582,10 @@ cdef class SocketTransport(WritingTransport):
             if self.loop is not None and self.loop.debug:
                 logger.debug("%r: %s", self, message, exc_info=exception)
         else:
-            self._report(exception, message)
+            try:
+                self._report(exception, message)
+            except MemoryError:
+                pass  # connection_lost() tells
         self.force_close(exception)
         if self.empty_waiter is not None and not self.empty_waiter.done():
             self.empty_waiter.set_exception(exception)
@@ -575,8 +603,7 @@ cdef class SocketTransport(WritingTransport):
 
     cdef int schedule_connection_lost(self, object exception) except -1:
         self.conn_lost += 1
-        self.loop.call_soon(self._call_connection_lost, exception, context=self.own_context())
-        return 0
+        return self.end_soon(exception)
 
     def _call_connection_lost(self, exc):
         """Tell the protocol, once, and let everything go."""
@@ -587,27 +614,36 @@ cdef class SocketTransport(WritingTransport):
         try:
             self.protocol.connection_lost(exc)
         finally:
-            self.let_go()
-            self.protocol = self.native = None
-            self.loop = None
+            try:
+                self.let_go()
+            finally:
+                self.protocol = self.native = None
+                self.loop = None
             if self.empty_waiter is not None and not self.empty_waiter.done():
                 self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
 
     cdef int let_go(self) except -1:
         """Give everything back: the engine's half, the descriptor, the place in the loop's and the server's tables."""
-        cdef ContextCache contexts
         self.stream.close()
         self.anchor()
-        if self.holds_fd:
+        try:
+            if self.holds_fd:
+                self.close_descriptor()
+        finally:
+            self._detach_server()
+        return 0
+
+    cdef int close_descriptor(self) except -1:
+        cdef ContextCache contexts = self.loop.connection_contexts
+        try:
             unknown = self.extra is None or "sockname" not in self.extra
             if unknown and self.kind is not None and not self.stream.lost():
                 self.note_local_address()
+        finally:
             self.holds_fd = False
-            contexts = self.loop.connection_contexts
             if contexts is not None and contexts.snapshot is None:  # no server listens: this may be the last of one
                 contexts.clear()
             self._close_descriptor()
-        self._detach_server()
         return 0
 
     def _close_descriptor(self):
@@ -768,20 +804,30 @@ cdef SocketTransport begin(
     SocketTransport transport, object connection_made, bint tcp, object waiter, object server
 ):
     cdef Loop loop = transport.loop
+    cdef object first = None  # a Handle, or what a subclass's call_soon() returns
     if tcp:
         # Fails for other stream protocols, or when the peer is gone already: the first read or write will tell.
         sys_calls.set_nodelay(transport.fd)
-    if server is not None:
-        if server_counts_transports:
-            server._attach(transport)
-        else:
-            server._attach()
-        transport.server = server
-    loop.call_soon(connection_made, transport, context=transport.context)
-    # Which gives the context back if it can: nobody else may hold it then.
-    loop.call_soon(transport._start_reading, context=transport.context if server is None else None)
-    if waiter is not None:
-        loop.call_soon(set_result_unless_cancelled, waiter, None, context=transport.context)
+    try:
+        if server is not None:
+            if server_counts_transports:
+                server._attach(transport)
+            else:
+                server._attach()
+            transport.server = server
+        first = loop.call_soon(connection_made, transport, context=transport.context)
+        # Which gives the context back if it can: nobody else may hold it then.
+        loop.call_soon(transport._start_reading, context=transport.context if server is None else None)
+        if waiter is not None:
+            loop.call_soon(set_result_unless_cancelled, waiter, None, context=transport.context)
+    except BaseException:  # memory is out: no protocol is told of a connection that nobody would read
+        transport.closing = True  # what _start_reading() looks at
+        try:
+            if first is not None:
+                first.cancel()
+        finally:
+            transport.let_go()
+        raise
     return transport
 
 
@@ -858,7 +904,7 @@ cdef void on_data(void* owner, const char* data, size_t size) noexcept:
     try:
         transport.receive(data, size)
     except BaseException as exc:
-        loop.escaped(exc, "Exception in transport callback")
+        transport.lost_bytes(exc, loop)
 
 
 cdef cpp_bool get_buffer(void* owner, char** data, size_t* size) noexcept:
@@ -867,7 +913,7 @@ cdef cpp_bool get_buffer(void* owner, char** data, size_t* size) noexcept:
     try:
         return transport.lend_place(data, size) if transport.reads_in_place else transport.lend_buffer(data, size)
     except BaseException as exc:
-        loop.escaped(exc, "Exception in transport callback")
+        transport.broken(exc, loop)
     return False
 
 
@@ -880,7 +926,7 @@ cdef void on_buffer_filled(void* owner, ssize_t result) noexcept:
         else:
             transport.buffer_filled(result)
     except BaseException as exc:
-        loop.escaped(exc, "Exception in transport callback")
+        transport.lost_bytes(exc, loop)
 
 
 cdef void on_end(void* owner) noexcept:
@@ -889,7 +935,7 @@ cdef void on_end(void* owner) noexcept:
     try:
         transport.receive_end()
     except BaseException as exc:
-        loop.escaped(exc, "Exception in transport callback")
+        transport.broken(exc, loop)
 
 
 cdef void on_read_error(void* owner, int error) noexcept:
@@ -898,7 +944,7 @@ cdef void on_read_error(void* owner, int error) noexcept:
     try:
         transport.fail(diagnostics.os_error(error), "Fatal read error on socket transport")
     except BaseException as exc:
-        loop.escaped(exc, "Exception in transport callback")
+        transport.broken(exc, loop)
 
 
 cdef void on_flushed(void* owner) noexcept:
@@ -907,7 +953,7 @@ cdef void on_flushed(void* owner) noexcept:
     try:
         transport.flushed()
     except BaseException as exc:
-        loop.escaped(exc, "Exception in transport callback")
+        transport.broken(exc, loop)
 
 
 cdef void on_write_error(void* owner, int error) noexcept:
@@ -916,7 +962,7 @@ cdef void on_write_error(void* owner, int error) noexcept:
     try:
         transport.write_failed(diagnostics.os_error(error))
     except BaseException as exc:
-        loop.escaped(exc, "Exception in transport callback")
+        transport.broken(exc, loop)
 
 
 cdef void on_room(void* owner) noexcept:
@@ -925,7 +971,7 @@ cdef void on_room(void* owner) noexcept:
     try:
         transport.room_made()
     except BaseException as exc:
-        loop.escaped(exc, "Exception in transport callback")
+        transport.broken(exc, loop)
 
 
 cdef StreamOps stream_ops

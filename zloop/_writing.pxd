@@ -15,6 +15,7 @@ cdef class WritingTransport(TransportBase):
     cdef OwnedHook anchorage      # in the list of that name
     cdef object protocol         # None once the connection is lost
     cdef object context          # protocol callbacks run in it; while shares_context, a snapshot of it
+    cdef object unscheduled      # what _end_unscheduled() is to say
     cdef cpp_bool closing        # close() or abort() was called, or an error was met
     cdef cpp_bool protocol_paused  # pause_writing() was called last
     cdef cpp_bool shares_context  # `context` is a ContextCache's: to be copied before anything enters it
@@ -23,6 +24,7 @@ cdef class WritingTransport(TransportBase):
     cdef size_t low_water        # bytes
 
     cdef object own_context(self)
+    cdef int end_soon(self, object exception) except -1
     cdef bint takes_writes(self) noexcept
     cdef int write_failed(self, object exception) except -1
     cdef int send(self, object data) except -1
@@ -38,5 +40,6 @@ cdef (size_t, size_t) water_marks(object high, object low) except *
 cdef int queue_bytes(Stream* stream, object data) except -1
 cdef int write_memory(Stream* stream, object data, const char* memory, size_t size) except? -1
 cdef int queue_rest(Stream* stream, object data, const char* rest, size_t size) except? -1
+cdef int end_in_context(object transport, object context, object exception) except -1
 cdef void release_bytes(void* data) noexcept
 cdef object bytes_of(object data)

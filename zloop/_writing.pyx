@@ -97,6 +97,7 @@ cdef class WritingTransport(TransportBase):
 
     # Of another kind of exporter: what has to wait is copied, unless it is bytes in the end.
     cdef int send_borrowed(self, object data) except -1:
+        cdef object error = None
         cdef Py_buffer view
         cdef int status
         if not self.stream.is_open():
@@ -105,7 +106,9 @@ cdef class WritingTransport(TransportBase):
         try:
             PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         except BaseException as exc:  # not contiguous
-            return self.write_failed(exc)
+            error = exc
+        if error is not None:
+            return self.write_failed(error)
         try:
             # Asking an exporter for its memory may run Python code, and that may close the transport.
             if not self.takes_writes() or not self.stream.is_open():
@@ -118,7 +121,11 @@ cdef class WritingTransport(TransportBase):
     # What a write leaves to be done: `status` is -errno if the kernel refused it, else something is queued.
     cdef int rest_waits(self, int status) except -1:
         if status < 0:
-            return self.write_failed(diagnostics.os_error(-status))
+            try:
+                exception = diagnostics.os_error(-status)
+            except MemoryError as exc:
+                exception = exc
+            return self.write_failed(exception)
         self.anchor()
         return self.pause_protocol_if_full()
 
@@ -162,9 +169,9 @@ cdef class WritingTransport(TransportBase):
     cdef int resume_protocol_if_drained(self) except -1:
         if not self.protocol_paused or self.stream.pending() > self.low_water:
             return 0
+        context = self.own_context()  # first: a protocol that stays paused would wait for ever
         self.protocol_paused = False
         try:
-            context = self.own_context()
             PyContext_Enter(context)
             try:
                 self.protocol.resume_writing()
@@ -177,6 +184,20 @@ cdef class WritingTransport(TransportBase):
         return 0
 
     # ---- lifetime
+
+    # _call_connection_lost(exception) comes next, also when memory is out.
+    cdef int end_soon(self, object exception) except -1:
+        try:
+            self.loop.call_soon(self._call_connection_lost, exception, context=self.own_context())
+        except MemoryError:
+            self.unscheduled = exception
+            self.loop.end_without_memory(self, self.anchorage)
+        return 0
+
+    def _end_unscheduled(self):
+        """In place of a callback that there was no memory for."""
+        exception, self.unscheduled = self.unscheduled, None
+        end_in_context(self, None if self.shares_context else self.context, exception)
 
     cdef int anchor(self) except -1:
         cdef bint waits = self.stream.reading() or self.stream.blocked() or self.stream.pending() > 0
@@ -219,7 +240,7 @@ cdef int write_memory(Stream* stream, object data, const char* memory, size_t si
     except MemoryError:
         if sent == 0:
             raise
-        return -ENOMEM  # an end of the connection: the peer must not take what follows for the rest
+    return -ENOMEM  # an end of the connection: the peer must not take what follows for the rest
 
 
 # Nobody can change an exact bytes object that a memoryview shows, so it is kept. So is mapped memory, by a view of our own,
@@ -244,6 +265,19 @@ cdef int queue_rest(Stream* stream, object data, const char* rest, size_t size) 
     stream.queue(segment)
     Py_INCREF(owner)  # the queue's, given up by release_bytes()
     return write_queued
+
+
+# The shared copy of a context is nobody's to enter, and there is no memory for one more: None, for the current one.
+cdef int end_in_context(object transport, object context, object exception) except -1:
+    if context is None:
+        transport._call_connection_lost(exception)
+        return 0
+    PyContext_Enter(context)
+    try:
+        transport._call_connection_lost(exception)
+    finally:
+        PyContext_Exit(context)
+    return 0
 
 
 cdef void release_bytes(void* data) noexcept:

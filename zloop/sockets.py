@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import select
 import socket
 import struct
@@ -126,18 +125,6 @@ def wrap_descriptor(family: int, kind: int, proto: int, fd: int) -> socket.socke
         connection.detach()
         raise
     return connection
-
-
-def wrap_accepted(kind: tuple[int, int, int], fd: int) -> socket.socket:
-    """The socket object for a connection that a listener of that kind has accepted, and that does not block.
-
-    It owns the descriptor, which is closed if there is no object to be had.
-    """
-    try:
-        return wrap_descriptor(*kind, fd)
-    except BaseException:
-        os.close(fd)
-        raise
 
 
 def closed_socket(family: int, kind: int, proto: int) -> socket.socket:

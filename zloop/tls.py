@@ -107,10 +107,10 @@ async def accept_tls(
     extra: dict[str, Any],
 ) -> None:
     """See a connection that a server accepted through its handshake, or report in debug mode why that failed."""
-    protocol = transport = None
-    waiter = loop.create_future()
+    protocol = transport = waiter = None
     try:
         try:
+            waiter = loop.create_future()
             protocol = protocol_factory()
             transport = make_ssl_transport(
                 loop,
@@ -186,14 +186,16 @@ class TlsMixin(MixinBase):
         if server_side:
             move_unread_bytes(protocol, ssl_protocol)
         ssl_protocol._take_over(transport)
-        starting = self.call_soon(ssl_protocol.connection_made, transport)
-        resuming = self.call_soon(transport.resume_reading)
+        starting = resuming = None
         try:
+            starting = self.call_soon(ssl_protocol.connection_made, transport)
+            resuming = self.call_soon(transport.resume_reading)
             await waiter
         except BaseException:
             transport.close()
-            starting.cancel()
-            resuming.cancel()
+            for scheduled in (starting, resuming):
+                if scheduled is not None:
+                    scheduled.cancel()
             raise
         finally:
             del waiter  # its exception's traceback holds this frame

@@ -201,6 +201,7 @@ ssize_t TlsSession::write(const char* data, std::size_t size) {
 // such before each call takes longer than all else that is done here for a short record, so what is said to be an error
 // is looked at again: OpenSSL stops when it is hungry, and a connection that has failed also fails at its handshake.
 ssize_t TlsSession::explain_failure() {
+  if (output_lost_) return failed;
   switch (openssl_->SSL_get_error(ssl_, 0)) {
     case ssl_error_want_read:
     case ssl_error_want_write:
@@ -237,6 +238,7 @@ bool TlsSession::put_output(const char* data, std::size_t size) noexcept {
   try {
     output_.insert(output_.end(), data, data + size);
   } catch (const std::bad_alloc&) {
+    output_lost_ = true;
     return false;
   }
   return true;

@@ -138,7 +138,10 @@ TEST_CASE("it agrees with a deque over a random walk") {
   for (unsigned step = 0; step < 50'000; ++step) {
     // Long runs of mostly pushing and of mostly popping, so that it grows, and empties, and goes round.
     const unsigned pushing = (step / 2000) % 2 == 0 ? 6 : 3;
-    if (model.empty() || random() % 9 < pushing) {
+    if (random() % 64 == 0) {
+      ring.push_front(step);
+      model.push_front(step);
+    } else if (model.empty() || random() % 9 < pushing) {
       ring.push_back(step);
       model.push_back(step);
     } else {

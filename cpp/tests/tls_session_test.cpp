@@ -167,6 +167,17 @@ TEST_CASE("without memory for what is unread it is dropped, and memory that is g
   CHECK(retain());
 }
 
+TEST_CASE("without memory for output a write fails, and what would wait afterwards") {
+  if (missing()) return;
+  TlsPair pair;
+  TlsSession& session = pair.client.session;
+  const std::string message = pattern(record);
+  CHECK(with_allocations(0, [&] { return session.write(message.data(), message.size()); }) == TlsSession::failed);
+  CHECK(session.output_lost());
+  std::array<char, 100> buffer{};
+  CHECK(session.read(buffer.data(), buffer.size()) == TlsSession::failed);
+}
+
 TEST_CASE("output goes into lent memory, and what does not fit follows elsewhere") {
   if (missing()) return;
   TlsPair pair;

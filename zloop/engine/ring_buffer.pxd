@@ -4,6 +4,7 @@ cdef extern from "zloop/ring_buffer.hpp" namespace "zloop":
         size_t size() noexcept
         bint empty() noexcept
         void push_back(void* item) except +
+        void push_front(void* item) except +
         void* front() noexcept
         void prefetch() noexcept
         void* pop_front() noexcept

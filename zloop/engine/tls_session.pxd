@@ -25,3 +25,4 @@ cdef extern from "zloop/tls_session.hpp" namespace "zloop":
         const char* output() noexcept
         size_t output_size() noexcept
         void clear_output() noexcept
+        cpp_bool output_lost() noexcept

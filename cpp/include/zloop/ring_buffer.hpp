@@ -35,6 +35,13 @@ class RingBuffer {
     ++tail_;
   }
 
+  // In front of all others. Throws as push_back() does.
+  void push_front(T value) {
+    if (size() == capacity_) grow();
+    --head_;
+    slots_[head_ & (capacity_ - 1)] = value;
+  }
+
   // So many more go in without a throw. Throws std::bad_alloc as push_back() does.
   void make_room(std::size_t count) {
     while (capacity_ - size() < count) grow();

@@ -66,6 +66,9 @@ class TlsSession {
   [[nodiscard]] const char* output() const noexcept { return output_.data(); }
   [[nodiscard]] std::size_t output_size() const noexcept { return output_.size(); }
   void clear_output() noexcept;
+  // There was no memory for some of it, and the connection is to end: OpenSSL would have to be asked once more, and may
+  // say that it waits.
+  [[nodiscard]] bool output_lost() const noexcept { return output_lost_; }
 
  private:
   friend struct TlsSessionBio;
@@ -94,6 +97,7 @@ class TlsSession {
   std::size_t lent_capacity_ = 0;  // bytes
   std::size_t lent_used_ = 0;      // bytes
   std::vector<char> output_;
+  bool output_lost_ = false;
 };
 
 }  // namespace zloop

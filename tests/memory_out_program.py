@@ -1,0 +1,715 @@
+"""Sweeps of memory that is out: whatever loops and transports do, with each allocation failing in turn.
+
+    memory_out_program.py ALLOCATOR SCENARIOS [TLS...]
+
+Prints what is wrong, each time that it is. ALLOCATOR is "python", for what the interpreter allocates, or the file of
+failing_new.cpp's library, which is preloaded, for what the engine does. SCENARIOS are joined by commas. TLS are the
+files of a server's certificate and key, for those that need them.
+
+There are no tasks while memory is out, and nothing of CPython's that does not outlive it: 3.13.0's dict.setdefault()
+uses a key that it has freed. Coroutines are driven by hand.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import functools
+import gc
+import importlib
+import os
+import socket
+import ssl
+import sys
+import warnings
+
+zloop = importlib.import_module("zloop") if __name__ == "__main__" else None  # the names alone are to be had without
+
+LOCALHOST = "127.0.0.1"
+WIDTHS = (1, 100)
+"""So many allocations fail. Not all of them: CPython tries to begin its exception handlers until it can."""
+
+SCENARIOS = {}
+
+
+def scenario(function):
+    SCENARIOS[function.__name__] = function
+    return function
+
+
+# ---- failing allocations
+
+
+@contextlib.contextmanager
+def memory_out(n, width):
+    """Each allocation from the n-th on fails, `width` of them."""
+    begin, end = allocator()
+    begin(n, width)
+    try:
+        yield
+    finally:
+        end()
+
+
+@functools.cache
+def allocator():
+    """What makes its allocations fail, from the n-th on so many, and what ends that."""
+    if sys.argv[1] == "python":
+        import _testcapi
+
+        return lambda n, width: _testcapi.set_nomemory(n, n + width), _testcapi.remove_mem_hooks
+    fail = ctypes.CDLL(sys.argv[1]).fail_allocations
+    fail.argtypes = (ctypes.c_long, ctypes.c_long)
+    return fail, lambda: fail(0, 0)
+
+
+def descriptors(expected=None):
+    """How many are open. Those of garbage are not, if there are others than expected."""
+    count = len(os.listdir("/proc/self/fd"))
+    if count != expected:
+        gc.collect()
+        count = len(os.listdir("/proc/self/fd"))
+    return count
+
+
+def is_of_memory(exception):
+    """Whether it says that memory is out: the engine does by the kernel's number for it."""
+    return isinstance(exception, MemoryError) or (isinstance(exception, OSError) and exception.errno == errno.ENOMEM)
+
+
+def sweep(attempt):
+    """Of attempts that MemoryError leaves: until none does any more."""
+    before = descriptors()
+    for width in WIDTHS:
+        failed = None
+        for n in range(300):
+            try:
+                attempt(n, width)
+            except (MemoryError, OSError) as exc:
+                failed = n
+                if not is_of_memory(exc):
+                    raise
+            if descriptors(before) != before:
+                print("descriptors stay, at", n, width)
+            if n > (failed or 0) + 10:
+                break
+        if failed is None:
+            print("nothing failed")
+
+
+def sweep_quietly(attempt, most):
+    """Of attempts that no MemoryError leaves, each of which says what is wrong: until one returns True, for all ran."""
+    before = descriptors()
+    for width in WIDTHS:
+        done = 0
+        for n in range(most):
+            done = done + 1 if attempt(n, width) else 0
+            if descriptors(before) != before:
+                print("descriptors stay, at", n, width)
+                before = descriptors()
+            if done > 3:
+                break
+        else:
+            print("memory is still out, after", most)
+
+
+class Turns:
+    """Turns of a loop, none of which waits, with allocations failing. `failed` if one did."""
+
+    def __init__(self, loop, n, width):
+        self.loop = loop
+        self.window = n, width
+        self.failed = False
+
+    def run(self, count, *before):
+        self.loop._run_forever_setup()
+        self.loop.stop()
+        steps = (*before, *[self.loop._run_once] * count)
+        try:
+            with memory_out(*self.window):
+                for step in steps:
+                    try:
+                        step()
+                    except MemoryError:
+                        self.failed = True
+        except MemoryError:
+            self.failed = True
+        finally:
+            self.loop._run_forever_cleanup()
+
+
+def runs_until(loop, condition):
+    for _ in range(500):
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        if condition():
+            return True
+    return False
+
+
+# ---- protocols
+
+
+class Protocol(asyncio.Protocol):
+    def __init__(self):
+        self.made = self.lost = 0
+        self.received = bytearray()
+        self.exception = self.transport = None
+
+    def connection_made(self, transport):
+        self.made += 1
+        self.transport = transport
+
+    def data_received(self, data):
+        self.received += data
+
+    def connection_lost(self, exc):
+        self.lost += 1
+        self.exception = exc
+
+    def is_over(self):
+        """As often lost as made."""
+        return self.lost == self.made <= 1
+
+
+class Echo(Protocol):
+    def data_received(self, data):
+        self.transport.write(data)
+
+
+def listen_quietly(loop):
+    """Says what exception handlers are told, unless it is that memory is out, or what that did to the other end."""
+    troubles = []
+
+    def handler(_loop, context):
+        exception = context.get("exception")
+        troubles.append(None)
+        if not isinstance(exception, (MemoryError, OSError)) and "without setting an exception" not in str(exception):
+            print(context)  # the latter is what the ssl module makes of the first at times
+
+    loop.set_exception_handler(handler)
+    return troubles
+
+
+@contextlib.contextmanager
+def loop_that_goes_on(n, width):
+    """A loop that works in the end, whatever came before: a connection echoes."""
+    loop = zloop.new_event_loop()
+    loop.troubles = listen_quietly(loop)
+    yield loop
+    left, right = socket.socketpair()
+    echo, asker = Echo(), Protocol()
+    transports = []
+    for sock, protocol in ((left, echo), (right, asker)):
+        sock.setblocking(False)
+        transports.append(loop._make_socket_transport(sock, protocol))
+    transports[1].write(b"ping")
+    if not runs_until(loop, lambda: asker.received == b"ping"):
+        print("the loop is dead, at", n, width)
+    for transport in transports:
+        transport.close()
+    if not runs_until(loop, lambda: echo.is_over() and asker.is_over()):
+        print("the loop's transports do not end, at", n, width)
+    loop.close()
+
+
+# ---- the sweeps
+
+
+@scenario
+def loop_that_is_made():
+    def attempt(n, width):
+        with memory_out(n, width):
+            loop = zloop.new_event_loop()
+        assert loop.run_until_complete(asyncio.sleep(0, "ran")) == "ran"
+        loop.close()
+
+    sweep(attempt)
+
+
+@scenario
+def callbacks_that_are_scheduled():
+    def attempt(n, width):
+        loop = zloop.new_event_loop()
+        ran, accepted = [], [0]
+        ran.extend(range(64))
+        ran.clear()
+
+        def callback():
+            ran.append(None)
+
+        try:
+            with memory_out(n, width):
+                for _ in range(4):
+                    loop.call_soon(callback)
+                    accepted[0] += 1
+                    loop.call_later(0, callback)
+                    accepted[0] += 1
+                    loop.call_soon_threadsafe(callback)
+                    accepted[0] += 1
+        finally:
+            loop.run_until_complete(asyncio.sleep(0.001))
+            if len(ran) != accepted[0]:
+                print(len(ran), "of", accepted[0], "ran, at", n, width)
+            loop.close()
+
+    sweep(attempt)
+
+
+@scenario
+def callbacks_that_are_run():
+    """Each once: those whose turn fails keep it."""
+
+    def attempt(n, width):
+        ran = bytearray(6)
+
+        def callback(i):
+            ran[i] += 1
+
+        with loop_that_goes_on(n, width) as loop:
+            for i in range(3):
+                loop.call_soon(callback, i)
+                loop.call_later(0, callback, 3 + i)
+            turns = Turns(loop, n, width)
+            turns.run(3)
+            if not runs_until(loop, lambda: sum(ran) >= 6):
+                print("not run, at", n, width)
+            if ran != bytes([1] * 6):
+                print("run", list(ran), "times, at", n, width)
+        return not turns.failed and not loop.troubles
+
+    sweep_quietly(attempt, 50)
+
+
+@scenario
+def connections_that_are_accepted():
+    """Each is told of and read from, or closed; the server accepts the next."""
+
+    def attempt(n, width):
+        made = []
+
+        def factory():
+            protocol = Protocol()
+            made.append(protocol)
+            return protocol
+
+        with loop_that_goes_on(n, width) as loop:
+            server = loop.run_until_complete(loop.create_server(factory, LOCALHOST, 0))
+            address = server.sockets[0].getsockname()
+            clients = [socket.create_connection(address) for _ in range(2)]
+            turns = Turns(loop, n, width)
+            turns.run(4)
+            for client in clients:
+                with contextlib.suppress(OSError):
+                    client.send(b"ping")
+            if not runs_until(loop, lambda: all(p.received or p.lost or not p.made for p in made)):
+                print("not read from, at", n, width)
+            whole = sum(bool(p.made) for p in made) == 2
+            count = len(made)
+            clients.append(socket.create_connection(address))
+            if not runs_until(loop, lambda: len(made) > count and made[-1].made):
+                print("accepts no more, at", n, width)
+            for client in clients:
+                client.close()
+            if not runs_until(loop, lambda: all(p.is_over() for p in made)):
+                print("not lost, at", n, width)
+            server.close()
+            loop.run_until_complete(server.wait_closed())
+            made.clear()
+        return not turns.failed and not loop.troubles and whole
+
+    sweep_quietly(attempt, 60)
+
+
+class Driven:
+    """A coroutine without a task. `outcome` is what it has returned or raised, in a list, once it has."""
+
+    def __init__(self, loop, coro):
+        self.loop = loop
+        self.future = self.outcome = None
+        self.kept = [None]
+        self.coro = self.keep(coro)
+
+    # Its result is here even when there is no memory for the StopIteration that tells of its end.
+    async def keep(self, coro):
+        kept = self.kept
+        kept[0] = await coro
+        self.outcome = kept
+
+    def step(self):
+        """Go on, if it is not done and does not wait."""
+        if self.outcome is not None or (self.future is not None and not self.future.done()):
+            return
+        if self.future is not None:
+            self.future._asyncio_future_blocking = False
+        try:
+            self.future = self.coro.send(None)
+        except BaseException as exc:
+            if self.outcome is None:
+                self.kept[0] = exc
+                self.outcome = self.kept
+
+    def finish(self):
+        self.loop._run_forever_setup()
+        self.loop.stop()
+        for _ in range(100):
+            self.step()
+            if self.outcome is not None:
+                break
+            self.loop._run_once()
+        self.loop._run_forever_cleanup()
+        return self.outcome
+
+
+def connect_by_hand(n, width, options_of):
+    """create_connection() to a server that is not the loop's."""
+    with loop_that_goes_on(n, width) as loop, socket.create_server((LOCALHOST, 0)) as listener:
+        protocol = Protocol()
+        driven = Driven(loop, loop.create_connection(lambda: protocol, **options_of(listener)))
+        turns = Turns(loop, n, width)
+        turns.run(0, *[driven.step, loop._run_once] * 5)
+        outcome = driven.finish()
+        if outcome is None:
+            print("does not connect, at", n, width)
+        elif is_of_memory(outcome[0]):
+            turns.failed = True
+            outcome[0].__traceback__ = None  # where memory is out altogether, all MemoryErrors are this one
+        elif isinstance(outcome[0], BaseException):
+            print(repr(outcome[0]), "at", n, width)
+        else:
+            transport, found = outcome[0]
+            if found is not protocol or not protocol.made or transport.is_closing():
+                print("not made, at", n, width)
+            transport.close()
+            if not transport.is_closing():
+                print("not closing, at", n, width)
+            del transport
+        del driven, outcome
+        if not runs_until(loop, protocol.is_over):
+            print("not lost, at", n, width)
+    return not turns.failed and not loop.troubles
+
+
+@scenario
+def connections_that_are_made():
+    """The coroutine raises MemoryError and leaves nothing, or the connection is there."""
+
+    def to_host(listener):
+        return {"host": LOCALHOST, "port": listener.getsockname()[1]}
+
+    def with_sock(listener):
+        sock = socket.create_connection(listener.getsockname())
+        return {"sock": sock}
+
+    for options_of in (to_host, with_sock):
+        sweep_quietly(lambda n, width, options_of=options_of: connect_by_hand(n, width, options_of), 200)
+
+
+@scenario
+def bytes_that_are_written():
+    """What was accepted arrives, in order, or the connection ends with an exception; what was refused does not."""
+
+    def attempt(n, width):
+        with loop_that_goes_on(n, width) as loop:
+            pair = left, right = socket.socketpair()
+            for sock in pair:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+                sock.setblocking(False)
+            transport, protocol = loop.run_until_complete(loop.create_connection(Protocol, sock=left))
+            chunks = [bytes([i]) * 3000 for i in range(8)]
+            items = [
+                *(chunks[0], bytearray(chunks[1]), memoryview(chunks[2]), chunks[3]),
+                memoryview(bytearray(chunks[4])),
+            ]
+            lists = [[chunks[5], memoryview(chunks[6])], [chunks[7], chunks[7]]]
+            calls = [(transport.write, item) for item in items] + [(transport.writelines, item) for item in lists]
+            accepted = bytearray(len(calls))
+            numbers = tuple(range(len(calls)))
+            counts = [sys.getrefcount(chunk) for chunk in chunks]
+
+            def write():
+                for i in numbers:
+                    method, item = calls[i]
+                    try:
+                        method(item)
+                        accepted[i] = 1
+                    except MemoryError:
+                        accepted[i] = 2
+
+            turns = Turns(loop, n, width)
+            turns.run(3, write)
+            received = bytearray()
+
+            def all_sent():
+                with contextlib.suppress(BlockingIOError):
+                    while data := right.recv(65536):
+                        received.extend(data)
+                return protocol.lost or transport.get_write_buffer_size() == 0
+
+            if not runs_until(loop, all_sent):
+                print("not sent, at", n, width)
+            transport.close()
+            if not runs_until(loop, protocol.is_over):
+                print("not closed, at", n, width)
+            all_sent()
+            written = [bytes(item) for item in items] + [b"".join(item) for item in lists]
+            expected = b"".join(written[i] for i in numbers if accepted[i] == 1)
+            # writelines() may have got as far as its first item.
+            begun = b"".join(
+                chunks[5] if i == 5 and accepted[i] == 2 else written[i] for i in numbers if accepted[i] == 1 or i == 5
+            )
+            if protocol.exception is None and received not in (expected, begun):
+                print("something else was received, at", n, width)
+            right.close()
+            del written
+        if any(sys.getrefcount(chunk) < count for chunk, count in zip(chunks, counts, strict=True)):
+            print("references were given up twice, at", n, width)
+        return not turns.failed and 2 not in accepted and not loop.troubles
+
+    sweep_quietly(attempt, 60)
+
+
+def pair_of_transports(loop, protocols):
+    """Two transports of the loop, joined."""
+    transports = []
+    for sock, protocol in zip(socket.socketpair(), protocols, strict=True):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        sock.setblocking(False)
+        transports.append(loop._make_socket_transport(sock, protocol))
+    runs_until(loop, lambda: all(protocol.made for protocol in protocols))
+    return transports
+
+
+@scenario
+def bytes_that_are_received():
+    """All of them, or the connection ends with an exception."""
+    data = bytes(range(256)) * 40
+
+    def attempt(n, width, kind, size):
+        with loop_that_goes_on(n, width) as loop:
+            ends = Protocol(), kind()
+            left, right = pair_of_transports(loop, ends)
+            left.write(data[:size])
+            turns = Turns(loop, n, width)
+            turns.run(4)
+            left.close()
+            if not runs_until(loop, lambda: all(end.is_over() for end in ends)):
+                print("not lost, at", n, width, kind)
+            if ends[1].exception is None and ends[1].received != data[:size]:
+                print("bytes are missing, at", n, width, kind)
+            if not right.is_closing():
+                print("not closing, at", n, width, kind)
+        return not turns.failed and not loop.troubles
+
+    class Buffered(asyncio.BufferedProtocol, Protocol):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            self.buffer = bytearray(4000)
+
+        def get_buffer(self, _sizehint):
+            return self.buffer
+
+        def buffer_updated(self, count):
+            self.received += self.buffer[:count]
+
+    for kind, size in ((Protocol, 100), (Protocol, len(data)), (Buffered, len(data))):
+        sweep_quietly(lambda n, width, kind=kind, size=size: attempt(n, width, kind, size), 60)
+
+
+def run_once(turns, end):
+    """In the first of the turns, where it is not to fail; or afterwards, if memory was out before it could begin."""
+    called = bytearray(1)
+
+    def call():
+        called[0] = 1
+        end()
+        called[0] = 2
+
+    turns.run(4, call)
+    if called[0] == 0:
+        end()
+    elif called[0] == 1:
+        print("closing failed, at", *turns.window)
+
+
+def pipe_ends():
+    ends = os.pipe()
+    return os.fdopen(ends[0], "rb", 0), os.fdopen(ends[1], "wb", 0)
+
+
+@scenario
+def transports_that_are_closed():
+    """By their own program, and by the other end. What close() was called of is closing, and ends."""
+
+    def attempt(n, width, method, queued):
+        with loop_that_goes_on(n, width) as loop:
+            ends = Protocol(), Protocol()
+            transports = pair_of_transports(loop, ends)
+            if queued:
+                transports[1].pause_reading()
+                transports[0].write(bytes(100_000))
+            turns = Turns(loop, n, width)
+            run_once(turns, getattr(transports[0], method))
+            if not transports[0].is_closing():
+                print("not closing, at", n, width)
+            transports[1].resume_reading()
+            if not runs_until(loop, lambda: all(end.is_over() for end in ends)):
+                print("not lost, at", n, width, method, [end.lost for end in ends])
+            if queued and method == "close" and ends[1].exception is None and len(ends[1].received) != 100_000:
+                print("bytes are missing, at", n, width)
+        return not turns.failed and not loop.troubles
+
+    for method in ("close", "abort"):
+        for queued in (False, True):
+            sweep_quietly(lambda n, width, m=method, q=queued: attempt(n, width, m, q), 60)
+
+
+@scenario
+def other_transports_that_are_closed():
+    """Of datagrams and of pipes: by their own program, and by the other end."""
+
+    class Endpoint(Protocol, asyncio.DatagramProtocol):
+        pass
+
+    async def datagram(loop, protocol):
+        protocol.other_end = socket.socket()
+        await loop.create_datagram_endpoint(lambda: protocol, (LOCALHOST, 0))
+
+    async def reader(loop, protocol):
+        end, protocol.other_end = pipe_ends()
+        await loop.connect_read_pipe(lambda: protocol, end)
+
+    async def writer(loop, protocol):
+        protocol.other_end, end = pipe_ends()
+        await loop.connect_write_pipe(lambda: protocol, end)
+
+    def attempt(n, width, make, method):
+        with loop_that_goes_on(n, width) as loop:
+            protocol = Endpoint()
+            loop.run_until_complete(make(loop, protocol))
+            transport = protocol.transport
+            turns = Turns(loop, n, width)
+            run_once(turns, transport.close if method == "close" else protocol.other_end.close)
+            if not runs_until(loop, protocol.is_over):
+                print("not lost, at", n, width, make.__name__, method)
+            if not transport.is_closing():
+                print("not closing, at", n, width, make.__name__, method)
+            protocol.other_end.close()
+        return not turns.failed and not loop.troubles
+
+    for make, method in ((datagram, "close"), (reader, "close"), (writer, "close"), (reader, "lost"), (writer, "lost")):
+        sweep_quietly(lambda n, width, make=make, method=method: attempt(n, width, make, method), 60)
+
+
+# ---- TLS
+
+
+def tls_contexts():
+    chain, key = sys.argv[3:]
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(chain, key)
+    client = ssl.create_default_context(cafile=chain)
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    return client, server
+
+
+def tls_pair(loop, contexts, ends):
+    """The two transports of a TLS connection; its handshake begins in the next turn."""
+    transports = []
+    for sock, protocol, context, is_server in zip(socket.socketpair(), ends, contexts, (False, True), strict=True):
+        sock.setblocking(False)
+        transports.append(
+            loop._make_ssl_transport(
+                sock, protocol, context, server_side=is_server, server_hostname=None if is_server else ""
+            )
+        )
+    return transports
+
+
+@scenario
+def tls_handshakes():
+    """Both ends know of the connection and can use it, or it ends."""
+    contexts = tls_contexts()
+
+    def attempt(n, width):
+        with loop_that_goes_on(n, width) as loop:
+            ends = Protocol(), Protocol()
+            transports = tls_pair(loop, contexts, ends)
+            turns = Turns(loop, n, width)
+            turns.run(10)
+            if not runs_until(
+                loop, lambda: all(end.made for end in ends) or all(transport.is_closing() for transport in transports)
+            ):
+                print("neither made nor closed, at", n, width)
+            for transport in transports:
+                transport.write(b"ping")
+            if not runs_until(
+                loop, lambda: all(end.received for end in ends) or any(end.lost or not end.made for end in ends)
+            ):
+                print("nothing received, at", n, width)
+            for transport in transports:
+                transport.close()
+                if not transport.is_closing():
+                    print("not closing, at", n, width)
+            if not runs_until(loop, lambda: all(end.is_over() for end in ends)):
+                print("not lost, at", n, width)
+        return not turns.failed and not loop.troubles
+
+    sweep_quietly(attempt, 400)
+
+
+@scenario
+def tls_connections_that_are_used():
+    """Bytes come whole or the connection ends; closing ends it, at both ends."""
+    contexts = tls_contexts()
+    data = bytes(range(256)) * 400
+
+    def attempt(n, width, method):
+        with loop_that_goes_on(n, width) as loop:
+            ends = Protocol(), Protocol()
+            transports = tls_pair(loop, contexts, ends)
+            runs_until(loop, lambda: all(end.made for end in ends))
+            write, end = transports[0].write, getattr(transports[0], method)
+            done = bytearray(1)
+
+            def use():
+                done[0] = 1
+                write(data)
+                done[0] = 2
+                end()
+                done[0] = 3
+
+            turns = Turns(loop, n, width)
+            turns.run(8, use)
+            if done[0] < 2:
+                end()
+            elif done[0] < 3:
+                print(method, "failed, at", n, width)
+            if not transports[0].is_closing():
+                print("not closing, at", n, width)
+            if not runs_until(loop, lambda: all(end.is_over() for end in ends)):
+                print("not lost, at", n, width)
+            received = ends[1].received
+            if not data.startswith(received):
+                print("other bytes, at", n, width)
+            if method == "close" and done[0] == 3 and received != data and not any(end.exception for end in ends):
+                print("bytes are missing, at", n, width)
+        return not turns.failed and not loop.troubles
+
+    for method in ("close", "abort"):
+        sweep_quietly(lambda n, width, method=method: attempt(n, width, method), 200)
+
+
+def main():
+    sys.unraisablehook = lambda _unraisable: None
+    warnings.simplefilter("ignore", ResourceWarning)
+    first = zloop.new_event_loop()
+    first.run_until_complete(asyncio.sleep(0.001))
+    first.close()
+    for name in sys.argv[2].split(","):
+        SCENARIOS[name]()
+
+
+if __name__ == "__main__":
+    main()
