@@ -220,6 +220,36 @@ asyncio.run(main())
     assert outcome(folder, *LAUNCHER, "-c", source) == (["zloop.loop"], "", 0)
 
 
+CHILDREN = """
+import asyncio, multiprocessing, sys
+
+async def running():
+    return type(asyncio.get_running_loop()).__module__
+
+def child(results):
+    results.put((asyncio.run(running()), "uvloop" in sys.modules, __name__, sys.argv[1:], sys.flags.optimize))
+
+if __name__ == "__main__":
+    for method in sys.argv[1:]:
+        context = multiprocessing.get_context(method)
+        results = context.SimpleQueue()
+        process = context.Process(target=child, args=(results,))
+        process.start()
+        print(results.get())
+        process.join()
+        sys.exit(process.exitcode) if process.exitcode else None
+"""
+
+
+def test_children_of_multiprocessing_run_on_zloop_too(folder):
+    (folder / "children.py").write_text(CHILDREN)
+    methods = ["spawn", "forkserver"]
+    expected = outcome(folder, "-O", "children.py", *methods)
+    found = outcome(folder, "-O", *LAUNCHER, "--as-uvloop", "children.py", *methods)
+    assert expected == ([repr(("asyncio.unix_events", False, "__mp_main__", methods, 1))] * 2, "", 0)
+    assert found == ([repr(("zloop.loop", True, "__mp_main__", methods, 1))] * 2, "", 0)
+
+
 # -- servers that name their loops ---------------------------------------------------------------------------------
 
 APPLICATION = """

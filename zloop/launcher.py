@@ -18,6 +18,7 @@ import itertools
 import os
 import pkgutil
 import runpy
+import subprocess
 import sys
 import textwrap
 import types
@@ -54,6 +55,7 @@ def main(arguments: list[str]) -> None:
     if options.as_uvloop:
         zloop.install_as_uvloop()
     replace_default_loop()
+    have_children_inherit(["-m", "zloop", *own])
     {"": run_file, "-": run_input, "-c": run_code, "-m": run_module}[how](what, rest)
 
 
@@ -77,6 +79,18 @@ def replace_default_loop() -> None:
         return object.__new__(cls)
 
     default.__new__ = staticmethod(new)
+
+
+def have_children_inherit(launcher: list[str]) -> None:
+    """Have children that multiprocessing starts anew begin as this process has.
+
+    It runs ``python -c`` with the interpreter's options, which it asks for here, as some that start a program again do.
+    Forked children need nothing.
+    """
+    options_of_interpreter: Any = getattr(subprocess, "_args_from_interpreter_flags", None)
+    if options_of_interpreter is not None:
+        name = options_of_interpreter.__name__
+        setattr(subprocess, name, lambda: [*options_of_interpreter(), *launcher])
 
 
 # ---- programs, as the interpreter's main() runs them
