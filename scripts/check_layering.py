@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from checking import Violation, line_of, run
+
 # What the modules beneath the transports may see of the other native modules.
 CIMPORTABLE = {"_handles": set(), "_loop": {"_handles"}}
 
@@ -40,14 +42,6 @@ DECLARATION_BLOCK = re.compile(r"(?:(?:cdef|ctypedef)\s+)?(?:packed\s+)?(?:cppcl
 STATEMENT = re.compile(r"(?:def|cpdef|if|elif|else|for|while|try|except|with|return|raise|assert|del|import|inline)\b")
 
 
-class Violation(NamedTuple):
-    """One dependency that goes the wrong way. `path` is relative to the repository."""
-
-    path: Path
-    line: int
-    reason: str
-
-
 class Import(NamedTuple):
     """A module of the package that a line names; `cimport` tells a compile-time import from one at run time."""
 
@@ -65,10 +59,6 @@ class LogicalLine(NamedTuple):
 
 
 # ---- reading
-
-
-def line_of(text: str, position: int) -> int:
-    return text.count("\n", 0, position) + 1
 
 
 def blank(match: re.Match[str]) -> str:
@@ -287,25 +277,7 @@ def check_python(root: Path) -> Iterator[Violation]:
 
 
 CHECKS = (check_engine, check_binding_sources, check_declarations, check_modules, check_python)
-
-
-def violations(root: Path) -> list[Violation]:
-    """Every violation in the repository at `root`, in the order of files and lines."""
-    found = {violation for check in CHECKS for violation in check(root)}
-    return sorted(violation._replace(path=violation.path.relative_to(root)) for violation in found)
-
-
-def main() -> int:
-    root = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parents[1]).resolve()
-    for pattern in ("cpp/include/zloop/*.hpp", "zloop/engine/*.pxd", "zloop/_*.pyx"):
-        if not any(root.glob(pattern)):
-            print(f"{root}: there is no {pattern}", file=sys.stderr)
-            return 2
-    found = violations(root)
-    for path, line, reason in found:
-        print(f"{path}:{line}: {reason}")
-    return 1 if found else 0
-
+NEEDED = ("cpp/include/zloop/*.hpp", "zloop/engine/*.pxd", "zloop/_*.pyx")
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(CHECKS, NEEDED))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks that nothing stops the unwinding of a thread that ends while it runs Python code.
+"""Checks that nothing stops the unwinding of a thread that ends while it runs Python code, or crashes on its way.
 
     python scripts/check_unwinding.py [ROOT]
 
@@ -11,6 +11,8 @@ unwinds the stack, and ends the process at a noexcept function and at a catch (.
 * Cython puts a catch (...) around the call of a C++ function that is declared `except +`. It is for constructors, and
   for functions in CONTAINED, which call nothing.
 * Cython's own functions are never noexcept in C++, and `except +` stands in declarations only.
+* Cython gives up an exception's traceback at a return inside the except clause, also where there was no memory to make
+  one, and crashes. A clause that does not fetch the exception, a mere return of something that is there, may stay.
 
 Prints FILE:LINE: REASON for each violation; the exit status is 1 if there is any, and 2 if ROOT does not hold all this.
 """
@@ -19,7 +21,8 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+
+from checking import Violation, line_of, run
 
 # What throws std::bad_alloc, and runs no foreign code and releases no reference.
 CONTAINED = {
@@ -41,21 +44,9 @@ CLASS = re.compile(r"^\s*(?:cdef\s+)?cppclass\s+(\w+)", re.MULTILINE)
 TRANSLATED = re.compile(r"\b(\w+)\s*\((?:[^()]|\([^()]*\))*\)\s*(?:nogil\s+)?except\s*\+")
 
 
-class Violation(NamedTuple):
-    """One obstacle. `path` is relative to the repository."""
-
-    path: Path
-    line: int
-    reason: str
-
-
 def without_noise(text: str) -> str:
     """C++ without comments and strings, every line and column in its place."""
     return NOISE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
-
-
-def line_of(text: str, position: int) -> int:
-    return text.count("\n", 0, position) + 1
 
 
 def block_at(code: str, brace: int) -> str:
@@ -95,26 +86,28 @@ def check_translations(root: Path) -> Iterator[Violation]:
                 yield Violation(path, line_of(text, match.start(1)), f"{match[1]}() is called in a catch (...)")
 
 
-CHECKS = (check_bindings, check_catches, check_translations)
+def check_returns(root: Path) -> Iterator[Violation]:
+    for path in sorted(root.glob("zloop/*.pyx")):
+        clauses: list[tuple[int, bool, int]] = []  # of each that is open: indentation, fetches, statements before
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            code = line.partition("#")[0].rstrip()
+            if not code:
+                continue
+            depth = len(code) - len(code.lstrip())
+            while clauses and depth <= clauses[-1][0]:
+                clauses.pop()
+            if clauses:
+                indentation, fetches, before = clauses[-1]
+                fetches = fetches or before > 0 or "(" in code
+                if fetches and code.lstrip().startswith("return"):
+                    yield Violation(path, number, "returns from an except clause that holds the exception")
+                clauses[-1] = (indentation, fetches, before + 1)
+            if re.match(r"\s*except\b.*:$", code):
+                clauses.append((depth, " as " in code, 0))
 
 
-def violations(root: Path) -> list[Violation]:
-    """Every violation in the repository at `root`, in the order of files and lines."""
-    found = {violation for check in CHECKS for violation in check(root)}
-    return sorted(violation._replace(path=violation.path.relative_to(root)) for violation in found)
-
-
-def main() -> int:
-    root = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parents[1]).resolve()
-    for pattern in ("cpp/include/zloop/*.hpp", "zloop/binding/*.hpp", "zloop/engine/*.pxd"):
-        if not any(root.glob(pattern)):
-            print(f"{root}: there is no {pattern}", file=sys.stderr)
-            return 2
-    found = violations(root)
-    for path, line, reason in found:
-        print(f"{path}:{line}: {reason}")
-    return 1 if found else 0
-
+CHECKS = (check_bindings, check_catches, check_translations, check_returns)
+NEEDED = ("cpp/include/zloop/*.hpp", "zloop/binding/*.hpp", "zloop/engine/*.pxd")
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(CHECKS, NEEDED))

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import importlib
 import inspect
 import logging
 import os
@@ -561,3 +562,44 @@ def run_script(kind, source):
     """Run a script to its end and return the lines it printed."""
     with Script(kind, source) as script:
         return script.finish()
+
+
+# -- the checks of the repository's own rules ----------------------------------------------------------------------
+
+
+class Checker:
+    """A script of the repository that looks for what breaks a rule, on small trees of files."""
+
+    def __init__(self, name, tree, monkeypatch):
+        folder = Path(__file__).parents[1] / "scripts"
+        monkeypatch.syspath_prepend(folder)
+        self.script = folder / f"{name}.py"
+        self.module = importlib.import_module(name)
+        self.tree = tree
+
+    def plant(self, files):
+        """Put files, texts by their names, into the tree."""
+        for name, text in files.items():
+            path = self.tree / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    def violations(self):
+        """What is found in the tree: (path, line, reason) of each."""
+        from checking import violations
+
+        return [(str(path), line, reason) for path, line, reason in violations(self.tree, self.module.CHECKS)]
+
+    def command(self):
+        """Run the script: its status, and what it has printed to standard output and to standard error."""
+        command = [sys.executable, str(self.script), str(self.tree)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    def assert_command_tells(self, sound, violation, told):
+        """Its status and output for an empty tree, a sound one, and one with a violation."""
+        assert self.command() == (2, "", f"{self.tree}: there is no cpp/include/zloop/*.hpp\n")  # not a pass
+        self.plant(sound)
+        assert self.command() == (0, "", "")
+        self.plant(violation)
+        assert self.command() == (1, told, "")

@@ -1,12 +1,7 @@
 """scripts/check_layering.py finds each kind of violation, at its line, in small trees that hold just that one."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
-
-SCRIPT = Path(__file__).parents[1] / "scripts/check_layering.py"
+from support import Checker
 
 # A tree that keeps the rules. Some of it only looks like a violation.
 SOUND = {
@@ -53,24 +48,14 @@ SOUND = {
 }
 
 
-@pytest.fixture(scope="module")
-def checker():
-    spec = importlib.util.spec_from_file_location("check_layering", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def checker(tmp_path, monkeypatch):
+    return Checker("check_layering", tmp_path, monkeypatch)
 
 
-def plant(root, files):
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-
-def test_sound_tree_passes(checker, tmp_path):
-    plant(tmp_path, SOUND)
-    assert checker.violations(tmp_path) == []
+def test_sound_tree_passes(checker):
+    checker.plant(SOUND)
+    assert checker.violations() == []
 
 
 VIOLATIONS = {
@@ -170,32 +155,23 @@ VIOLATIONS = {
 
 
 @pytest.mark.parametrize(("name", "text", "line", "reason"), VIOLATIONS.values(), ids=VIOLATIONS.keys())
-def test_violation_is_found(checker, tmp_path, name, text, line, reason):
-    plant(tmp_path, SOUND | {name: text})
-    found = checker.violations(tmp_path)
-    assert [(str(violation.path), violation.line) for violation in found] == [(name, line)]
-    assert reason in found[0].reason
+def test_violation_is_found(checker, name, text, line, reason):
+    checker.plant(SOUND | {name: text})
+    [(path, at, why)] = checker.violations()
+    assert (path, at) == (name, line)
+    assert reason in why
 
 
-def test_violation_shows_where_a_python_module_is_used(checker, tmp_path):
+def test_violation_shows_where_a_python_module_is_used(checker):
     """Importing a native module is any Python module's right, unless a native one uses it."""
-    plant(
-        tmp_path, SOUND | {"zloop/words.py": "try:\n    from zloop import _transport\nexcept ImportError:\n    pass\n"}
-    )
+    checker.plant(SOUND | {"zloop/words.py": "try:\n    from zloop import _transport\nexcept ImportError:\n    pass\n"})
     reason = "imports zloop.words, which imports zloop._transport: that is a layer above"
-    assert [(str(path), line, why) for path, line, why in checker.violations(tmp_path)] == [
+    assert checker.violations() == [
         ("zloop/_handles.pyx", 1, reason),
         ("zloop/_loop.pyx", 5, reason),
     ]
 
 
-def test_command_line(checker, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), str(tmp_path)])
-    assert checker.main() == 2  # nothing there: not a pass
-    assert capsys.readouterr().err == f"{tmp_path}: there is no cpp/include/zloop/*.hpp\n"
-    plant(tmp_path, SOUND)
-    assert checker.main() == 0
-    assert capsys.readouterr().out == ""
-    plant(tmp_path, {"zloop/loop.py": "\nimport zloop.engine\n"})
-    assert checker.main() == 1
-    assert capsys.readouterr().out == "zloop/loop.py:2: imports zloop.engine, past the Cython modules\n"
+def test_command_line(checker):
+    told = "zloop/loop.py:2: imports zloop.engine, past the Cython modules\n"
+    checker.assert_command_tells(SOUND, {"zloop/loop.py": "\nimport zloop.engine\n"}, told)

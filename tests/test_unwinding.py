@@ -1,12 +1,7 @@
 """scripts/check_unwinding.py finds each kind of obstacle, at its line, in small trees that hold just that one."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
-
-SCRIPT = Path(__file__).parents[1] / "scripts/check_unwinding.py"
+from support import Checker
 
 # A tree that keeps the rules. Some of it only looks like a violation.
 SOUND = {
@@ -30,7 +25,11 @@ SOUND = {
         "        int close() noexcept\n"
         "        void queue(void* item,\n            void (*release)(void*)) except +  # run() except +\n"
     ),
-    "zloop/_loop.pyx": "cdef int run() except -1:\n    return 0\n",
+    "zloop/_loop.pyx": (
+        "cdef int run() except -1:\n    try:\n        f()\n"
+        "    except ValueError:\n        return 1  # f()\n"
+        "    except OSError as exc:\n        error = exc\n    return 0\n"
+    ),
 }
 
 VIOLATIONS = {
@@ -64,45 +63,47 @@ VIOLATIONS = {
         1,
         "dispatch() is called in",
     ),
+    "return with the exception": (
+        "zloop/_loop.pyx",
+        "    try:\n        f()\n    except OSError as exc:\n        # why\n        return exc\n",
+        5,
+        "returns from an except clause",
+    ),
+    "return that may need the exception": (
+        "zloop/_loop.pyx",
+        "try:\n    f()\nexcept OSError:\n    return g()\n",
+        4,
+        "returns from an except clause",
+    ),
+    "return in part of a clause": (
+        "zloop/_loop.pyx",
+        "try:\n    f()\nexcept OSError:\n    if x:\n        return 0\n    raise\n",
+        5,
+        "returns from an except clause",
+    ),
     "translated exception in a module": ("zloop/_loop.pyx", "    void run() except +*\n", 1, "run() is called in"),
 }
 
 
-@pytest.fixture(scope="module")
-def checker():
-    spec = importlib.util.spec_from_file_location("check_unwinding", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def checker(tmp_path, monkeypatch):
+    return Checker("check_unwinding", tmp_path, monkeypatch)
 
 
-def plant(root, files):
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-
-def test_sound_tree_passes(checker, tmp_path):
-    plant(tmp_path, SOUND)
-    assert checker.violations(tmp_path) == []
+def test_sound_tree_passes(checker):
+    checker.plant(SOUND)
+    assert checker.violations() == []
 
 
 @pytest.mark.parametrize(("name", "text", "line", "reason"), VIOLATIONS.values(), ids=VIOLATIONS.keys())
-def test_obstacle_is_found(checker, tmp_path, name, text, line, reason):
-    plant(tmp_path, SOUND | {name: text})
-    found = checker.violations(tmp_path)
-    assert [(str(violation.path), violation.line) for violation in found] == [(name, line)]
-    assert reason in found[0].reason
+def test_obstacle_is_found(checker, name, text, line, reason):
+    checker.plant(SOUND | {name: text})
+    [(path, at, why)] = checker.violations()
+    assert (path, at) == (name, line)
+    assert reason in why
 
 
-def test_command_line(checker, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), str(tmp_path)])
-    assert checker.main() == 2  # nothing there: not a pass
-    assert capsys.readouterr().err == f"{tmp_path}: there is no cpp/include/zloop/*.hpp\n"
-    plant(tmp_path, SOUND)
-    assert checker.main() == 0
-    assert capsys.readouterr().out == ""
-    plant(tmp_path, {"zloop/_base.cpp": "\nint f() noexcept;\n"})
-    assert checker.main() == 1
-    assert capsys.readouterr().out == "zloop/_base.cpp:2: is noexcept\n"
+def test_command_line(checker):
+    checker.assert_command_tells(
+        SOUND, {"zloop/_base.cpp": "\nint f() noexcept;\n"}, "zloop/_base.cpp:2: is noexcept\n"
+    )
