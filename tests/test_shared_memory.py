@@ -2,7 +2,6 @@
 
 import _ssl
 import asyncio
-import contextlib
 import ctypes
 import functools
 import select
@@ -75,14 +74,7 @@ def test_receiving_inside_the_callbacks_of_tls(loop, run, tls, kind):
             peer = RawTls(loop, right, tls.client, server_hostname=HOST)
             protocol = receiving_in_callbacks(base, loop, ours, theirs, **options)
             accepting = loop.create_task(loop.connect_accepted_socket(lambda: protocol, left, ssl=tls.server))
-            with contextlib.suppress(ssl.SSLWantReadError):
-                peer.object.do_handshake()
-            await peer.send()
-            while True:
-                peer.incoming.write(await loop.sock_recv(right, 65536))
-                with contextlib.suppress(ssl.SSLWantReadError):
-                    peer.object.do_handshake()
-                    break
+            await peer.shake_hands_but_hold_the_end()
             for message in messages:
                 peer.object.write(message)
             await peer.send()

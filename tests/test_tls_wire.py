@@ -289,14 +289,7 @@ def test_data_that_comes_with_the_end_of_the_handshake(loop, run, tls):
         with tcp_pair() as (left, right):
             peer = RawTls(loop, right, tls.client, server_hostname=HOST)
             accepting = loop.create_task(loop.connect_accepted_socket(Recorder, left, ssl=tls.server))
-            with contextlib.suppress(ssl.SSLWantReadError):
-                peer.object.do_handshake()
-            await peer.send()
-            while True:
-                peer.incoming.write(await loop.sock_recv(right, 65536))
-                with contextlib.suppress(ssl.SSLWantReadError):
-                    peer.object.do_handshake()
-                    break
+            await peer.shake_hands_but_hold_the_end()
             peer.object.write(b"early")
             await peer.send()
             transport, protocol = await accepting

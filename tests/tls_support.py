@@ -108,6 +108,14 @@ class RawTls:
                 await self.send()
                 return result
 
+    async def shake_hands_but_hold_the_end(self):
+        """The handshake; what its end has to send goes with the next send()."""
+        while True:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                return self.object.do_handshake()
+            await self.send()
+            self.incoming.write(await self.loop.sock_recv(self.sock, 65536))
+
     async def send(self):
         await self.loop.sock_sendall(self.sock, self.outgoing.read())
 
