@@ -1151,6 +1151,24 @@ def test_closed_loop_leaves_a_transport_that_can_be_closed(make_loop):
     assert any("unclosed transport" in text for text in texts)
 
 
+def test_what_is_sent_on_a_closed_loop_behind_others_waits_with_them(make_loop, tmp_path):
+    loop = make_loop()
+    with resource_warnings(), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
+        peer.bind(str(tmp_path / "peer"))
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        sock.connect(str(tmp_path / "peer"))
+        sock.setblocking(False)
+        transport, protocol = run_bounded(loop, loop.create_datagram_endpoint(Recorder, sock=sock))
+        while transport.get_write_buffer_size() == 0:
+            transport.sendto(bytes(1000))
+        one = transport.get_write_buffer_size()
+        loop.close()
+        transport.sendto(bytes(1000))
+        assert transport.get_write_buffer_size() == 2 * one
+        assert "error_received" not in protocol.names()
+        del transport, protocol
+
+
 def test_transport_that_reads_is_kept_alive(loop, run):
     async def scenario():
         with udp_socket() as peer:

@@ -362,7 +362,8 @@ cdef class DatagramTransport(DatagramTransportBase):
             datagram.address = to[0]
         check(self.datagram.queue(datagram))
         Py_INCREF(reference)  # the queue's, given up by release_reference()
-        self.anchor()
+        if self.datagram.is_open():
+            self.anchor()
         return self.pause_protocol_if_full()
 
     cdef int send_failed(self, object exception) except -1:

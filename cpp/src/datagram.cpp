@@ -99,9 +99,11 @@ int Datagram::send_now(const char* data, std::size_t size, const Address* to) no
 }
 
 int Datagram::queue(const OutgoingDatagram& datagram) {
-  if (!is_open()) return -EBADF;
+  if (!is_open() && queue_.empty()) return -EBADF;
   queue_.make_room(1);
-  if (const int status = watcher_.set_interest(watcher_.interest() | interest_write); status < 0) return status;
+  if (is_open()) {
+    if (const int status = watcher_.set_interest(watcher_.interest() | interest_write); status < 0) return status;
+  }
   queue_.push_back(datagram);
   bytes_ += datagram.segment.size;
   return 0;

@@ -550,7 +550,10 @@ TEST_CASE("a closed datagram socket does nothing, and its descriptor stays open"
   const bool with_the_reactor = GENERATE(true, false);
   if (with_the_reactor) {
     endpoint.reactor.close();
+    Piece behind("behind those that wait");
+    CHECK(datagram.queue({.segment = behind.segment(), .address = {}}) == 0);
     datagram.discard_pending();
+    CHECK(behind.releases == 1);
   } else {
     datagram.close();
     datagram.close();
