@@ -86,8 +86,8 @@ class Datagram final {
   [[nodiscard]] int send_now(const char* data, std::size_t size, const Address* to) noexcept;
 
   // Queues a datagram, and takes over its reference, until the kernel has room: on_writable comes then. 0; or -errno (a
-  // closed socket: -EBADF), having taken nothing, as when it throws std::bad_alloc. With the reactor closed, it waits for
-  // ever behind those that did then.
+  // closed socket: -EBADF), having taken nothing, as when it throws std::bad_alloc. With the reactor closed, it waits
+  // for ever behind those that did then.
   [[nodiscard]] int queue(const OutgoingDatagram& datagram);
 
   // Offers the kernel what is queued. One of
