@@ -11,6 +11,7 @@
 #include "support/catch.hpp"
 #include "support/connection.hpp"
 #include "support/interposer.hpp"
+#include "support/probe.hpp"
 #include "support/sockets.hpp"
 #include "zloop/datagram.hpp"
 #include "zloop/listener.hpp"
@@ -33,24 +34,16 @@ using zloop::test::make_pair;
 using zloop::test::make_pipe;
 using zloop::test::Pair;
 using zloop::test::Pipe;
+using zloop::test::Probe;
 using zloop::test::put;
 
 constexpr unsigned interest_both = interest_read | interest_write;
-
-struct Probe {
-  static void on_ready(void* owner, unsigned ready) noexcept { static_cast<Probe*>(owner)->told.push_back(ready); }
-  static void* user(void* owner) noexcept { return owner; }
-
-  static constexpr WatcherOps ops{.on_ready = &Probe::on_ready, .user = &Probe::user};
-  Watcher watcher;
-  std::vector<unsigned> told;
-};
 
 // A reactor, and a watcher of one end of a pair, whose number can be given to another file.
 struct Scene {
   Scene() { REQUIRE(reactor.open() == 0); }
 
-  int attach(Probe& probe) { return reactor.attach(probe.watcher, number, Probe::ops, &probe); }
+  int attach(Probe& probe) { return probe.attach_as_user(reactor, number); }
 
   // Ours goes, and the number is the other pair's from here on.
   void pass_number_on() const { REQUIRE(::dup2(other.ours.get(), number) == number); }
@@ -202,9 +195,9 @@ TEST_CASE("an entry that nobody can remove any more does not keep the loop awake
   const Pair armed = make_pair();
   Probe watching;
   Probe waiting;
-  REQUIRE(scene.reactor.attach(watching.watcher, quiet.ours.get(), Probe::ops, &watching) == 0);
+  REQUIRE(watching.attach(scene.reactor, quiet.ours.get()) == 0);
   REQUIRE(watching.watcher.set_interest(interest_read) == 0);
-  REQUIRE(scene.reactor.attach(waiting.watcher, armed.ours.get(), Probe::ops, &waiting) == 0);
+  REQUIRE(waiting.attach(scene.reactor, armed.ours.get()) == 0);
   REQUIRE(scene.reactor.arm(waiting.watcher, interest_read) == 0);
 
   int wakes = 0;

@@ -22,6 +22,7 @@
 #include "support/allocation.hpp"
 #include "support/catch.hpp"
 #include "support/interposer.hpp"
+#include "support/probe.hpp"
 #include "support/signals.hpp"
 #include "support/sockets.hpp"
 #include "zloop/clock.hpp"
@@ -34,39 +35,17 @@ using zloop::interest_read;
 using zloop::interest_write;
 using zloop::Reactor;
 using zloop::Watcher;
-using zloop::WatcherOps;
 using zloop::test::DescriptorLimit;
 using zloop::test::Fd;
 using zloop::test::Interposer;
 using zloop::test::make_pair;
 using zloop::test::Pair;
 using zloop::test::patience_ns;
+using zloop::test::Probe;
 using zloop::test::put;
 using zloop::test::with_allocations;
 
 constexpr unsigned interest_both = interest_read | interest_write;
-
-// A watcher that writes down what it is told, then does what it was told.
-struct Probe {
-  static void on_ready(void* owner, unsigned ready) noexcept {
-    auto& probe = *static_cast<Probe*>(owner);
-    probe.told.push_back(ready);
-    if (probe.react) probe.react();
-  }
-
-  int attach(Reactor& reactor, int fd) { return reactor.attach(watcher, fd, ops, this); }
-
-  // Attached, and interested.
-  void watch(Reactor& reactor, int fd, unsigned interest) {
-    REQUIRE(attach(reactor, fd) == 0);
-    REQUIRE(reactor.set_interest(watcher, interest) == 0);
-  }
-
-  static constexpr WatcherOps ops{.on_ready = &Probe::on_ready};
-  Watcher watcher;
-  std::vector<unsigned> told;
-  std::function<void()> react;
-};
 
 struct OpenReactor : Reactor {
   OpenReactor() { REQUIRE(open() == 0); }
@@ -101,9 +80,8 @@ TEST_CASE("a reactor opens, closes, and opens again") {
 TEST_CASE("the user of a descriptor is told while it is attached") {
   OpenReactor reactor;
   const Pair pair = make_pair();
-  const WatcherOps with_user{.on_ready = &Probe::on_ready, .user = [](void* owner) { return owner; }};
   Probe probe;
-  REQUIRE(reactor.attach(probe.watcher, pair.ours.get(), with_user, &probe) == 0);
+  REQUIRE(probe.attach_as_user(reactor, pair.ours.get()) == 0);
   CHECK(reactor.user_of(pair.ours.get()) == &probe);
   for (const int other : {pair.theirs.get(), -1, std::numeric_limits<int>::max()})
     CHECK(reactor.user_of(other) == nullptr);

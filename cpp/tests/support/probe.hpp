@@ -1,0 +1,38 @@
+// A watcher that writes down what it is told, then does what it was told.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "zloop/reactor.hpp"
+
+namespace zloop::test {
+
+struct Probe {
+  static void on_ready(void* owner, unsigned ready) noexcept {
+    auto& probe = *static_cast<Probe*>(owner);
+    probe.told.push_back(ready);
+    if (probe.react) probe.react();
+  }
+
+  static void* itself(void* owner) noexcept { return owner; }
+
+  int attach(Reactor& reactor, int fd) { return reactor.attach(watcher, fd, ops, this); }
+  // As one that has the descriptor to itself.
+  int attach_as_user(Reactor& reactor, int fd) { return reactor.attach(watcher, fd, user_ops, this); }
+
+  // Attached, and interested.
+  void watch(Reactor& reactor, int fd, unsigned interest) {
+    REQUIRE(attach(reactor, fd) == 0);
+    REQUIRE(reactor.set_interest(watcher, interest) == 0);
+  }
+
+  static constexpr WatcherOps ops{.on_ready = &Probe::on_ready};
+  static constexpr WatcherOps user_ops{.on_ready = &Probe::on_ready, .user = &Probe::itself};
+  Watcher watcher;
+  std::vector<unsigned> told;
+  std::function<void()> react;
+};
+
+}  // namespace zloop::test
