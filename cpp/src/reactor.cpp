@@ -26,6 +26,9 @@ constexpr bool is_less(unsigned interest, unsigned other) noexcept {
   return (interest & ~(other | interest_once)) == 0 && (!lasts || (other & interest_once) == 0);
 }
 
+// What an entry says of an interest: in nothing, it is a silent one.
+constexpr unsigned stated(unsigned interest) noexcept { return interest == interest_none ? interest_once : interest; }
+
 constexpr int fd_of(std::uint64_t token) noexcept { return static_cast<int>(token & 0xFFFF'FFFF); }
 constexpr std::uint32_t generation_of(std::uint64_t token) noexcept {
   return static_cast<std::uint32_t>(token >> generation_shift);
@@ -110,8 +113,9 @@ int Reactor::list_all(Poller& poller) noexcept {
 // number alone nobody can remove it when that stands for another file. If such a file is ready, the loop never sleeps
 // again. A poller without such entries takes the place of this one; without memory for it, all stays as it is.
 void Reactor::replace_poller() noexcept {
+  // Only this one knows who is lost: the next would watch whatever the numbers stand for by now.
   for (const Slot& slot : slots_) {
-    if (slot.watcher != nullptr && is_lost(*slot.watcher)) continue;  // it has been noted
+    if (slot.watcher != nullptr) check_file(*slot.watcher);
   }
   std::unique_ptr<Poller> successor = make_poller();
   if (successor == nullptr || successor->open() < 0) return;
@@ -212,8 +216,7 @@ void Reactor::disarm(Watcher& watcher) noexcept {
   if (!watcher.attached() || watcher.interest_ == interest_none) return;
   // An event fetched already is not one of the next interest's.
   ++slots_[static_cast<std::size_t>(watcher.fd_)].generation;
-  if (watcher.listed_ && !fork_mark_.inherited() &&
-      poller_->modify(watcher.fd_, interest_once, token_of(watcher.fd_)) < 0) {
+  if (is_listed(watcher) && poller_->modify(watcher.fd_, interest_once, token_of(watcher.fd_)) < 0) {
     unlist(watcher);
   }
   note_interest(watcher, interest_none);
@@ -226,38 +229,50 @@ void Reactor::drop_interest(Watcher& watcher, unsigned interest) noexcept {
   (left & ~unsigned{interest_once}) == interest_none ? disarm(watcher) : reduce(watcher, left);
 }
 
-// To less than there is. In a forked child that has no poller of its own there is nobody to be told yet.
+// Whether this process's poller may have an entry for it: in a forked child that has none of its own, the entry is the
+// parent's, and nobody is to be told yet.
+bool Reactor::is_listed(const Watcher& watcher) const noexcept { return watcher.listed_ && !fork_mark_.inherited(); }
+
+// To less than there is.
 void Reactor::reduce(Watcher& watcher, unsigned interest) noexcept {
-  if (watcher.listed_ && !fork_mark_.inherited()) {
+  if (is_listed(watcher)) {
     if (interest == interest_none) {
       unlist(watcher);
-    } else {
-      const std::uint64_t token = token_of(watcher.fd_);
-      int status = poller_->modify(watcher.fd_, interest, token);
-      // No kernel has another reason to refuse it; anew, it is what was asked for.
-      if (status < 0 && !is_gone(status) && poller_->remove(watcher.fd_) == 0) {
-        status = poller_->add(watcher.fd_, interest, token);
-      }
-      if (status < 0) {
-        lose(watcher);
-        return;
-      }
+    } else if (restate(watcher, interest) < 0) {
+      lose(watcher);
+      return;
     }
   }
   note_interest(watcher, interest);
 }
 
+// Has the poller's entry say that, which is no more than the poller was once told for it.
+int Reactor::restate(Watcher& watcher, unsigned interest) noexcept {
+  const std::uint64_t token = token_of(watcher.fd_);
+  int status = poller_->modify(watcher.fd_, interest, token);
+  // No kernel has another reason to refuse it; anew, it is what was asked for.
+  if (status < 0 && !is_gone(status) && poller_->remove(watcher.fd_) == 0) {
+    status = poller_->add(watcher.fd_, interest, token);
+  }
+  return status;
+}
+
 bool Reactor::is_lost(Watcher& watcher) noexcept {
-  if (watcher.lost_ || !watcher.listed_ || fork_mark_.inherited()) return watcher.lost_;
-  const unsigned interest = watcher.interest_ == interest_none ? unsigned{interest_once} : watcher.interest_;
-  if (is_gone(poller_->modify(watcher.fd_, interest, token_of(watcher.fd_)))) lose(watcher);
+  check_file(watcher);
   return watcher.lost_;
+}
+
+// Asks the poller, if it knows, whether the number still stands for the watcher's file. If not, the watcher is lost.
+void Reactor::check_file(Watcher& watcher) noexcept {
+  if (watcher.lost_ || !is_listed(watcher)) return;
+  if (is_gone(poller_->modify(watcher.fd_, stated(watcher.interest_), token_of(watcher.fd_)))) lose(watcher);
 }
 
 bool Reactor::refresh(Watcher& watcher) noexcept {
   if (!watcher.attached()) return false;
   ++slots_[static_cast<std::size_t>(watcher.fd_)].generation;
-  return !is_lost(watcher);  // which tells the poller the new generation
+  if (!watcher.lost_ && is_listed(watcher) && restate(watcher, stated(watcher.interest_)) < 0) lose(watcher);
+  return !watcher.lost_;
 }
 
 // Makes the poller's entry what it has to be.
@@ -276,6 +291,8 @@ int Reactor::enlist(Watcher& watcher, unsigned interest, std::uint64_t token) no
   // A file that was closed, and whose duplicate has its number now.
   if (status == -EEXIST) status = poller_->modify(watcher.fd_, interest, token);
   if (status == 0) watcher.listed_ = true;
+  // The number stands for no file. Nor does it for the watcher's when there is one again.
+  if (status == -EBADF) watcher.lost_ = true;
   return status;
 }
 
@@ -302,8 +319,7 @@ void Reactor::note_interest(Watcher& watcher, unsigned interest) noexcept {
 
 void Reactor::detach(Watcher& watcher) noexcept {
   if (!watcher.attached()) return;
-  // In a forked child that has no poller of its own, the entry is the parent's.
-  if (watcher.listed_ && !fork_mark_.inherited()) unlist(watcher);
+  if (is_listed(watcher)) unlist(watcher);
   note_interest(watcher, interest_none);
   Slot& slot = slots_[static_cast<std::size_t>(watcher.fd_)];
   assert(slot.watcher == &watcher);
@@ -381,8 +397,8 @@ void Reactor::tell(Watcher& watcher, unsigned bit) {
 // An event silences all that its descriptor was armed for. What it did not tell has to be asked for again.
 void Reactor::rearm(std::uint64_t token) noexcept {
   Watcher* watcher = watcher_of(token);
-  if (watcher == nullptr || (watcher->interest_ & interest_once) == 0) return;
-  if (list(*watcher, watcher->interest_, token) < 0) note_interest(*watcher, interest_none);
+  if (watcher == nullptr || (watcher->interest_ & interest_once) == 0 || !is_listed(*watcher)) return;
+  if (restate(*watcher, watcher->interest_) < 0) lose(*watcher);
 }
 
 void Reactor::interrupt_dispatch() noexcept {

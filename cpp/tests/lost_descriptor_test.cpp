@@ -127,6 +127,44 @@ TEST_CASE("a watcher that the poller never knew is taken at its word") {
   CHECK(scene.old.watcher.attached());
 }
 
+TEST_CASE("a watcher that found its number closed when it was first interested gives way") {
+  Scene scene;
+  REQUIRE(scene.attach(scene.old) == 0);
+  scene.pair.ours.reset();
+  const bool is_armed = GENERATE(false, true);
+  const int status =
+      is_armed ? scene.reactor.arm(scene.old.watcher, interest_read) : scene.old.watcher.set_interest(interest_read);
+  CHECK(status == -EBADF);
+  CHECK(scene.old.watcher.lost());
+  CHECK(scene.old.watcher.attached());
+  REQUIRE(::dup2(scene.other.ours.get(), scene.number) == scene.number);
+  const Fd number(scene.number);
+  CHECK(scene.old.watcher.set_interest(interest_read) == -EBADF);
+  CHECK(scene.reactor.user_of(scene.number) == nullptr);
+  CHECK(scene.attach(scene.next) == 0);
+  CHECK_FALSE(scene.old.watcher.attached());
+  REQUIRE(scene.next.watcher.set_interest(interest_read) == 0);
+  put(scene.other.theirs.get(), "x");
+  scene.turn();
+  CHECK(scene.next.told == std::vector<unsigned>{interest_read});
+}
+
+TEST_CASE("a stream that found its descriptor closed when it was to read does not stand in the next one's way") {
+  Connection stale;
+  const int number = stale.pair.ours.release();
+  ::close(number);
+  CHECK(stale.stream->start_reading() == -EBADF);
+  CHECK(stale.stream->lost());
+  CHECK_FALSE(stale.stream->reading());
+  const Pair pair = make_pair();
+  const Fd reused(::dup2(pair.ours.get(), number));
+  zloop::Stream next;
+  CHECK(next.open(stale.reactor, reused.get(), stale.ops, &stale) == 0);
+  CHECK_FALSE(stale.stream->is_open());
+  REQUIRE(next.start_reading() == 0);
+  next.close();
+}
+
 TEST_CASE("who had a number that stands for another file is not its user") {
   Scene scene;
   REQUIRE(scene.attach(scene.old) == 0);
@@ -272,6 +310,34 @@ TEST_CASE("to be interested in less never fails") {
   const unsigned interest = scene.old.watcher.interest();
   for (int i = 0; i < 3; ++i) scene.turn();
   CHECK((scene.old.told.empty() ? interest_none : scene.old.told[0]) == (interest & interest_read));
+}
+
+TEST_CASE("an event is not lost with the entry that the poller refuses to change") {
+  Scene scene;
+  REQUIRE(scene.attach(scene.old) == 0);
+  REQUIRE(scene.reactor.arm(scene.old.watcher, interest_both) == 0);
+  Interposer kernel;
+  SECTION("refreshed") {
+    kernel.poller_control.errors = {ENOMEM};
+    CHECK(scene.reactor.refresh(scene.old.watcher));
+    scene.turn();
+  }
+  SECTION("armed anew for what was not told") {
+    REQUIRE(scene.reactor.wait(0) == 1);
+    kernel.poller_control.errors = {ENOMEM};
+    scene.reactor.dispatch();
+  }
+  SECTION("armed anew for what was not come to") {
+    REQUIRE(scene.reactor.wait(0) == 1);
+    kernel.poller_control.errors = {ENOMEM};
+    scene.reactor.interrupt_dispatch();
+    scene.turn();
+  }
+  CHECK(scene.old.told == std::vector<unsigned>{interest_write});
+  put(scene.pair.theirs.get(), "x");
+  scene.turn();
+  CHECK(scene.old.told == std::vector<unsigned>{interest_write, interest_read});
+  CHECK_FALSE(scene.old.watcher.lost());
 }
 
 TEST_CASE(

@@ -130,7 +130,10 @@ class Reactor {
   void note_interest(Watcher& watcher, unsigned interest) noexcept;
   [[nodiscard]] int list(Watcher& watcher, unsigned interest, std::uint64_t token) noexcept;
   [[nodiscard]] int enlist(Watcher& watcher, unsigned interest, std::uint64_t token) noexcept;
+  [[nodiscard]] bool is_listed(const Watcher& watcher) const noexcept;
   void reduce(Watcher& watcher, unsigned interest) noexcept;
+  [[nodiscard]] int restate(Watcher& watcher, unsigned interest) noexcept;
+  void check_file(Watcher& watcher) noexcept;
   void unlist(Watcher& watcher) noexcept;
   void lose(Watcher& watcher) noexcept;
   void tell(Watcher& watcher, unsigned bit);
