@@ -12,18 +12,11 @@
 #include <iostream>
 #include <vector>
 
-#include "zloop/sys.hpp"
+#include "support/sockets.hpp"
 
 namespace {
 
-std::vector<int> open_descriptors() {
-  constexpr int searched = 4096;
-  std::vector<int> found;
-  for (int fd = 0; fd < searched; ++fd) {
-    if (zloop::sys::check_open(fd) == 0) found.push_back(fd);
-  }
-  return found;
-}
+using zloop::test::open_descriptors;
 
 // Some systems allow a process fewer descriptors than the tests have open at once.
 void allow_descriptors() {

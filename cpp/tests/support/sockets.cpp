@@ -10,8 +10,17 @@
 #include <utility>
 
 #include "support/catch.hpp"
+#include "zloop/sys.hpp"
 
 namespace zloop::test {
+
+std::vector<int> open_descriptors(int end) {
+  std::vector<int> found;
+  for (int fd = 0; fd < end; ++fd) {
+    if (sys::check_open(fd) == 0) found.push_back(fd);
+  }
+  return found;
+}
 
 Fd& Fd::operator=(Fd&& other) noexcept {
   if (this != &other) reset(other.release());

@@ -8,11 +8,15 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace zloop::test {
 
 // Longer than anything here takes, and the bound of every wait: reaching it is a failure.
 constexpr std::int64_t patience_ns = 20'000'000'000;
+
+// The numbers of all that this process has open, as far as they are below that.
+std::vector<int> open_descriptors(int end = 4096);
 
 // Owns a descriptor.
 class Fd {

@@ -4,7 +4,6 @@
 #include <sys/event.h>
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <cerrno>
 
 #include "support/interposer.hpp"
@@ -59,12 +58,12 @@ ssize_t recv(int fd, void* data, std::size_t size, int flags) {
 
 ssize_t send(int fd, const void* data, std::size_t size, int flags) {
   if (Interposer::fails(&Interposer::send)) return -1;
-  return real<decltype(&::send)>("send")(fd, data, std::min(size, Interposer::limit()), flags);
+  return real<decltype(&::send)>("send")(fd, data, Interposer::allowed(&Interposer::send, size), flags);
 }
 
 ssize_t sendmsg(int fd, const msghdr* message, int flags) {
   if (Interposer::fails(&Interposer::send)) return -1;
-  std::vector<iovec> vectors = Interposer::first_bytes(*message);
+  std::vector<iovec> vectors = Interposer::first_bytes(message->msg_iov, static_cast<std::size_t>(message->msg_iovlen));
   msghdr shortened = *message;
   shortened.msg_iov = vectors.data();
   shortened.msg_iovlen = static_cast<decltype(shortened.msg_iovlen)>(vectors.size());

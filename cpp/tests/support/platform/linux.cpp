@@ -1,5 +1,6 @@
 // Linux: the interposer's calls, by the linker's --wrap.
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -40,10 +41,37 @@ namespace {
 // musl makes sendmmsg(2) of sendmsg(2).
 thread_local bool in_batch = false;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables): it nests by calls
 
+// How much of what is there one call brings, where it asks for `size` bytes.
+std::size_t allowed_to_receive(int fd, std::size_t size) {
+  int there = 0;
+  if (::ioctl(fd, FIONREAD, &there) < 0 || there <= 0) return size;
+  const std::size_t all = std::min(size, static_cast<std::size_t>(there));
+  const std::size_t allowed = Interposer::allowed(&Interposer::receive, all);
+  return allowed == all ? size : allowed;
+}
+
+// How much of `size` bytes one call sends: of a datagram, all.
+std::size_t allowed_to_send(int fd, std::size_t size) {
+  const std::size_t allowed = Interposer::allowed(&Interposer::send, size);
+  if (allowed == size) return size;
+  int type = 0;
+  socklen_t type_size = sizeof(type);
+  const bool is_datagram = ::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_size) == 0 && type == SOCK_DGRAM;
+  return is_datagram ? size : allowed;
+}
+
+Interposer::Call Interposer::* call_of(int operation) {
+  if (operation == EPOLL_CTL_ADD) return &Interposer::poller_add;
+  return operation == EPOLL_CTL_MOD ? &Interposer::poller_modify : &Interposer::poller_remove;
+}
+
 }  // namespace
 
 }  // namespace zloop::test
 
+using zloop::test::allowed_to_receive;
+using zloop::test::allowed_to_send;
+using zloop::test::call_of;
 using zloop::test::in_batch;
 using zloop::test::Interposer;
 
@@ -52,47 +80,85 @@ using zloop::test::Interposer;
 extern "C" {
 
 int __real_accept4(int fd, sockaddr* address, socklen_t* size, int flags);
+int __real_epoll_create1(int flags);
 int __real_epoll_ctl(int epoll_fd, int operation, int fd, epoll_event* event);
+int __real_epoll_wait(int epoll_fd, epoll_event* events, int capacity, int timeout_ms);
+int __real_eventfd(unsigned value, int flags);
+ssize_t __real_read(int fd, void* data, std::size_t size);
 ssize_t __real_recv(int fd, void* data, std::size_t size, int flags);
 int __real_recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout);
 ssize_t __real_send(int fd, const void* data, std::size_t size, int flags);
 int __real_sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags);
 ssize_t __real_sendmsg(int fd, const msghdr* message, int flags);
 ssize_t __real_sendto(int fd, const void* data, std::size_t size, int flags, const sockaddr* peer, socklen_t peer_size);
+ssize_t __real_write(int fd, const void* data, std::size_t size);
+ssize_t __real_writev(int fd, const iovec* vectors, int count);
 
 int __wrap_accept4(int fd, sockaddr* address, socklen_t* size, int flags) {
   return Interposer::fails(&Interposer::accept) ? -1 : __real_accept4(fd, address, size, flags);
 }
 
+int __wrap_epoll_create1(int flags) {
+  return Interposer::fails(&Interposer::poller_open) ? -1 : __real_epoll_create1(flags);
+}
+
 int __wrap_epoll_ctl(int epoll_fd, int operation, int fd, epoll_event* event) {
-  return Interposer::fails(&Interposer::poller_control) ? -1 : __real_epoll_ctl(epoll_fd, operation, fd, event);
+  if (Interposer::fails(&Interposer::poller_control)) return -1;
+  if (!Interposer::fails(call_of(operation))) return __real_epoll_ctl(epoll_fd, operation, fd, event);
+  const int error = errno;
+  if (error == EEXIST) __real_epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, event);
+  if (error == ENOENT || error == EBADF) __real_epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, event);
+  errno = error;
+  return -1;
+}
+
+int __wrap_epoll_wait(int epoll_fd, epoll_event* events, int capacity, int timeout_ms) {
+  if (Interposer::fails(&Interposer::poller_wait)) return -1;
+  return __real_epoll_wait(epoll_fd, events, capacity, timeout_ms);
+}
+
+int __wrap_eventfd(unsigned value, int flags) {
+  if (Interposer::fails(&Interposer::wakeup_open)) return -1;
+  const int fd = __real_eventfd(value, flags);
+  Interposer::note_wakeup(fd);
+  return fd;
+}
+
+ssize_t __wrap_read(int fd, void* data, std::size_t size) {
+  if (!Interposer::is_pipe(fd)) return __real_read(fd, data, size);
+  if (Interposer::fails(&Interposer::receive)) return -1;
+  return __real_read(fd, data, allowed_to_receive(fd, size));
 }
 
 int __wrap_recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout) {
-  return Interposer::fails(&Interposer::receive) ? -1 : __real_recvmmsg(fd, messages, count, flags, timeout);
+  if (Interposer::fails(&Interposer::receive)) return -1;
+  const auto allowed = static_cast<unsigned>(Interposer::allowed(&Interposer::receive, count));
+  return __real_recvmmsg(fd, messages, allowed, flags, timeout);
 }
 
 int __wrap_sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
   if (Interposer::fails(&Interposer::send)) return -1;
   in_batch = true;
-  const int sent = __real_sendmmsg(fd, messages, count, flags);
+  const auto allowed = static_cast<unsigned>(Interposer::allowed(&Interposer::send, count));
+  const int sent = __real_sendmmsg(fd, messages, allowed, flags);
   in_batch = false;
   return sent;
 }
 
 ssize_t __wrap_recv(int fd, void* data, std::size_t size, int flags) {
-  return Interposer::fails(&Interposer::receive) ? -1 : __real_recv(fd, data, size, flags);
+  if (Interposer::fails(&Interposer::receive)) return -1;
+  return __real_recv(fd, data, allowed_to_receive(fd, size), flags);
 }
 
 ssize_t __wrap_send(int fd, const void* data, std::size_t size, int flags) {
   if (Interposer::fails(&Interposer::send)) return -1;
-  return __real_send(fd, data, std::min(size, Interposer::limit()), flags);
+  return __real_send(fd, data, allowed_to_send(fd, size), flags);
 }
 
 ssize_t __wrap_sendmsg(int fd, const msghdr* message, int flags) {
   if (in_batch) return __real_sendmsg(fd, message, flags);
   if (Interposer::fails(&Interposer::send)) return -1;
-  std::vector<iovec> vectors = Interposer::first_bytes(*message);
+  std::vector<iovec> vectors = Interposer::first_bytes(message->msg_iov, static_cast<std::size_t>(message->msg_iovlen));
   msghdr shortened = *message;
   shortened.msg_iov = vectors.data();
   shortened.msg_iovlen = static_cast<decltype(shortened.msg_iovlen)>(vectors.size());
@@ -104,6 +170,21 @@ ssize_t __wrap_sendto(int fd, const void* data, std::size_t size, int flags, con
                       socklen_t peer_size) {
   if (peer != nullptr && Interposer::fails(&Interposer::send)) return -1;
   return __real_sendto(fd, data, size, flags, peer, peer_size);
+}
+
+ssize_t __wrap_write(int fd, const void* data, std::size_t size) {
+  if (Interposer::is_wakeup(fd))
+    return Interposer::fails(&Interposer::wakeup_write) ? -1 : __real_write(fd, data, size);
+  if (!Interposer::is_pipe(fd)) return __real_write(fd, data, size);
+  if (Interposer::fails(&Interposer::send)) return -1;
+  return __real_write(fd, data, Interposer::allowed(&Interposer::send, size));
+}
+
+ssize_t __wrap_writev(int fd, const iovec* vectors, int count) {
+  if (!Interposer::is_pipe(fd)) return __real_writev(fd, vectors, count);
+  if (Interposer::fails(&Interposer::send)) return -1;
+  const std::vector<iovec> allowed = Interposer::first_bytes(vectors, static_cast<std::size_t>(count));
+  return __real_writev(fd, allowed.data(), static_cast<int>(allowed.size()));
 }
 
 }  // extern "C"

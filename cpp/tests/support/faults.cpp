@@ -1,0 +1,107 @@
+#include "support/faults.hpp"
+
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <fstream>
+#include <ios>
+#include <sstream>
+#include <system_error>
+#include <utility>
+
+namespace zloop::test {
+
+std::string Injection::describe() const {
+  if (call == nullptr) return "no fault";
+  std::ostringstream text;
+  text << "call " << fault.first << (fault.times > 1 ? " and the next of " : " of ") << call->name << ": ";
+  if (fault.error != 0) {
+    text << std::generic_category().message(fault.error) << " (" << fault.error << ')';
+  } else {
+    text << (fault.cut == Cut::to_one ? "one of all that it could move" : "half of what it could move");
+  }
+  return text.str();
+}
+
+bool Injection::is_harmless() const noexcept {
+  return fault.error == 0 || fault.error == EINTR || fault.error == EAGAIN || fault.error == EEXIST;
+}
+
+bool Injection::means_gone() const noexcept {
+  return call != nullptr && (fault.error == ENOENT || fault.error == EBADF) &&
+         (call->call == &Interposer::poller_add || call->call == &Interposer::poller_modify ||
+          call->call == &Interposer::poller_remove);
+}
+
+std::vector<Injection> injections(const FaultyCall& faulty, int calls) {
+  std::vector<Injection> all;
+  const auto add = [&](const Fault& fault) { all.push_back({.call = &faulty, .fault = fault}); };
+  const int times_max = faulty.can_be_cut ? 1 : 2;
+  for (int first = 1; first <= calls; ++first) {
+    for (int times = 1; times <= times_max; ++times) {
+      for (const int error : faulty.errors) {
+        if (error != 0) add({.first = first, .times = times, .error = error});
+      }
+      if (!faulty.can_be_cut) continue;
+      for (const Cut cut : {Cut::to_one, Cut::to_half}) add({.first = first, .times = times, .cut = cut});
+    }
+  }
+  return all;
+}
+
+// Lines as "tfd:        5 events: 40000019 data:                5  pos:0 ino:12d0b8 sdev:9".
+std::vector<PollerEntry> poller_entries(int poller_fd) {
+  std::vector<PollerEntry> entries;
+  std::ifstream lines("/proc/self/fdinfo/" + std::to_string(poller_fd));
+  REQUIRE(lines.is_open());
+  for (std::string line; std::getline(lines, line);) {
+    if (!line.starts_with("tfd:")) continue;
+    std::istringstream words(line);
+    std::string label;
+    int fd = -1;
+    std::uint32_t events = 0;
+    std::uint64_t token = 0;
+    words >> label >> std::dec >> fd >> label >> std::hex >> events >> label >> token;
+    REQUIRE(!words.fail());
+    entries.push_back({
+        .fd = fd,
+        .interest = ((events & EPOLLIN) != 0 ? unsigned{interest_read} : 0U) |
+                    ((events & EPOLLOUT) != 0 ? unsigned{interest_write} : 0U) |
+                    ((events & EPOLLONESHOT) != 0 ? unsigned{interest_once} : 0U),
+        .token = token,
+    });
+  }
+  return entries;
+}
+
+std::string poller_mismatch(const Reactor& reactor, const std::vector<Belief>& beliefs) {
+  constexpr std::uint32_t wakeup_number = 0xFFFF'FFFF;
+  constexpr unsigned interest_both = interest_read | interest_write;
+  std::ostringstream mismatch;
+  std::size_t watched = 0;
+  std::vector<int> found;
+  for (const PollerEntry& entry : poller_entries(reactor.poller_fd())) {
+    const auto number = static_cast<std::uint32_t>(entry.token);
+    if (number == wakeup_number) continue;
+    const unsigned interest = entry.interest & interest_both;
+    const auto belief = std::ranges::find(beliefs, entry.fd, &Belief::fd);
+    const bool is_once = (entry.interest & interest_once) != 0;
+    const Belief believed = belief != beliefs.end() ? *belief : Belief{.fd = entry.fd, .least = 0, .most = 0};
+    found.push_back(entry.fd);
+    if (interest != interest_none) ++watched;
+    if (belief == beliefs.end() || std::cmp_not_equal(number, entry.fd) || (believed.least & ~entry.interest) != 0 ||
+        (interest != interest_none ? (entry.interest & ~believed.most) != 0 : !is_once)) {
+      mismatch << "descriptor " << entry.fd << " is watched for " << entry.interest << " by the number " << number
+               << ", which should be between " << believed.least << " and " << believed.most << "; ";
+    }
+  }
+  for (const Belief& belief : beliefs) {
+    if ((belief.least & interest_both) == interest_none || std::ranges::find(found, belief.fd) != found.end()) continue;
+    mismatch << "descriptor " << belief.fd << " is not watched, which should be for " << belief.least << "; ";
+  }
+  if (reactor.watched() != watched) mismatch << watched << " are watched, not " << reactor.watched() << "; ";
+  return mismatch.str();
+}
+
+}  // namespace zloop::test
