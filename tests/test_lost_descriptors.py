@@ -52,6 +52,35 @@ def test_pipe_that_its_owner_closes_leaves_its_number_to_others(loop, run, direc
     run(scenario())
 
 
+@pytest.mark.zloop_only  # asyncio's leftover transport takes the number's next reader away when it closes
+def test_socket_that_is_closed_before_it_is_read_leaves_its_number_to_others(loop, run):
+    class Closing(asyncio.Protocol):
+        def connection_made(self, transport):
+            os.close(transport.get_extra_info("socket").fileno())
+
+    async def scenario():
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        near, peer = socket.socketpair()
+        near.setblocking(False)
+        number = near.fileno()
+        transport, _ = await loop.create_connection(Closing, sock=near)
+        await until(lambda: contexts)
+        numbers = [await ask(address) for _ in range(3)]
+        assert number in numbers
+        transport.abort()
+        await several_turns()
+        assert await ask(address) in numbers
+        peer.close()
+        server.close()
+        await server.wait_closed()
+
+    contexts = []
+    loop.set_exception_handler(lambda loop, context: contexts.append(context))
+    run(scenario())
+    assert isinstance(contexts[0]["exception"], OSError)
+
+
 def test_pipe_that_its_owner_closes_in_the_turn_that_tells_of_its_readers_end(loop, run):
     async def scenario():
         reading, writing = os.pipe()
