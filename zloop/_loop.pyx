@@ -237,8 +237,8 @@ cdef class Loop(LoopCore):
         if name == "time" or name == "_run_once":
             self.look_for_own_methods()
 
-    # By what a call would find: asking for `__dict__` makes CPython 3.11 give every loop a dictionary of its own, in which
-    # it finds the methods that are called more slowly.
+    # By what a call would find: asking for `__dict__` makes CPython 3.11 give every loop a dictionary of its own, in
+    # which it finds the methods that are called more slowly.
     cdef int look_for_own_methods(self) except -1:
         self.has_own_clock = not is_bound_method(self.time, plain_time, self)
         self.has_own_turn = not is_bound_method(self._run_once, plain_run_once, self)

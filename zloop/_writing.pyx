@@ -243,9 +243,9 @@ cdef int write_memory(Stream* stream, object data, const char* memory, size_t si
     return -ENOMEM  # an end of the connection: the peer must not take what follows for the rest
 
 
-# Nobody can change an exact bytes object that a memoryview shows, so it is kept. So is mapped memory, by a view of our own,
-# which nobody else can release: others may change a mapping at any time, so that a copy would promise nothing but take as
-# much memory again. Of other memory there is a copy.
+# Nobody can change an exact bytes object that a memoryview shows, so it is kept. So is mapped memory, by a view of our
+# own, which nobody else can release: others may change a mapping at any time, so that a copy would promise nothing but
+# take as much memory again. Of other memory there is a copy.
 cdef int queue_rest(Stream* stream, object data, const char* rest, size_t size) except? -1:
     cdef Segment segment
     cdef int status = stream.wait_for_room()
