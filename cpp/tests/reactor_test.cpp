@@ -34,7 +34,6 @@ using zloop::interest_none;
 using zloop::interest_read;
 using zloop::interest_write;
 using zloop::Reactor;
-using zloop::Watcher;
 using zloop::test::DescriptorLimit;
 using zloop::test::Fd;
 using zloop::test::Interposer;

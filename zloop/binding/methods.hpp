@@ -28,8 +28,9 @@ inline PyMethodDef* native_method(PyObject* attribute) {
 }
 
 // Whether an attribute of an object is the native method, as this class or one that has adopted it has it.
-inline bool is_bound_method(PyObject* attribute, PyObject* method, PyObject* object) {
-  return PyCFunction_Check(attribute) && reinterpret_cast<PyCFunctionObject*>(attribute)->m_ml == native_method(method) &&
+inline bool is_bound_method(PyObject* attribute, PyObject* method, const PyObject* object) {
+  return PyCFunction_Check(attribute) &&
+         reinterpret_cast<PyCFunctionObject*>(attribute)->m_ml == native_method(method) &&
          PyCFunction_GET_SELF(attribute) == object;
 }
 
