@@ -13,6 +13,8 @@ set(CMAKE_CXX_ARCHIVE_CREATE "\"${ZLOOP_ZIG}\" ar qc <TARGET> <OBJECTS>")
 set(CMAKE_CXX_ARCHIVE_FINISH "\"${ZLOOP_ZIG}\" ranlib <TARGET>")
 
 if(CMAKE_SYSTEM_NAME STREQUAL "Darwin")
+  # CMake insists on one for a system that has it. There is none in zig, and nothing is installed.
+  set(CMAKE_INSTALL_NAME_TOOL true)
   # <math.h> of these headers has <float.h> define INFINITY and nothing else, and what includes that later finds it done.
   set(CMAKE_CXX_FLAGS_INIT "-include __float_float.h")
 endif()

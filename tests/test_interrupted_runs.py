@@ -36,6 +36,7 @@ def interrupted_at(number):
             raise Interruption
         return trace
 
+    sys._getframe().f_trace_opcodes = True  # CPython 3.12 looks for a frame that wants them when the function is set
     sys.settrace(trace)
     try:
         yield done
