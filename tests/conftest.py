@@ -14,6 +14,7 @@ import logging
 import signal
 
 import pytest
+import trustme
 
 pytest.register_assert_rewrite("support", "tls_support")
 
@@ -168,6 +169,17 @@ def same_as_asyncio(request, loop_log):
         return expected
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def certificate_files(tmp_path_factory):
+    """The files of a server's certificate and its key, for programs that a test starts."""
+    folder = tmp_path_factory.mktemp("certificate")
+    issued = trustme.CA().issue_cert("example.org")
+    issued.private_key_pem.write_to_path(folder / "key")
+    for pem in issued.cert_chain_pems:
+        pem.write_to_path(folder / "chain", append=True)
+    return folder / "chain", folder / "key"
 
 
 @pytest.fixture

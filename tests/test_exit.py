@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import trustme
 from exit_program import KINDS
 from support import NEW_EVENT_LOOP, TIME_LIMIT
 
@@ -59,24 +58,13 @@ def test_process_ends_while_a_daemon_thread_is_in_python_code(loop_kind, names):
         assert end_of(PROGRAM, loop_kind, names, states) == CLEAN, states
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """The files of a certificate and its key."""
-    folder = tmp_path_factory.mktemp("certificate")
-    issued = trustme.CA().issue_cert("example.org")
-    issued.private_key_pem.write_to_path(folder / "key")
-    for pem in issued.cert_chain_pems:
-        pem.write_to_path(folder / "chain", append=True)
-    return folder / "chain", folder / "key"
-
-
 @pytest.mark.parametrize("names", groups(name for name in KINDS if name.startswith("tls_")))
 def test_process_ends_while_a_daemon_thread_is_in_python_code_over_tls(
-    loop_kind, road, names, certificate, monkeypatch
+    loop_kind, road, names, certificate_files, monkeypatch
 ):
     monkeypatch.setenv("ZLOOP_TLS", road)
     for states in islice(cycle(STATES), PROCESSES):
-        assert end_of(PROGRAM, loop_kind, names, states, *certificate) == CLEAN, states
+        assert end_of(PROGRAM, loop_kind, names, states, *certificate_files) == CLEAN, states
 
 
 # ---- loops in the main thread

@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import trustme
 from memory_out_program import SCENARIOS
 from support import TIME_LIMIT, run_script
 
@@ -29,21 +28,10 @@ needs_compiler = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """The files of a certificate and its key."""
-    folder = tmp_path_factory.mktemp("certificate")
-    issued = trustme.CA().issue_cert("example.org")
-    issued.private_key_pem.write_to_path(folder / "key")
-    for pem in issued.cert_chain_pems:
-        pem.write_to_path(folder / "chain", append=True)
-    return folder / "chain", folder / "key"
-
-
-def run_sweeps(allocator, names, certificate):
+def run_sweeps(allocator, names, certificate_files):
     """The status and the complaints. The interpreter may have more to say when its memory is out."""
     done = subprocess.run(
-        [sys.executable, "-P", HERE / "memory_out_program.py", allocator, ",".join(names), *certificate],
+        [sys.executable, "-P", HERE / "memory_out_program.py", allocator, ",".join(names), *certificate_files],
         env=os.environ if allocator == "python" else os.environ | {"LD_PRELOAD": str(allocator)},
         capture_output=True,
         text=True,
@@ -55,15 +43,15 @@ def run_sweeps(allocator, names, certificate):
 
 @needs_testcapi
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_interpreter_has_no_memory_for(name, certificate):
-    assert run_sweeps("python", [name], certificate) == (0, "", "")
+def test_interpreter_has_no_memory_for(name, certificate_files):
+    assert run_sweeps("python", [name], certificate_files) == (0, "", "")
 
 
 @needs_compiler
-def test_engine_has_no_memory(tmp_path, certificate):
+def test_engine_has_no_memory(tmp_path, certificate_files):
     library = tmp_path / "failing_new.so"
     subprocess.run([compiler, "-std=c++17", "-shared", "-fPIC", "-o", library, HERE / "failing_new.cpp"], check=True)
-    assert run_sweeps(library, SCENARIOS, certificate) == (0, "", "")
+    assert run_sweeps(library, SCENARIOS, certificate_files) == (0, "", "")
 
 
 def test_collection_at_each_allocation_while_a_loop_is_made():

@@ -29,7 +29,6 @@ from zloop.engine.shared_buffer cimport Loan
 from zloop import diagnostics
 from zloop.sockets import (
     STREAM_METHODS, WOULD_BLOCK, inherits_methods, kind_of, plain_socket, refuse_ssl_socket, wrap_descriptor,
-    wrap_descriptor,
 )
 
 cdef extern from "Python.h":
