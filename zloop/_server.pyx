@@ -10,13 +10,14 @@ from asyncio.log import logger
 
 from cpython.object cimport PyObject, PyTypeObject
 
-from zloop._handles cimport ContextCache, PyContext_Enter, PyContext_Exit
+from zloop._handles cimport ContextCache, PyContext_Enter, PyContext_Exit, raise_current
 from zloop._loop cimport Loop, check
 from zloop._sockets cimport makes_plain_sockets
 from zloop._transport cimport SocketTransport, new_bare_transport, tie_socket
 from zloop.binding.address cimport address_tuple
 from zloop.binding.gc_slots cimport visit_list
 from zloop.binding.sealed_types cimport refuse_copies
+from zloop.binding.trampolines cimport call_method
 from zloop.engine cimport sys as sys_calls
 from zloop.engine.address cimport SmallAddress
 from zloop.engine.listener cimport ListenerOps, out_of_resources, sockaddr_storage, socklen_t
@@ -263,20 +264,19 @@ cdef class Acceptor:
 
 # ---- what the engine calls: the interpreter is held, and nothing may be raised
 
-cdef void on_accept(void* owner, int fd, const sockaddr_storage& peer, socklen_t peer_size) noexcept:
-    cdef Acceptor acceptor = <Acceptor>owner
+cdef void report(Acceptor acceptor, Loop loop) noexcept:
     try:
-        acceptor.accepted(fd, peer, peer_size)
+        raise_current()
     except BaseException as exc:
-        acceptor.loop.escaped(exc, "Exception while accepting a connection")
+        loop.escaped(exc, "Exception while accepting a connection")
+
+
+cdef void on_accept(void* owner, int fd, const sockaddr_storage& peer, socklen_t peer_size) noexcept:
+    call_method(owner, Acceptor.accepted, report, fd, peer, peer_size)
 
 
 cdef void on_error(void* owner, int error) noexcept:
-    cdef Acceptor acceptor = <Acceptor>owner
-    try:
-        acceptor.failed(error)
-    except BaseException as exc:
-        acceptor.loop.escaped(exc, "Exception while accepting a connection")
+    call_method(owner, Acceptor.failed, report, error)
 
 
 cdef ListenerOps listener_ops
