@@ -1,0 +1,180 @@
+// A batch of events: in which order a reactor dispatches it, and what a callback changes about the rest.
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/open_reactor.hpp"
+#include "support/probe.hpp"
+#include "support/signals.hpp"
+#include "support/sockets.hpp"
+
+namespace {
+
+using zloop::interest_read;
+using zloop::interest_write;
+using zloop::test::Fd;
+using zloop::test::make_pair;
+using zloop::test::OpenReactor;
+using zloop::test::Pair;
+using zloop::test::patience_ns;
+using zloop::test::Probe;
+using zloop::test::put;
+
+constexpr unsigned interest_both = interest_read | interest_write;
+
+using Told = std::vector<unsigned>;
+
+// Two watchers ready in one batch; whichever is told first deals with the other.
+struct Rivals {
+  Rivals() {
+    for (std::size_t i = 0; i < 2; ++i) {
+      put(pairs.at(i).theirs.get(), "x");
+      probes.at(i).watch(reactor, pairs.at(i).ours.get(), interest_read);
+    }
+  }
+
+  // deal(i): with the one that has not been told yet.
+  template <typename Deal>
+  void when_one_is_told(Deal deal) {
+    probes[0].react = [deal] { deal(1); };
+    probes[1].react = [deal] { deal(0); };
+  }
+
+  [[nodiscard]] std::size_t told() const { return probes[0].told.size() + probes[1].told.size(); }
+
+  OpenReactor reactor;
+  std::array<Pair, 2> pairs{make_pair(), make_pair()};
+  std::array<Probe, 2> probes;
+};
+
+TEST_CASE("a watcher that an earlier callback of the batch detached is not told") {
+  Rivals rivals;
+  rivals.when_one_is_told([&](std::size_t other) { rivals.probes.at(other).watcher.detach(); });
+  REQUIRE(rivals.reactor.turn() == 2);
+  CHECK(rivals.told() == 1);
+}
+
+TEST_CASE("a watcher that lost its interest earlier in the batch is not told") {
+  Rivals rivals;
+  rivals.when_one_is_told([&](std::size_t other) { rivals.probes.at(other).watcher.drop_interest(interest_both); });
+  REQUIRE(rivals.reactor.turn() == 2);
+  CHECK(rivals.told() == 1);
+}
+
+TEST_CASE("a watcher that is refreshed earlier in the batch is told by the next wait") {
+  Rivals rivals;
+  rivals.when_one_is_told([&](std::size_t other) { CHECK(rivals.reactor.refresh(rivals.probes.at(other).watcher)); });
+  REQUIRE(rivals.reactor.turn() == 2);
+  CHECK(rivals.told() == 1);
+  rivals.when_one_is_told([](std::size_t) {});
+  REQUIRE(rivals.reactor.turn() == 2);
+  CHECK(rivals.told() == 3);
+}
+
+TEST_CASE("the events of a descriptor that was closed do not reach the next one with its number") {
+  Rivals rivals;
+  Pair next = make_pair();
+  Probe newcomer;
+  rivals.when_one_is_told([&](std::size_t other) {
+    Fd& closed = rivals.pairs.at(other).ours;
+    rivals.probes.at(other).watcher.detach();
+    REQUIRE(::dup2(next.ours.get(), closed.get()) == closed.get());  // closes it, and takes its number
+    newcomer.watch(rivals.reactor, closed.get(), interest_read);
+  });
+  REQUIRE(rivals.reactor.turn() == 2);
+  CHECK(rivals.told() == 1);
+  CHECK(newcomer.told.empty());
+  rivals.when_one_is_told([](std::size_t) {});
+  put(next.theirs.get(), "x");
+  rivals.reactor.turn();
+  CHECK(newcomer.told == Told{interest_read});
+}
+
+TEST_CASE("a watcher that is attached anew is told by the next batch") {
+  Rivals rivals;
+  rivals.when_one_is_told([&](std::size_t other) {
+    Probe& probe = rivals.probes.at(other);
+    probe.watcher.detach();
+    probe.watch(rivals.reactor, rivals.pairs.at(other).ours.get(), interest_read);
+  });
+  REQUIRE(rivals.reactor.turn() == 2);
+  CHECK(rivals.told() == 1);
+  rivals.when_one_is_told([](std::size_t) {});
+  REQUIRE(rivals.reactor.turn() == 2);
+  CHECK(rivals.told() == 3);
+}
+
+TEST_CASE("an interrupted dispatch leaves its other events to the next wait") {
+  Rivals rivals;
+  rivals.when_one_is_told([&](std::size_t) { rivals.reactor.interrupt_dispatch(); });
+  REQUIRE(rivals.reactor.turn() == 2);
+  CHECK(rivals.told() == 1);
+  rivals.when_one_is_told([](std::size_t) {});
+  REQUIRE(rivals.reactor.turn() == 2);
+  CHECK(rivals.told() == 3);
+}
+
+TEST_CASE("what happens in the reading half of an event decides about the writing half") {
+  OpenReactor reactor;
+  const Pair pair = make_pair();
+  put(pair.theirs.get(), "x");
+  auto probe = std::make_unique<Probe>();
+  probe->watch(reactor, pair.ours.get(), interest_both);
+  const std::vector<unsigned>& told = probe->told;
+  SECTION("detached") {
+    probe->react = [&] { probe->watcher.detach(); };
+    reactor.turn();
+    CHECK(told == Told{interest_read});
+  }
+  SECTION("no longer interested in writing") {
+    probe->react = [&] { CHECK(probe->watcher.set_interest(interest_read) == 0); };
+    reactor.turn();
+    CHECK(told == Told{interest_read});
+  }
+  SECTION("interrupted") {
+    probe->react = [&] { reactor.interrupt_dispatch(); };
+    reactor.turn();
+    CHECK(told == Told{interest_read});
+  }
+  SECTION("gone") {
+    bool reacted = false;
+    probe->react = [&] {
+      reacted = true;
+      probe.reset();
+    };
+    reactor.turn();
+    CHECK(reacted);
+  }
+}
+
+TEST_CASE("more watchers than one batch holds are all told") {
+  OpenReactor reactor;
+  const Pair pair = make_pair();
+  put(pair.theirs.get(), "x");
+  std::vector<Fd> duplicates;
+  std::deque<Probe> probes;
+  for (int i = 0; i < 600; ++i) {
+    duplicates.emplace_back(::dup(pair.ours.get()));
+    Probe& probe = probes.emplace_back();
+    probe.watch(reactor, duplicates.back().get(), interest_read);
+    probe.react = [&] { probe.watcher.drop_interest(interest_both); };
+  }
+  while (reactor.turn() > 0) continue;
+  for (const Probe& probe : probes) REQUIRE(probe.told == Told{interest_read});
+}
+
+TEST_CASE("a signal interrupts a wait, and leaves nothing to dispatch") {
+  OpenReactor reactor;
+  const zloop::test::SignalStorm storm;
+  CHECK(reactor.wait(patience_ns) == -EINTR);
+  reactor.dispatch();
+  CHECK(reactor.wait(0) == 0);
+}
+
+}  // namespace
