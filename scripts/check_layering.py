@@ -3,15 +3,19 @@
 
     python scripts/check_layering.py [ROOT]
 
-    zloop/*.py      Python
-      -> zloop/_*.pyx             Cython; each with its .pxd
+    zloop/*.py                  the public face
+      -> zloop/net/             per connection or server     -> tls/, transports/, core/
+      -> zloop/system/          processes, signals, pipes    -> transports/, core/
+      -> zloop/tls/             TLS over a transport         -> transports/, core/
+      -> zloop/transports/      a descriptor and a protocol  -> core/
+      -> zloop/core/            a loop without sockets
            -> zloop/binding/      C++ that knows Python, and a .pxd of declarations for each header
            -> zloop/engine/*.pxd  the engine's declarations
                 -> cpp/           the engine, which knows no Python
 
-A layer may use those below it, never one above. There is one way up, for small helpers: a .pyx may import a Python
-module, if that needs no native module itself. Prints FILE:LINE: REASON for each violation; the exit status is 1 if
-there is any, and 2 if ROOT does not hold the layers.
+A folder may use those below it, never one above, and within a folder no two modules need one another. Only Cython
+modules use engine/ and binding/. Prints FILE:LINE: REASON for each violation; the exit status is 1 if there is any, and
+2 if ROOT does not hold the layers.
 """
 
 import ast
@@ -23,8 +27,14 @@ from typing import NamedTuple
 
 from checking import Violation, line_of, run
 
-# What the modules beneath the transports may see of the other native modules.
-CIMPORTABLE = {"_handles": set(), "_loop": {"_handles"}}
+# The folders of the package, and which of the others each may use. Those in zloop/ itself may use all.
+FOLDERS = {
+    "core": set[str](),
+    "transports": {"core"},
+    "tls": {"core", "transports"},
+    "system": {"core", "transports"},
+    "net": {"core", "transports", "tls"},
+}
 
 CXX_SUFFIXES = {".hpp", ".cpp", ".h", ".cc"}
 CXX_NOISE = re.compile(
@@ -126,7 +136,8 @@ def python_imports(path: Path, root: Path) -> Iterator[Import]:
         if isinstance(statement, ast.Import):
             found = [alias.name for alias in statement.names]
         elif isinstance(statement, ast.ImportFrom):
-            module = absolute("." * statement.level + (statement.module or ""), "zloop")
+            package = ".".join(path.relative_to(root).parent.parts)
+            module = absolute("." * statement.level + (statement.module or ""), package)
             found = list(named_modules(module, [alias.name for alias in statement.names], root))
         elif isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.dump(statement.test):
             pending += statement.orelse
@@ -172,11 +183,11 @@ def is_of_engine(header: str, includer: Path, engine: Path) -> bool:
     return any(path.resolve().is_relative_to(home.resolve()) for path in found for home in homes)
 
 
-# ---- C++ that knows Python: zloop/binding/*.hpp, zloop/*.cpp
+# ---- C++ that knows Python: zloop/binding/*.hpp, zloop/*/*.cpp
 
 
 def check_binding_sources(root: Path) -> Iterator[Violation]:
-    for path in sorted([*root.glob("zloop/binding/*.hpp"), *root.glob("zloop/*.cpp")]):
+    for path in sorted([*root.glob("zloop/binding/*.hpp"), *root.glob("zloop/**/*.cpp")]):
         text = without_comments(path.read_text(), CXX_NOISE)
         for match in INCLUDE.finditer(text):
             header = match["header"]
@@ -228,56 +239,89 @@ def check_declaration_cimports(path: Path, root: Path, layers: set[str]) -> Iter
             yield Violation(path, line.number, "cimports cpython: the engine knows no Python")
 
 
-# ---- Cython modules: zloop/_*.pyx, zloop/_*.pxd
+# ---- the package's modules: zloop/**/*.py, *.pyx, *.pxd
 
 
-def check_modules(root: Path) -> Iterator[Violation]:
-    for path in sorted([*root.glob("zloop/*.pyx"), *root.glob("zloop/*.pxd")]):
+def modules_of(root: Path) -> Iterator[Path]:
+    declarations = {root / "zloop/engine", root / "zloop/binding"}
+    for path in sorted(root.glob("zloop/**/*")):
+        if path.suffix in {".py", ".pyx", ".pxd"} and path.parent not in declarations:
+            yield path
+
+
+def module_name(path: Path, root: Path) -> str:
+    return ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports_of(path: Path, root: Path) -> Iterator[Import]:
+    return python_imports(path, root) if path.suffix == ".py" else cython_imports(path, root)
+
+
+def folder_of(module: str, root: Path) -> str:
+    """The folder in zloop/ that a module is in; empty for zloop/ itself."""
+    parts = module.split(".")[1:]
+    return parts[0] if parts and (root / "zloop" / parts[0]).is_dir() else ""
+
+
+def check_extern_blocks(root: Path) -> Iterator[Violation]:
+    for path in modules_of(root):
+        if path.suffix == ".py":
+            continue
         for line in logical_lines(path.read_text()):
             if (extern := EXTERN.match(line.code)) and re.search(r"\.hpp|\*", extern["header"]):
-                yield Violation(
-                    path, line.number, f"declares {extern['header']} itself: that is for a .pxd of its name"
-                )
-        for found in cython_imports(path, root):
-            yield from check_module_import(path, found, root)
+                reason = f"declares {extern['header']} itself: that is for a .pxd of its name"
+                yield Violation(path, line.number, reason)
 
 
-def check_module_import(path: Path, found: Import, root: Path) -> Iterator[Violation]:
-    layer = found.module.removeprefix("zloop.").partition(".")[0]
-    if layer in ("engine", "binding"):
-        return
-    if (root / f"zloop/{layer}.pyx").is_file():
-        if layer != path.stem and layer not in CIMPORTABLE.get(path.stem, {layer}):
-            yield Violation(path, found.line, f"imports {found.module}: {path.stem} knows no module above it")
-    elif chain := way_to_native(found.module, root):
-        because = ", which imports ".join(chain)
-        yield Violation(path, found.line, f"imports {because}: that is a layer above")
+def check_directions(root: Path) -> Iterator[Violation]:
+    for path in modules_of(root):
+        own = folder_of(module_name(path, root), root)
+        for found in imports_of(path, root):
+            folder = folder_of(found.module, root)
+            if folder in ("engine", "binding"):
+                if path.suffix == ".py":
+                    yield Violation(path, found.line, f"imports {found.module}, past the Cython modules")
+            elif own and folder not in {own, *FOLDERS.get(own, ())}:
+                yield Violation(path, found.line, f"imports {found.module}: {own}/ knows nothing of that layer")
 
 
-def way_to_native(module: str, root: Path, seen: frozenset[str] = frozenset()) -> list[str]:
-    """The chain of imports, beginning with `module`, that leads to a native module; empty if none does."""
-    name = module.removeprefix("zloop").lstrip(".") or "__init__"
-    if (root / f"zloop/{name}.pyx").is_file():
-        return [module]
-    path = root / f"zloop/{name}.py"
-    if not path.is_file() or module in seen:
-        return []
-    ways = (way_to_native(found.module, root, seen | {module}) for found in python_imports(path, root))
-    return next(([module, *way] for way in ways if way), [])
+def check_circles(root: Path) -> Iterator[Violation]:
+    """Of modules of a folder in which each needs the next one while it is loaded, or compiled."""
+    needs: dict[str, set[str]] = {}
+    places: list[tuple[Path, Import]] = []
+    for path in modules_of(root):
+        name = module_name(path, root)
+        for found in imports_of(path, root):
+            if found.module != name and folder_of(found.module, root) == folder_of(name, root):
+                needs.setdefault(name, set()).add(found.module)
+                places.append((path, found))
+    for path, found in places:
+        if way := way_between(found.module, module_name(path, root), needs):
+            yield Violation(path, found.line, f"imports {', which imports '.join(way)}")
 
 
-# ---- Python: zloop/*.py
+def way_between(start: str, end: str, needs: dict[str, set[str]]) -> list[str]:
+    """The modules from `start` to `end`, each of which needs the next; empty if there is no such way."""
+    ways = [[start]]
+    seen = {start}
+    for way in ways:
+        if way[-1] == end:
+            return way
+        new = sorted(needs.get(way[-1], set()) - seen)
+        seen.update(new)
+        ways += [[*way, module] for module in new]
+    return []
 
 
-def check_python(root: Path) -> Iterator[Violation]:
-    for path in sorted(root.glob("zloop/*.py")):
-        for found in python_imports(path, root):
-            if found.module.startswith(("zloop.engine", "zloop.binding")):
-                yield Violation(path, found.line, f"imports {found.module}, past the Cython modules")
-
-
-CHECKS = (check_engine, check_binding_sources, check_declarations, check_modules, check_python)
-NEEDED = ("cpp/include/zloop/*.hpp", "zloop/engine/*.pxd", "zloop/_*.pyx")
+CHECKS = (
+    check_engine,
+    check_binding_sources,
+    check_declarations,
+    check_extern_blocks,
+    check_directions,
+    check_circles,
+)
+NEEDED = ("cpp/include/zloop/*.hpp", "zloop/engine/*.pxd", *(f"zloop/{folder}/*.py*" for folder in FOLDERS))
 
 if __name__ == "__main__":
     sys.exit(run(CHECKS, NEEDED))

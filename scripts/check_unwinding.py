@@ -6,7 +6,7 @@
 CPython up to 3.13 ends a daemon thread that wants to go on while the interpreter finalizes by pthread_exit(). That
 unwinds the stack, and ends the process at a noexcept function and at a catch (...) that does not rethrow.
 
-* The C++ that knows Python (zloop/binding/*.hpp, zloop/*.cpp) has neither, and no destructor, which would be noexcept.
+* The C++ that knows Python (zloop/binding/*.hpp, zloop/*/*.cpp) has neither, and no destructor: that is noexcept.
 * In the engine (cpp/), where the tests know which functions must not be noexcept, a catch (...) rethrows.
 * Cython puts a catch (...) around the call of a C++ function that is declared `except +`. It is for constructors, and
   for functions in CONTAINED, which call nothing.
@@ -60,7 +60,7 @@ def block_at(code: str, brace: int) -> str:
 
 
 def check_bindings(root: Path) -> Iterator[Violation]:
-    for path in sorted([*root.glob("zloop/binding/*.hpp"), *root.glob("zloop/*.cpp")]):
+    for path in sorted([*root.glob("zloop/binding/*.hpp"), *root.glob("zloop/**/*.cpp")]):
         code = without_noise(path.read_text())
         for reason, pattern in OBSTACLES.items():
             for match in pattern.finditer(code):
@@ -69,7 +69,7 @@ def check_bindings(root: Path) -> Iterator[Violation]:
 
 def check_catches(root: Path) -> Iterator[Violation]:
     sources = [*root.glob("cpp/include/**/*.hpp"), *root.glob("cpp/src/**/*.?pp")]
-    for path in sorted([*sources, *root.glob("zloop/binding/*.hpp"), *root.glob("zloop/*.cpp")]):
+    for path in sorted([*sources, *root.glob("zloop/binding/*.hpp"), *root.glob("zloop/**/*.cpp")]):
         code = without_noise(path.read_text())
         for match in CATCH_ALL.finditer(code):
             if not RETHROW.search(block_at(code, match.end() - 1)):
@@ -87,7 +87,7 @@ def check_translations(root: Path) -> Iterator[Violation]:
 
 
 def check_returns(root: Path) -> Iterator[Violation]:
-    for path in sorted(root.glob("zloop/*.pyx")):
+    for path in sorted(root.glob("zloop/**/*.pyx")):
         clauses: list[tuple[int, bool, int]] = []  # of each that is open: indentation, fetches, statements before
         for number, line in enumerate(path.read_text().splitlines(), 1):
             code = line.partition("#")[0].rstrip()

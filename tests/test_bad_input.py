@@ -7,6 +7,8 @@ message or a result, has to be what comes of it with asyncio. (A server is an as
 import asyncio
 import contextlib
 import importlib
+import importlib.machinery
+import importlib.util
 import inspect
 import os
 import pkgutil
@@ -382,15 +384,16 @@ def test_closed_loop_starts_no_child(loop):
 
 def native_methods():
     """Every method that is not written in Python, by where it is."""
-    for module in pkgutil.iter_modules(zloop.__path__, "zloop."):
-        if module.name.startswith("zloop._"):
-            names = vars(importlib.import_module(module.name))
+    for info in pkgutil.walk_packages(zloop.__path__, "zloop."):
+        spec = importlib.util.find_spec(info.name)
+        if isinstance(spec.loader, importlib.machinery.ExtensionFileLoader):
+            names = vars(importlib.import_module(info.name))
             for kind in {value for value in names.values() if isinstance(value, type)}:
-                if kind.__module__ == module.name:
+                if kind.__module__ == info.name:
                     for name in vars(kind):
                         method = getattr(kind, name)
                         if inspect.isroutine(method) and not hasattr(method, "__self__"):
-                            yield f"{module.name}.{kind.__name__}.{name}", method
+                            yield f"{info.name}.{kind.__name__}.{name}", method
 
 
 @pytest.mark.zloop_only

@@ -27,24 +27,27 @@ SOUND = {
         'cdef extern from "Python.h":\n    ctypedef int (*visitproc)(PyObject*, void*)\n'
         'cdef extern from "binding/gc.hpp":\n    void install(visitproc visit)\n'
     ),
-    "zloop/_base.cpp": '#include "binding/gc.hpp"\n',
-    "zloop/_handles.pyx": "from zloop.words import say\n",
-    "zloop/_loop.pxd": "from zloop._handles cimport (\n    Handle,\n    TimerHandle,\n)\n",
-    "zloop/_loop.pyx": (
+    "zloop/transports/base.cpp": '#include "binding/gc.hpp"\n',
+    "zloop/core/handles.pyx": "from zloop.core.words import say\n",
+    "zloop/core/loop.pxd": "from zloop.core.handles cimport (\n    Handle,\n    TimerHandle,\n)\n",
+    "zloop/core/loop.pyx": (
         '"""The loop. An open ( bracket, and a line that is none:\n'
-        "from zloop._transport cimport Transport\n"
+        "from zloop.transports.stream cimport Transport\n"
         '"""\n'
         "from zloop.engine.clock cimport monotonic_ns\n"
-        "from zloop import words\n"
+        "from zloop.core import words\n"
     ),
-    "zloop/_transport.pyx": "from zloop._loop cimport Loop\nfrom zloop.binding.gc cimport install\n",
+    "zloop/transports/stream.pyx": "from zloop.core.loop cimport Loop\nfrom zloop.binding.gc cimport install\n",
     "zloop/__init__.py": "from zloop.loop import Loop\n",
-    "zloop/words.py": (
+    "zloop/core/words.py": (
         "from typing import TYPE_CHECKING\n"
         "if TYPE_CHECKING:\n    from zloop.loop import Loop\n"
         "def say():\n    import zloop.loop\n"
     ),
-    "zloop/loop.py": "from zloop import _loop, words\nfrom zloop._transport import Transport\n",
+    "zloop/loop.py": "from zloop.core import loop, words\nfrom zloop.net.connect import Connect\n",
+    "zloop/net/connect.py": "from zloop.transports.stream import Transport\nfrom ..tls.start_tls import accept\n",
+    "zloop/system/pipes.py": "from zloop.transports.stream import Transport\n",
+    "zloop/tls/start_tls.py": "def run():\n    import zloop.net.connect\n",
 }
 
 
@@ -75,7 +78,12 @@ VIOLATIONS = {
     "engine includes what is not there": ("cpp/src/clock.cpp", "#include <zloop/other.hpp>\n", 1, "not the engine's"),
     "engine's build looks for Python": ("cpp/CMakeLists.txt", "\nfind_package(Python)\n", 2, "without Python"),
     "binding includes a generated header": ("zloop/binding/gc.hpp", '#include "_loop.h"\n', 1, "no layer below"),
-    "C++ module includes the engine's source": ("zloop/_base.cpp", '\n#include "src/clock.cpp"\n', 2, "no layer below"),
+    "C++ module includes the engine's source": (
+        "zloop/transports/base.cpp",
+        '\n#include "src/clock.cpp"\n',
+        2,
+        "no layer below",
+    ),
     "function in a declaration file": (
         "zloop/engine/clock.pxd",
         "\ncdef inline int f(): return 1\n",
@@ -117,7 +125,12 @@ VIOLATIONS = {
         "clock.hpp",
     ),
     ".pxd without a header": ("zloop/engine/poller.pxd", "\n", 1, "zloop/poller.hpp"),
-    "engine's .pxd cimports a module": ("zloop/engine/clock.pxd", "from zloop._loop cimport Loop\n", 1, "zloop._loop"),
+    "engine's .pxd cimports a module": (
+        "zloop/engine/clock.pxd",
+        "from zloop.core.loop cimport Loop\n",
+        1,
+        "zloop.core.loop",
+    ),
     "engine's .pxd cimports a binding": ("zloop/engine/clock.pxd", "from zloop.binding cimport gc\n", 1, "binding.gc"),
     "engine's .pxd cimports it relatively": (
         "zloop/engine/clock.pxd",
@@ -126,30 +139,52 @@ VIOLATIONS = {
         "binding.gc",
     ),
     "engine's .pxd cimports cpython": ("zloop/engine/clock.pxd", "from cpython.ref cimport PyObject\n", 1, "cpython"),
-    "binding's .pxd cimports a module": ("zloop/binding/gc.pxd", "\ncimport zloop._loop\n", 2, "zloop._loop"),
-    "_loop cimports a transport": ("zloop/_loop.pyx", "from zloop._transport cimport Transport\n", 1, "_transport"),
-    "_loop's .pxd cimports a transport": (
-        "zloop/_loop.pxd",
-        "from zloop._handles cimport (\n  Handle\n)\nfrom zloop cimport _transport\n",
-        4,
-        "_transport",
+    "binding's .pxd cimports a module": ("zloop/binding/gc.pxd", "\ncimport zloop.core.loop\n", 2, "zloop.core.loop"),
+    "core cimports a transport": (
+        "zloop/core/loop.pyx",
+        "from zloop.transports.stream cimport Transport\n",
+        1,
+        "imports zloop.transports.stream: core/",
     ),
-    "_loop imports a transport at run time": ("zloop/_loop.pyx", "\n    import zloop._transport\n", 2, "_transport"),
-    "_handles cimports the loop": ("zloop/_handles.pyx", "from ._loop cimport Loop\n", 1, "_loop"),
+    "core's .pxd cimports a transport": (
+        "zloop/core/loop.pxd",
+        "from zloop.core.handles cimport (\n  Handle\n)\nfrom zloop.transports cimport stream\n",
+        4,
+        "zloop.transports.stream",
+    ),
+    "core imports a transport at run time": (
+        "zloop/core/handles.pyx",
+        "\n    import zloop.transports.stream\n",
+        2,
+        "zloop.transports.stream",
+    ),
+    "core imports a transport in Python": (
+        "zloop/core/words.py",
+        "try:\n    from ..transports import selector\nexcept ImportError:\n    pass\n",
+        2,
+        "zloop.transports",
+    ),
+    "system uses connections": ("zloop/system/pipes.py", "import zloop.net.connect\n", 1, "system/ knows nothing"),
+    "TLS uses connections": ("zloop/tls/start_tls.py", "from ..net.connect import x\n", 1, "tls/ knows nothing"),
+    "core imports the public loop": (
+        "zloop/core/handles.pyx",
+        "from zloop.loop import Loop\n",
+        1,
+        "imports zloop.loop",
+    ),
+    "transport imports the package itself": (
+        "zloop/transports/stream.pyx",
+        "from zloop import Loop\n",
+        1,
+        "imports zloop: transports/",
+    ),
     ".pyx takes an engine header itself": (
-        "zloop/_transport.pyx",
+        "zloop/transports/stream.pyx",
         'cdef extern from "zloop/clock.hpp":\n    int x\n',
         1,
         "clock.hpp",
     ),
-    ".pyx has C++ in it": ("zloop/_transport.pyx", '\ncdef extern from *:\n    """int x;"""\n', 2, "*"),
-    ".pyx imports the Python loop": (
-        "zloop/_transport.pyx",
-        "\nfrom zloop.loop import Loop\n",
-        2,
-        "imports zloop.loop, which imports zloop._",
-    ),
-    ".pyx imports the package itself": ("zloop/_transport.pyx", "from zloop import Loop\n", 1, "imports zloop, which"),
+    ".pyx has C++ in it": ("zloop/transports/stream.pyx", '\ncdef extern from *:\n    """int x;"""\n', 2, "*"),
     "Python goes past the modules": ("zloop/loop.py", "import zloop.engine.clock\n", 1, "past the Cython modules"),
 }
 
@@ -162,13 +197,14 @@ def test_violation_is_found(checker, name, text, line, reason):
     assert reason in why
 
 
-def test_violation_shows_where_a_python_module_is_used(checker):
-    """Importing a native module is any Python module's right, unless a native one uses it."""
-    checker.plant(SOUND | {"zloop/words.py": "try:\n    from zloop import _transport\nexcept ImportError:\n    pass\n"})
-    reason = "imports zloop.words, which imports zloop._transport: that is a layer above"
+def test_each_step_of_a_circle_is_a_violation(checker):
+    checker.plant(SOUND | {"zloop/core/words.py": "from zloop.core import loop\n"})
+    handles, loop, words = (f"imports zloop.core.{name}" for name in ("handles", "loop", "words"))
     assert checker.violations() == [
-        ("zloop/_handles.pyx", 1, reason),
-        ("zloop/_loop.pyx", 5, reason),
+        ("zloop/core/handles.pyx", 1, f"{words}, which {loop}, which {handles}"),
+        ("zloop/core/loop.pxd", 1, f"{handles}, which {words}, which {loop}"),
+        ("zloop/core/loop.pyx", 5, f"{words}, which {loop}"),
+        ("zloop/core/words.py", 1, f"{loop}, which {words}"),
     ]
 
 

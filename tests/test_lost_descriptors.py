@@ -256,7 +256,7 @@ def test_server_whose_descriptor_was_taken_away_leaves_its_number_to_the_next(lo
 
 AFTER_A_FORK = """
 import os, sys
-import zloop._loop  # and nothing else of it before the fork
+import zloop.core.loop  # and nothing else of it before the fork
 if os.fork():
     sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
 import asyncio, zloop

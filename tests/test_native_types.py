@@ -24,10 +24,10 @@ OPEN_TYPES = {"Clients", "TransportBase", "DatagramTransportBase", "ReadTranspor
 def native_types():
     """The classes of the extension modules, by name."""
     found = {}
-    for info in pkgutil.iter_modules(zloop.__path__):
-        if info.name == "_tls" and sys.modules.get("_ssl") is None:
+    for info in pkgutil.walk_packages(zloop.__path__, "zloop."):
+        if info.name in {"zloop.__main__", "zloop.tls.protocol" if sys.modules.get("_ssl") is None else ""}:
             continue
-        module = importlib.import_module(f"zloop.{info.name}")
+        module = importlib.import_module(info.name)
         if not module.__file__.endswith(".py"):
             found |= {
                 name: value
@@ -198,8 +198,8 @@ def test_half_made_objects_are_harmless():
         + IMPORTING
         + """
 from test_native_types import NATIVE_TYPES, zloop
-import zloop.tls
-kinds = [*NATIVE_TYPES.values(), zloop.Loop, zloop.tls.SSLProtocol]
+import zloop.tls.start_tls
+kinds = [*NATIVE_TYPES.values(), zloop.Loop, zloop.tls.start_tls.SSLProtocol]
 things = [thing for kind in kinds for thing in made(kind)]
 for thing in things:
     in_child(type(thing).__name__, poke, thing)

@@ -17,7 +17,7 @@ SOUND = {
         "struct Unlocked {\n  ~Unlocked() noexcept(false);\n};\n"
         "unsigned all() { return ~mask; }\n"
     ),
-    "zloop/_base.cpp": "int init() { return 0; }\n",
+    "zloop/transports/_base.cpp": "int init() { return 0; }\n",
     "zloop/engine/stream.pxd": (
         'cdef extern from "zloop/stream.hpp":\n'
         "    cdef cppclass Stream:\n"
@@ -25,7 +25,7 @@ SOUND = {
         "        int close() noexcept\n"
         "        void queue(void* item,\n            void (*release)(void*)) except +  # run() except +\n"
     ),
-    "zloop/_loop.pyx": (
+    "zloop/core/loop.pyx": (
         "cdef int run() except -1:\n    try:\n        f()\n"
         "    except ValueError:\n        return 1  # f()\n"
         "    except OSError as exc:\n        error = exc\n    return 0\n"
@@ -34,7 +34,7 @@ SOUND = {
 
 VIOLATIONS = {
     "noexcept function": ("zloop/binding/context.hpp", "\ninline int f() noexcept {}\n", 2, "is noexcept"),
-    "noexcept function in a module": ("zloop/_base.cpp", "int f() noexcept(true);\n", 1, "is noexcept"),
+    "noexcept function in a module": ("zloop/transports/_base.cpp", "int f() noexcept(true);\n", 1, "is noexcept"),
     "destructor": ("zloop/binding/context.hpp", "struct A {\n  ~A() { Py_DECREF(x); }\n};\n", 2, "destructor"),
     "defaulted destructor": ("zloop/binding/context.hpp", "struct A {\n  ~A() = default;\n};\n", 2, "destructor"),
     "catch that swallows": (
@@ -64,24 +64,24 @@ VIOLATIONS = {
         "dispatch() is called in",
     ),
     "return with the exception": (
-        "zloop/_loop.pyx",
+        "zloop/core/loop.pyx",
         "    try:\n        f()\n    except OSError as exc:\n        # why\n        return exc\n",
         5,
         "returns from an except clause",
     ),
     "return that may need the exception": (
-        "zloop/_loop.pyx",
+        "zloop/core/loop.pyx",
         "try:\n    f()\nexcept OSError:\n    return g()\n",
         4,
         "returns from an except clause",
     ),
     "return in part of a clause": (
-        "zloop/_loop.pyx",
+        "zloop/core/loop.pyx",
         "try:\n    f()\nexcept OSError:\n    if x:\n        return 0\n    raise\n",
         5,
         "returns from an except clause",
     ),
-    "translated exception in a module": ("zloop/_loop.pyx", "    void run() except +*\n", 1, "run() is called in"),
+    "translated exception in a module": ("zloop/core/loop.pyx", "    void run() except +*\n", 1, "run() is called in"),
 }
 
 
@@ -105,5 +105,5 @@ def test_obstacle_is_found(checker, name, text, line, reason):
 
 def test_command_line(checker):
     checker.assert_command_tells(
-        SOUND, {"zloop/_base.cpp": "\nint f() noexcept;\n"}, "zloop/_base.cpp:2: is noexcept\n"
+        SOUND, {"zloop/transports/_base.cpp": "\nint f() noexcept;\n"}, "zloop/transports/_base.cpp:2: is noexcept\n"
     )

@@ -59,7 +59,7 @@ def __getattr__(name: str) -> Any:
     except ImportError as exc:
         from importlib.util import find_spec  # noqa: PLC0415  # not needed before
 
-        if find_spec("zloop._loop") is not None:
+        if find_spec("zloop.core.loop") is not None:
             raise
         raise ImportError(
             f"zloop in {__path__[0]} has no native modules: it is the source, not built for this Python. "

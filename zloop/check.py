@@ -70,7 +70,7 @@ def tls_way() -> str:
     """The way that TLS takes here, and why."""
     if ssl is None:
         return "none: this Python has no ssl module"
-    from zloop._tls_codec import way_of_tls  # noqa: PLC0415  # there is none without OpenSSL
+    from zloop.tls.codec import way_of_tls  # noqa: PLC0415  # there is none without OpenSSL
 
     try:
         return way_of_tls()

@@ -1,27 +1,27 @@
-"""The event loop: the native half (zloop._loop) and, as mixins, what runs per connection, per server or per loop."""
+"""The event loop: the native half (zloop.core.loop) and, as mixins, what runs per connection, server or loop."""
 
 import asyncio
 import time
 
-from zloop import _loop
-from zloop.connect import ConnectMixin
-from zloop.datagram import DatagramMixin
-from zloop.dns import DnsMixin
-from zloop.exception_handler import ExceptionHandlerMixin
-from zloop.executor import ExecutorMixin
-from zloop.lifecycle import LifecycleMixin
-from zloop.pipes import PipeMixin
-from zloop.process import ProcessMixin
-from zloop.selector_transports import Selector
-from zloop.sendfile import SendfileMixin
-from zloop.servers import ServerMixin
-from zloop.signals import SignalMixin
-from zloop.socket_methods import SocketMixin
-from zloop.tls import TlsMixin
-from zloop.unix import UnixMixin
+from zloop.core import loop as native
+from zloop.core.exception_handler import ExceptionHandlerMixin
+from zloop.core.lifecycle import LifecycleMixin
+from zloop.net.connect import ConnectMixin
+from zloop.net.datagram_endpoint import DatagramMixin
+from zloop.net.dns import DnsMixin
+from zloop.net.sendfile import SendfileMixin
+from zloop.net.servers import ServerMixin
+from zloop.net.sock_methods import SocketMixin
+from zloop.net.unix import UnixMixin
+from zloop.system.executor import ExecutorMixin
+from zloop.system.pipes import PipeMixin
+from zloop.system.process import ProcessMixin
+from zloop.system.signals import SignalMixin
+from zloop.tls.start_tls import TlsMixin
+from zloop.transports.selector_transports import Selector
 
 
-@_loop.with_native_methods
+@native.with_native_methods
 class Loop(
     SignalMixin,
     UnixMixin,
@@ -37,7 +37,7 @@ class Loop(
     PipeMixin,
     SendfileMixin,
     TlsMixin,
-    _loop.Loop,
+    native.Loop,
     asyncio.AbstractEventLoop,
 ):
     """An asyncio event loop on zloop's own engine.

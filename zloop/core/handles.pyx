@@ -1,0 +1,387 @@
+# cython: language_level=3
+"""Handles: a callback with its arguments and context, to be run once by the loop.
+
+A handle belongs to whoever holds a Python reference; the loop's queues each own one. Handles are made by a loop only.
+``isinstance(handle, asyncio.Handle)`` holds: asyncio's class is written in Python with slots of its own, too heavy to
+derive from, so ``__class__`` names it instead.
+
+Most handles are run and gone before anybody looks at them, and there may be a hundred thousand of them at a time. While
+a loop runs, those in its queues are no business of the garbage collector's (untrack): a running loop is no garbage, and
+what it is about to call is none either. Whoever still holds a handle that has had its turn, or whose loop has stopped,
+may have tied it into a cycle; from then on the collector knows it (track_if_held, track_queued).
+"""
+import asyncio
+import threading
+
+cimport cython
+from cpython.float cimport PyFloat_CheckExact
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.math cimport ceil, isnan
+
+from zloop.binding.context cimport (
+    are_alike, call_in_context, contexts_are_as_described, current_context,
+)
+from zloop.binding.gc_slots cimport visit_inbox, visit_queue
+from zloop.binding.sealed_types cimport seal_type
+from zloop.binding.threads cimport LoopInbox
+from zloop.engine.ring_buffer cimport ReadyQueue
+from zloop.engine.timer_heap cimport never
+
+from zloop.core.diagnostics import creation_stack, describe_callback
+
+cdef object asyncio_handle = asyncio.Handle
+cdef object asyncio_timer_handle = asyncio.TimerHandle
+# CPython 3.14 added a class for handles that other threads may cancel.
+cdef object asyncio_thread_safe_handle = getattr(asyncio.events, "_ThreadSafeHandle", asyncio.Handle)
+
+cdef double ns_per_s = 1e9
+
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(object thing)
+    void PyObject_GC_UnTrack(object thing) noexcept
+    int PyObject_GC_IsTracked(PyObject* thing) noexcept
+    void PyObject_GC_Track(PyObject* thing) noexcept
+    unsigned long PyThread_get_thread_ident()
+
+contexts_can_be_shared = contexts_are_as_described()
+
+
+cdef class ContextCache:
+    """Contexts for callbacks: one snapshot for many handles or transports, and one context in which they run in turn.
+
+    What a callback sees is what it would see in a copy made for it: see binding/context.hpp.
+    """
+
+    cdef object share(self):
+        """A snapshot of the current context, for a handle to hold and nobody to enter."""
+        cdef PyObject* current = current_context()
+        cdef object snapshot = self.snapshot
+        if snapshot is None or current is NULL or not are_alike(snapshot, <object>current):
+            self.snapshot = snapshot = PyContext_CopyCurrent()
+        return snapshot
+
+    cdef object share_copy_of(self, object context):
+        """The same of another context."""
+        if self.snapshot is None or not contexts_can_be_shared or not are_alike(self.snapshot, context):
+            self.snapshot = PyContext_Copy(context)
+        return self.snapshot
+
+    cdef int clear(self) except -1:
+        """Hold no variable's value any longer: nobody is about to be scheduled."""
+        self.snapshot = None
+        self.runner = None
+        return 0
+
+
+cdef class LoopCore:
+    """What handles need to know of their loop: the native half of the loop derives from this."""
+
+    # Nothing that may fail is done before a derived class's C++ members are there: Loop does the rest.
+
+
+@cython.freelist(128)
+cdef class Handle:
+    """A callback scheduled with call_soon(), or a reader, writer or signal callback."""
+
+    @property
+    def __class__(self):
+        return asyncio_handle
+
+    def __repr__(self):
+        if self.kept_repr is not None:
+            return self.kept_repr
+        return f"<{' '.join(self._repr_info())}>"
+
+    def _repr_info(self):
+        info = [self.__class__.__name__]
+        if self._cancelled:
+            info.append("cancelled")
+        if self._callback is not None:
+            info.append(describe_callback(self._callback, self._args, self._loop.get_debug()))
+        if self._source_traceback:
+            frame = self._source_traceback[-1]
+            info.append(f"created at {frame[0]}:{frame[1]}")
+        return info
+
+    def get_context(self):
+        """The contextvars.Context the callback runs in."""
+        return self.own_context()
+
+    @property
+    def _context(self):
+        return self.own_context()
+
+    def cancel(self):
+        """Keep the callback from running, if it has not begun. Cancelling twice does nothing."""
+        self.detach_callback()
+
+    def cancelled(self):
+        """True if cancel() was called."""
+        return self._cancelled
+
+    def _run(self):
+        """Run the callback now. What it raises goes to the loop's exception handler."""
+        self.own_context()
+        self.run(None)
+
+    cdef int detach_callback(self) except -1:
+        if self._cancelled:
+            return 0
+        self._cancelled = True
+        # The garbage collector may have taken the loop away: whoever cancels then ends together with the handle.
+        if self._loop is not None and self._loop.debug:
+            self.kept_repr = repr(self)  # for "Executing <Handle ...> took ... seconds"
+        self._callback = None
+        self._args = None
+        return 1
+
+    cdef object own_context(self):
+        if self.shares_context:
+            self.context = PyContext_Copy(self.context)
+            self.shares_context = False
+        return self.context
+
+    # Fails only for SystemExit and KeyboardInterrupt, as asyncio's Handle._run: those leave the loop.
+    # `contexts` may be None for a handle that has a context of its own.
+    cdef int run(self, ContextCache contexts) except -1:
+        # The callback may cancel its own handle, so both are held here.
+        cdef object callback = self._callback
+        cdef object args = self._args
+        cdef object context, snapshot = None
+        if self.shares_context:
+            snapshot = self.context
+            self.context = contexts.take_runner(snapshot)
+            self.shares_context = False
+        context = self.context
+        if not call_in_context(context, callback, args):
+            self.failed(callback, args)
+        if snapshot is not None and Py_REFCNT(self) == 1:  # the caller's: nobody will ask for the context any more
+            self.context = None
+            contexts.give_back(context, snapshot)
+        return 0
+
+    # Called with the callback's exception set.
+    cdef int failed(self, object callback, object args) except -1:
+        try:
+            raise_current()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            # In the handle's context, which is left by now, and may be entered again by the exception handler.
+            self._report(exc, callback, args)
+        return 0
+
+    def _report(self, exc, callback, args):
+        described = describe_callback(callback, args, self._loop.get_debug())
+        context = {"message": f"Exception in callback {described}", "exception": exc, "handle": self}
+        if self._source_traceback:
+            context["source_traceback"] = self._source_traceback
+        self._loop.call_exception_handler(context)
+
+
+cdef int raise_current() except -1:
+    """Let the exception that is set, by a function that does not raise, go its way."""
+    return -1
+
+
+cdef class ThreadSafeHandle(Handle):
+    """A callback scheduled with call_soon_threadsafe() on CPython 3.14 and later.
+
+    In other threads than the one that runs the callback, cancel() and cancelled() wait until it is done. The
+    interpreter's lock guards the state.
+    """
+
+    @property
+    def __class__(self):
+        return asyncio_thread_safe_handle
+
+    def cancel(self):
+        """Keep the callback from running; if another thread is running it, wait until it is done."""
+        self.wait_while_running()
+        self.detach_callback()
+
+    def cancelled(self):
+        """True if cancel() was called."""
+        self.wait_while_running()
+        return self._cancelled
+
+    cdef int wait_while_running(self) except -1:
+        cdef object finished
+        while self.runner != 0 and self.runner != PyThread_get_thread_ident():
+            finished = self.finished
+            if finished is None:
+                finished = threading.Event()
+                # Making it took a while: look again, with nothing in between that would let another thread run.
+                if self.runner == 0 or self.finished is not None:
+                    continue
+                self.finished = finished
+            finished.wait()
+        return 0
+
+    cdef int run(self, ContextCache contexts) except -1:
+        if self._cancelled:
+            return 0
+        self.runner = PyThread_get_thread_ident()
+        try:
+            return Handle.run(self, contexts)
+        finally:
+            self.runner = 0
+            finished, self.finished = self.finished, None
+            if finished is not None:
+                finished.set()
+
+
+cdef class TimerHandle(Handle):
+    """A callback scheduled with call_later() or call_at()."""
+
+    @property
+    def __class__(self):
+        return asyncio_timer_handle
+
+    @property
+    def _scheduled(self):
+        return self._loop is not None and self._loop.timers.holds(self.node)
+
+    @property
+    def _when(self):
+        return self.seconds if self.other_number is None else self.other_number
+
+    def when(self):
+        """The time at which the callback is due: seconds on the loop's clock."""
+        return self._when
+
+    def cancel(self):
+        """Keep the callback from running, if it has not begun. Cancelling twice does nothing."""
+        if self.detach_callback() and self._loop is not None and self._loop.timers.remove(self.node):
+            Py_DECREF(self)  # the heap's reference; the caller holds another
+
+    def _repr_info(self):
+        info = Handle._repr_info(self)
+        info.insert(2 if self._cancelled else 1, f"when={self._when}")
+        return info
+
+    def __hash__(self):
+        return hash(self._when)
+
+    def __lt__(self, other):
+        return self._when < (<TimerHandle>other)._when if isinstance(other, TimerHandle) else NotImplemented
+
+    def __gt__(self, other):
+        return self._when > (<TimerHandle>other)._when if isinstance(other, TimerHandle) else NotImplemented
+
+    def __le__(self, other):
+        if not isinstance(other, TimerHandle):
+            return NotImplemented
+        return self._when < (<TimerHandle>other)._when or self == other
+
+    def __ge__(self, other):
+        if not isinstance(other, TimerHandle):
+            return NotImplemented
+        return self._when > (<TimerHandle>other)._when or self == other
+
+    def __eq__(self, other):
+        if not isinstance(other, TimerHandle):
+            return NotImplemented
+        timer = <TimerHandle>other
+        return (
+            self._when == timer._when
+            and self._callback == timer._callback
+            and self._args == timer._args
+            and self._cancelled == timer._cancelled
+        )
+
+    cdef int schedule(self) except -1:
+        self._loop.timers.push(self.node, <void*>self, deadline_of(self.seconds))
+        Py_INCREF(self)
+        return 0
+
+
+cdef inline int fill(
+    Handle handle, LoopCore loop, object callback, object args, object context, bint runs_once
+) except -1:
+    handle._loop = loop
+    handle._callback = callback
+    handle._args = args
+    if context is not None:
+        handle.context = context
+    elif contexts_can_be_shared and runs_once:
+        handle.context = loop.contexts.share()
+        handle.shares_context = True
+    else:  # what it runs in may be changed each time
+        handle.context = PyContext_CopyCurrent()
+    if loop.debug:
+        handle._source_traceback = creation_stack()
+    return 0
+
+
+cdef int untrack(Handle handle) noexcept:
+    """Keep a handle, which the queues of a running loop are about to hold, from the garbage collector."""
+    PyObject_GC_UnTrack(handle)
+    return 0
+
+
+cdef int track_if_held(Handle handle) noexcept:
+    """Give a handle that has had its turn to the collector, if anybody but the caller holds it."""
+    if Py_REFCNT(handle) > 1:
+        track(<PyObject*>handle, NULL)
+    return 0
+
+
+cdef int track_queued(ReadyQueue& ready, LoopInbox& inbox) noexcept:
+    """Give the handles in the queues of a loop that has stopped to the collector."""
+    visit_queue(ready, track, NULL)
+    visit_inbox(inbox, track, NULL)
+    return 0
+
+
+cdef int track(PyObject* handle, void* nothing) noexcept:
+    if not PyObject_GC_IsTracked(handle):
+        PyObject_GC_Track(handle)
+    return 0
+
+
+cdef Handle new_handle(LoopCore loop, object callback, object args, object context, bint runs_once):
+    cdef Handle handle = Handle.__new__(Handle)
+    fill(handle, loop, callback, args, context, runs_once)
+    return handle
+
+
+cdef ThreadSafeHandle new_thread_safe_handle(LoopCore loop, object callback, object args, object context):
+    cdef ThreadSafeHandle handle = ThreadSafeHandle.__new__(ThreadSafeHandle)
+    fill(handle, loop, callback, args, context, True)
+    return handle
+
+
+cdef TimerHandle new_timer_handle(LoopCore loop, object when, object callback, object args, object context):
+    cdef TimerHandle handle = TimerHandle.__new__(TimerHandle)
+    handle.seconds = when
+    if not PyFloat_CheckExact(when):
+        handle.other_number = when
+    fill(handle, loop, callback, args, context, True)
+    return handle
+
+
+cdef int64_t deadline_of(double when) noexcept:
+    """The first whole nanosecond at which `when` (seconds) has come, so that no timer fires early."""
+    # asyncio's comparisons with NaN are all false, and its timer fires at once.
+    if isnan(when):
+        return 0
+    cdef double ns = ceil(when * ns_per_s)
+    # Nine quintillion nanoseconds are the type's end; 292 years away, whoever asks for it means never.
+    if ns >= 9.2e18:
+        return never
+    if ns <= -9.2e18:
+        return -never
+    return <int64_t>ns
+
+
+cdef ContextCache new_context_cache():
+    return ContextCache.__new__(ContextCache)
+
+
+seal_type(<PyTypeObject*>ContextCache, False)
+seal_type(<PyTypeObject*>LoopCore, False)
+seal_type(<PyTypeObject*>Handle, False)
+seal_type(<PyTypeObject*>ThreadSafeHandle, False)
+seal_type(<PyTypeObject*>TimerHandle, False)

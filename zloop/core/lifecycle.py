@@ -1,0 +1,106 @@
+"""A loop's life: run_until_complete(), asynchronous generators, close()."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+import weakref
+from asyncio.log import logger
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from zloop.core.interface import MixinBase
+
+
+class LifecycleMixin(MixinBase):
+    """What happens once in a loop's life, or once in each run."""
+
+    def __init__(self) -> None:
+        self._asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
+        self._asyncgens_shutdown_called = False
+
+    def run_until_complete(self, future: Any) -> Any:
+        """Run until a future, or a coroutine made into a task, is done; its result or exception.
+
+        RuntimeError when the loop is closed, runs already, or is stopped before the future is done.
+        """
+        self._check_closed()
+        self._check_running()
+        new_task = not asyncio.isfuture(future)
+        future = asyncio.ensure_future(future, loop=self)
+        if new_task:
+            future._log_destroy_pending = False  # if it does not get done, an exception says so
+        self._run_until_done(future, new_task)
+        if not future.done():
+            raise RuntimeError("Event loop stopped before Future completed.")
+        return future.result()
+
+    def close(self) -> None:
+        """Close the loop for good: forget what is scheduled, leave the default executor to end by itself.
+
+        RuntimeError while it runs. Closing twice does nothing.
+        """
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        if self.is_closed():
+            return
+        if self.get_debug():
+            logger.debug("Close %r", self)
+        # Whatever one step raises, all of them are done.
+        try:
+            self._close_signals()
+        finally:
+            try:
+                self._close_child_watches()
+            finally:
+                try:
+                    self._close()
+                finally:
+                    self._executor_shutdown_called = True
+                    executor, self._default_executor = self._default_executor, None
+                    if executor is not None:
+                        executor.shutdown(wait=False)
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        if self.is_closed():
+            return
+        if not hasattr(self, "_previous_wakeup_fd"):  # an __init__() failed before this class's were done
+            self._close()
+            return
+        _warn(f"unclosed event loop {self!r}", ResourceWarning, source=self)
+        if not self.is_running():
+            self.close()
+
+    # ---- asynchronous generators: sys.set_asyncgen_hooks() calls these while the loop runs
+
+    def _asyncgen_firstiter_hook(self, generator: AsyncGenerator[Any, Any]) -> None:
+        if self._asyncgens_shutdown_called:
+            warnings.warn(
+                f"asynchronous generator {generator!r} was scheduled after loop.shutdown_asyncgens() call",
+                ResourceWarning,
+                source=self,
+            )
+        self._asyncgens.add(generator)
+
+    def _asyncgen_finalizer_hook(self, generator: AsyncGenerator[Any, Any]) -> None:
+        self._asyncgens.discard(generator)
+        if not self.is_closed():
+            self.call_soon_threadsafe(self.create_task, generator.aclose())  # the collector may run on any thread
+
+    async def shutdown_asyncgens(self) -> None:
+        """Close every asynchronous generator that is still open; what they raise goes to the exception handler."""
+        self._asyncgens_shutdown_called = True
+        generators = list(self._asyncgens)
+        self._asyncgens.clear()
+        if not generators:
+            return
+        results = await asyncio.gather(*[generator.aclose() for generator in generators], return_exceptions=True)
+        for result, generator in zip(results, generators, strict=True):
+            if isinstance(result, Exception):
+                self.call_exception_handler(
+                    {
+                        "message": f"an error occurred during closing of asynchronous generator {generator!r}",
+                        "exception": result,
+                        "asyncgen": generator,
+                    }
+                )

@@ -1,0 +1,343 @@
+"""Client connections: create_connection() and connect_accepted_socket()."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import itertools
+import socket
+import sys
+from asyncio import staggered
+from asyncio.log import logger
+from collections.abc import Iterable
+from typing import Any
+
+from zloop.core.diagnostics import bind_error
+from zloop.core.interface import MixinBase
+from zloop.core.socket_objects import refuse_ssl_socket
+from zloop.core.waiters import next_turn
+from zloop.net import sock_calls
+from zloop.net.dns import AddressInfo
+from zloop.net.sock_methods import SocketMixin
+from zloop.tls.start_tls import make_ssl_transport
+from zloop.transports.direct_connect import ConnectingDescriptor, can_connect_directly, connect_directly
+from zloop.transports.stream import make_bare_transport, make_socket_transport
+
+sock_connect = SocketMixin.sock_connect
+
+
+class ConnectMixin(MixinBase):
+    """Connections that this side makes, or was handed."""
+
+    async def create_connection(
+        self,
+        protocol_factory: Any,
+        host: Any = None,
+        port: Any = None,
+        *,
+        ssl: Any = None,
+        family: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+        sock: socket.socket | None = None,
+        local_addr: Any = None,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        happy_eyeballs_delay: float | None = None,
+        interleave: int | None = None,
+        all_errors: bool = False,
+    ) -> tuple[Any, Any]:
+        """Connect to host:port, or take over a connected stream socket; returns (transport, protocol).
+
+        ssl is an SSLContext, or True for the default one. The certificate has to be that of server_hostname, which is
+        `host` if not given, and not checked if empty. Time-outs are in seconds.
+        happy_eyeballs_delay (seconds) starts the next address while the last one still tries (RFC 8305);
+        interleave mixes address families, that many of the first family first.
+        Raises OSError; with all_errors an ExceptionGroup of every attempt's (the keyword is CPython 3.12's).
+        """
+        if server_hostname is not None and not ssl:
+            raise ValueError("server_hostname is only meaningful with ssl")
+        if server_hostname is None and ssl:
+            if not host:
+                raise ValueError("You must set server_hostname when using ssl without a host")
+            server_hostname = host
+        check_tls_arguments(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        if sock is not None:
+            refuse_ssl_socket(sock)
+
+        connected: socket.socket | ConnectingDescriptor
+        made_here = host is not None or port is not None
+        if made_here:
+            if sock is not None:
+                raise ValueError("host/port and sock can not be specified at the same time")
+            infos = await self._resolve_end((host, port), family, proto, flags)
+            local_infos = None if local_addr is None else await self._resolve_end(local_addr, family, proto, flags)
+            if interleave is None and happy_eyeballs_delay is not None:
+                interleave = 1
+            if interleave:
+                infos = interleave_families(infos, interleave)
+            connected = await self._connect_first(infos, local_infos, happy_eyeballs_delay, all_errors)
+        elif sock is None:
+            raise ValueError("host and port was not specified and no sock specified")
+        elif sock.type != socket.SOCK_STREAM:
+            raise ValueError(f"A Stream Socket was expected, got {sock!r}")
+        else:
+            connected = sock
+
+        transport, protocol = await self._create_connection_transport(
+            connected,
+            protocol_factory,
+            ssl,
+            server_hostname,
+            made_here=made_here,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        if self.get_debug():
+            logger.debug(
+                "%r connected to %s:%r: (%r, %r)", transport.get_extra_info("socket"), host, port, transport, protocol
+            )
+        return transport, protocol
+
+    async def connect_accepted_socket(
+        self,
+        protocol_factory: Any,
+        sock: socket.socket,
+        *,
+        ssl: Any = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> tuple[Any, Any]:
+        """Take over a stream socket that was accepted elsewhere; returns (transport, protocol).
+
+        With an SSLContext as `ssl` it is the server of a TLS connection.
+        """
+        if sock.type != socket.SOCK_STREAM:
+            raise ValueError(f"A Stream Socket was expected, got {sock!r}")
+        check_tls_arguments(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        refuse_ssl_socket(sock)
+        transport, protocol = await self._create_connection_transport(
+            sock,
+            protocol_factory,
+            ssl,
+            "",
+            server_side=True,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        if self.get_debug():
+            logger.debug("%r handled: (%r, %r)", transport.get_extra_info("socket"), transport, protocol)
+        return transport, protocol
+
+    # By asyncio's names for them, with what its functions pass.
+
+    def _make_socket_transport(
+        self,
+        sock: Any,
+        protocol: Any,
+        waiter: Any = None,
+        *,
+        extra: Any = None,
+        server: Any = None,
+        context: contextvars.Context | None = None,
+    ) -> Any:
+        return make_socket_transport(self, sock, protocol, waiter, extra=extra, server=server, context=context)
+
+    def _make_ssl_transport(
+        self, rawsock: Any, protocol: Any, sslcontext: Any, waiter: Any = None, **options: Any
+    ) -> Any:
+        return make_ssl_transport(self, rawsock, protocol, sslcontext, waiter, **options)
+
+    async def _create_connection_transport(
+        self,
+        sock: Any,
+        protocol_factory: Any,
+        ssl: Any,
+        server_hostname: str | None,
+        *,
+        made_here: bool = False,
+        server_side: bool = False,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> tuple[Any, Any]:
+        """Make protocol and transport, and wait until the protocol knows. The socket is the transport's or closed.
+
+        A socket that was made_here does not block, and has no other user; it may be a ConnectingDescriptor.
+        """
+        try:
+            if not made_here:
+                sock.setblocking(False)
+            context = contextvars.copy_context()
+            protocol = protocol_factory()
+            waiter = self.create_future()
+            transport: Any = None
+            if made_here and not ssl:
+                transport = make_bare_transport(self, sock, protocol, waiter, context)
+            if transport is None and isinstance(sock, ConnectingDescriptor):
+                sock = sock.as_socket()
+            if ssl:
+                transport = make_ssl_transport(
+                    self,
+                    sock,
+                    protocol,
+                    None if isinstance(ssl, bool) else ssl,
+                    waiter,
+                    server_side=server_side,
+                    server_hostname=server_hostname,
+                    context=context,
+                    ssl_handshake_timeout=ssl_handshake_timeout,
+                    ssl_shutdown_timeout=ssl_shutdown_timeout,
+                )
+            elif transport is None:
+                transport = make_socket_transport(self, sock, protocol, waiter, context=context)
+        except BaseException:
+            sock.close()
+            raise
+        try:
+            await waiter
+        except BaseException:
+            transport.close()
+            raise
+        finally:
+            del waiter  # its exception's traceback holds this frame
+        return transport, protocol
+
+    async def _resolve_end(self, address: Any, family: int, proto: int, flags: int) -> list[AddressInfo]:
+        infos = await self._ensure_resolved(
+            address, family=family, type=socket.SOCK_STREAM, proto=proto, flags=flags, loop=self
+        )
+        if not infos:
+            raise OSError("getaddrinfo() returned empty list")
+        return infos
+
+    async def _connect_first(
+        self,
+        infos: list[AddressInfo],
+        local_infos: list[AddressInfo] | None,
+        happy_eyeballs_delay: float | None,
+        all_errors: bool,
+    ) -> socket.socket | ConnectingDescriptor:
+        """A socket connected to the first address that answers."""
+        errors: list[list[OSError]] = []
+        sock: socket.socket | ConnectingDescriptor | None = None
+        try:
+            if happy_eyeballs_delay is None:
+                for info in infos:
+                    try:
+                        sock = await self._connect_sock(errors, info, local_infos)
+                        break
+                    except OSError:
+                        continue
+            else:
+                sock = await self._race_to_connect(errors, infos, local_infos, happy_eyeballs_delay)
+            if sock is None:
+                raise connect_error([error for attempt in errors for error in attempt], all_errors)
+            return sock
+        finally:
+            # An exception's traceback holds this frame, which holds the exceptions.
+            del errors
+
+    async def _race_to_connect(
+        self, errors: list[list[OSError]], infos: list[AddressInfo], local_infos: list[AddressInfo] | None, delay: float
+    ) -> socket.socket | ConnectingDescriptor | None:
+        """The first socket that connects, each attempt beginning `delay` seconds after the one before; None: none."""
+        connected: list[socket.socket | ConnectingDescriptor] = []
+        winner: socket.socket | ConnectingDescriptor | None = None
+
+        async def attempt(info: AddressInfo) -> socket.socket | ConnectingDescriptor:
+            connected.append(await self._connect_sock(errors, info, local_infos))
+            return connected[-1]
+
+        try:
+            attempts = (functools.partial(attempt, info) for info in infos)
+            winner = (await staggered.staggered_race(attempts, delay, loop=self))[0]
+            return winner
+        finally:
+            # Two may connect in the same turn; and whoever cancels the race in that turn gets none.
+            for sock in connected:
+                if sock is not winner:
+                    sock.close()
+
+    async def _connect_sock(
+        self, errors: list[list[OSError]], info: AddressInfo, local_infos: list[AddressInfo] | None = None
+    ) -> socket.socket | ConnectingDescriptor:
+        """One attempt: a socket for the address, bound and connected. Its errors are added to `errors`, as a list."""
+        own_errors: list[OSError] = []
+        errors.append(own_errors)
+        family, kind, proto, _, address = info
+        sock: socket.socket | ConnectingDescriptor | None = None
+        try:
+            # Who binds, or has a sock_connect() of their own, needs a socket object.
+            needs_object = local_infos is not None or getattr(self.sock_connect, "__func__", None) is not sock_connect
+            if not needs_object and can_connect_directly(self, family, kind, proto, address):
+                sock = connect_directly(self, family, address)
+                if sock.pending:
+                    await next_turn()  # as sock_connect() does
+                    if not sock.is_connected():
+                        sock = sock.as_socket()
+                        outcome = sock_calls.finish_connect(self, sock, address)
+                        if outcome is not None:
+                            await outcome
+            else:
+                sock = socket.socket(family=family, type=kind, proto=proto)
+                sock.setblocking(False)
+                if local_infos is not None:
+                    bind_to_any(sock, family, local_infos, own_errors)
+                await self.sock_connect(sock, address)
+            return sock
+        except BaseException as exc:
+            if isinstance(exc, OSError):
+                own_errors.append(exc)
+            if sock is not None:
+                try:
+                    sock.close()
+                except OSError:
+                    pass  # what went wrong before it is what matters
+            raise
+        finally:
+            del errors, own_errors
+
+
+def check_tls_arguments(ssl: Any, handshake_timeout: float | None, shutdown_timeout: float | None) -> None:
+    """ValueError for a time-out of something that will not happen."""
+    if handshake_timeout is not None and not ssl:
+        raise ValueError("ssl_handshake_timeout is only meaningful with ssl")
+    if shutdown_timeout is not None and not ssl:
+        raise ValueError("ssl_shutdown_timeout is only meaningful with ssl")
+
+
+def bind_to_any(sock: socket.socket, family: int, local_infos: Iterable[AddressInfo], errors: list[OSError]) -> None:
+    """Bind to the first local address of the family that can be had."""
+    for local_family, _, _, _, address in local_infos:
+        if local_family != family:
+            continue
+        try:
+            sock.bind(address)
+            return
+        except OSError as exc:
+            errors.append(bind_error(exc, address))
+    raise errors.pop() if errors else OSError(f"no matching local address with {family=} found")
+
+
+def interleave_families(infos: list[AddressInfo], first_family_count: int) -> list[AddressInfo]:
+    """Addresses by turns of family, the order within each kept; first_family_count of the first family lead."""
+    by_family: dict[int, list[AddressInfo]] = {}
+    for info in infos:
+        by_family.setdefault(info[0], []).append(info)
+    families = list(by_family.values())
+    lead = families[0][: first_family_count - 1] if first_family_count > 1 else []
+    families[0] = families[0][len(lead) :]
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*families))
+    return lead + [info for info in turns if info is not None]
+
+
+def connect_error(errors: list[OSError], all_errors: bool) -> Exception:
+    """The one exception that stands for the failed attempts, as the running Python's asyncio chooses it."""
+    if all_errors:
+        return ExceptionGroup("create_connection failed", errors)
+    if not errors and sys.version_info >= (3, 12):
+        return TimeoutError("create_connection failed")  # happy eyeballs gave up on attempts that had not failed
+    if len({str(error) for error in errors}) == 1:
+        return errors[0]
+    return OSError(f"Multiple exceptions: {', '.join(str(error) for error in errors)}")

@@ -1,0 +1,200 @@
+"""Datagram endpoints: create_datagram_endpoint()."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import sys
+from asyncio.log import logger
+from typing import Any, NamedTuple
+
+from zloop.core.interface import MixinBase
+from zloop.core.socket_objects import DATAGRAM_METHODS, has_plain_methods
+from zloop.net.servers import set_reuse_port
+from zloop.transports import selector_transports
+from zloop.transports.datagram import make_datagram_transport
+
+
+class Candidate(NamedTuple):
+    """A socket that an endpoint may come to have, and the addresses of both its ends, resolved, or None."""
+
+    family: int
+    proto: int
+    local: Any
+    remote: Any
+
+
+class DatagramMixin(MixinBase):
+    """UDP, unix datagrams, and what else a datagram socket is made for."""
+
+    async def create_datagram_endpoint(  # type: ignore[override]  # the stubs still know reuse_address
+        self,
+        protocol_factory: Any,
+        local_addr: Any = None,
+        remote_addr: Any = None,
+        *,
+        family: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+        reuse_port: bool | None = None,
+        allow_broadcast: bool | None = None,
+        sock: socket.socket | None = None,
+    ) -> tuple[Any, Any]:
+        """Make a datagram endpoint, or make one of a given socket; returns (transport, protocol).
+
+        local_addr is bound, remote_addr connected to (with allow_broadcast it is only where everything is sent):
+        (host, port), or a path for family AF_UNIX. With neither, family alone makes a socket. A stale unix socket that
+        is in the way of local_addr is removed. Raises OSError, the first address's when no address will do.
+        """
+        given = sock is not None
+        remote = None
+        if sock is None:
+            candidates = await self._find_candidates(local_addr, remote_addr, family, proto, flags)
+            sock, remote = await self._open_first(candidates, bool(reuse_port), bool(allow_broadcast))
+        else:
+            refuse_stream_socket(sock)
+            refuse_modifiers(
+                local_addr=local_addr,
+                remote_addr=remote_addr,
+                family=family,
+                proto=proto,
+                flags=flags,
+                reuse_port=reuse_port,
+                allow_broadcast=allow_broadcast,
+            )
+            sock.setblocking(False)
+
+        waiter = self.create_future()
+        try:
+            protocol = protocol_factory()
+            if has_plain_methods(sock, DATAGRAM_METHODS):
+                transport = make_datagram_transport(self, sock, protocol, remote, waiter)
+            else:
+                transport = selector_transports.make_datagram_transport(self, sock, protocol, remote, waiter)
+        except BaseException:
+            if not given:
+                sock.close()
+            raise
+        if self.get_debug():
+            if local_addr:
+                logger.info(
+                    "Datagram endpoint local_addr=%r remote_addr=%r created: (%r, %r)",
+                    local_addr,
+                    remote_addr,
+                    transport,
+                    protocol,
+                )
+            else:
+                logger.debug("Datagram endpoint remote_addr=%r created: (%r, %r)", remote_addr, transport, protocol)
+        try:
+            await waiter
+        except BaseException:
+            transport.close()
+            raise
+        return transport, protocol
+
+    async def _find_candidates(
+        self, local_addr: Any, remote_addr: Any, family: int, proto: int, flags: int
+    ) -> list[Candidate]:
+        if not (local_addr or remote_addr):
+            if family == 0:
+                raise ValueError("unexpected address family")
+            return [Candidate(family, proto, None, None)]
+        if family == socket.AF_UNIX:
+            for addr in (local_addr, remote_addr):
+                if addr is not None and not isinstance(addr, str):
+                    raise TypeError("string is expected")
+            if local_addr and not local_addr.startswith("\0"):
+                remove_stale_socket(local_addr)
+            return [Candidate(family, proto, local_addr, remote_addr)]
+        return await self._resolve_both(local_addr, remote_addr, family, proto, flags)
+
+    async def _resolve_both(
+        self, local_addr: Any, remote_addr: Any, family: int, proto: int, flags: int
+    ) -> list[Candidate]:
+        """A candidate for each kind of socket that can have every end that is asked for; ValueError for none."""
+        ends: list[dict[tuple[int, int], Any]] = []
+        for addr in (local_addr, remote_addr):
+            addresses: dict[tuple[int, int], Any] = {}
+            ends.append(addresses)
+            if addr is None:
+                continue
+            if not (isinstance(addr, tuple) and len(addr) == 2):  # noqa: PLR2004
+                raise TypeError("2-tuple is expected")
+            infos = await self._ensure_resolved(
+                addr, family=family, type=socket.SOCK_DGRAM, proto=proto, flags=flags, loop=self
+            )
+            if not infos:
+                raise OSError("getaddrinfo() returned empty list")
+            for info_family, _, info_proto, _, address in infos:
+                addresses[info_family, info_proto] = address
+        local, remote = ends
+        candidates = [
+            Candidate(*kind, local.get(kind), remote.get(kind))
+            for kind in local | remote
+            if not (local_addr and kind not in local) and not (remote_addr and kind not in remote)
+        ]
+        if not candidates:
+            raise ValueError("can not get address information")
+        return candidates
+
+    async def _open_first(
+        self, candidates: list[Candidate], reuse_port: bool, allow_broadcast: bool
+    ) -> tuple[socket.socket, Any]:
+        """The first socket that can be bound and connected, and its remote address; the first OSError for none."""
+        errors = []
+        for candidate in candidates:
+            try:
+                return await self._open_candidate(candidate, reuse_port, allow_broadcast), candidate.remote
+            except OSError as exc:
+                errors.append(exc)
+        try:
+            raise errors[0]
+        finally:
+            errors.clear()  # an exception in its own traceback's frame would be a cycle
+
+    async def _open_candidate(self, candidate: Candidate, reuse_port: bool, allow_broadcast: bool) -> socket.socket:
+        sock = socket.socket(candidate.family, socket.SOCK_DGRAM, candidate.proto)
+        try:
+            if reuse_port:
+                set_reuse_port(sock)
+            if allow_broadcast:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            sock.setblocking(False)
+            if candidate.local:
+                sock.bind(candidate.local)
+            if candidate.remote and not allow_broadcast:
+                await self.sock_connect(sock, candidate.remote)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+
+def refuse_stream_socket(sock: socket.socket) -> None:
+    """ValueError for a socket that an endpoint cannot be made of."""
+    if sys.version_info >= (3, 13):
+        if sock.type == socket.SOCK_STREAM:
+            raise ValueError(f"A datagram socket was expected, got {sock!r}")
+    elif sock.type != socket.SOCK_DGRAM:
+        raise ValueError(f"A UDP Socket was expected, got {sock!r}")
+
+
+def refuse_modifiers(**options: Any) -> None:
+    """ValueError for any option that would have shaped the socket, which is given."""
+    problems = ", ".join(f"{name}={value}" for name, value in options.items() if value)
+    if problems:
+        raise ValueError(f"socket modifier keyword arguments can not be used when sock is specified. ({problems})")
+
+
+def remove_stale_socket(path: str) -> None:
+    """Make way for a unix socket at `path`: one that is there would be refused, even if nobody has it any more."""
+    try:
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as exc:
+        # The directory's permissions may allow to make a socket, and no more.
+        logger.error("Unable to check or remove stale UNIX socket %r: %r", path, exc)

@@ -1,0 +1,148 @@
+"""Names to addresses and back: on the default executor, but for literals, which need nobody's answer."""
+
+from __future__ import annotations
+
+import functools
+import socket
+import sys
+from asyncio.log import logger
+from typing import Any
+
+from zloop.core.interface import MixinBase
+
+# (family, type, protocol, canonical name, address), as socket.getaddrinfo() has them
+AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
+
+PROTOCOL_OF_TYPE: dict[int, int] = {socket.SOCK_STREAM: socket.IPPROTO_TCP, socket.SOCK_DGRAM: socket.IPPROTO_UDP}
+LAST_PORT = 0xFFFF
+
+stock_getaddrinfo = socket.getaddrinfo  # programs put their own in its place
+
+
+class DnsMixin(MixinBase):
+    """getaddrinfo() and getnameinfo()."""
+
+    async def getaddrinfo(
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        """socket.getaddrinfo() without blocking the loop; a list of AddressInfo. Raises socket.gaierror."""
+        # Looked up in the module each time: programs replace it.
+        resolve = self._getaddrinfo_debug if self.get_debug() else socket.getaddrinfo
+        if (
+            resolve is stock_getaddrinfo
+            and host.__class__ is str
+            and port.__class__ is int
+            and not self._executor_shutdown_called
+        ):
+            try:
+                info = numeric_info(host, port, family, type, proto, flags)
+            except TypeError:  # something that has no hash, in place of a number: the resolver says what is wrong
+                info = None
+            if info is not None:
+                # As it does itself; its ints are plain ones.
+                sys.audit("socket.getaddrinfo", host, port, +family, +type, +proto)
+                return [info]
+        return await self.run_in_executor(None, resolve, host, port, family, type, proto, flags)
+
+    async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
+        """socket.getnameinfo() without blocking the loop. Raises socket.gaierror."""
+        return await self.run_in_executor(None, socket.getnameinfo, sockaddr, flags)
+
+    def _getaddrinfo_debug(self, host: Any, port: Any, family: int, type: int, proto: int, flags: int) -> list[Any]:
+        words = [f"{host}:{port!r}"]
+        given = {"family": family, "type": type, "proto": proto, "flags": flags}
+        words += [f"{name}={value!r}" for name, value in given.items() if value]
+        query = ", ".join(words)
+        logger.debug("Get address info %s", query)
+        started = self.time()
+        infos = socket.getaddrinfo(host, port, family, type, proto, flags)
+        seconds = self.time() - started
+        report = logger.info if seconds >= self.slow_callback_duration else logger.debug
+        report(f"Getting address info {query} took {seconds * 1e3:.3f}ms: {infos!r}")
+        return infos
+
+    async def _ensure_resolved(
+        self,
+        address: Any,
+        *,
+        family: int = 0,
+        type: int = socket.SOCK_STREAM,
+        proto: int = 0,
+        flags: int = 0,
+        loop: Any,
+    ) -> list[AddressInfo]:
+        """The addresses of (host, port, ...); a literal is its own."""
+        host, port = address[:2]
+        if host.__class__ is str and port.__class__ is int:
+            try:
+                info = remembered_literal_info(host, port, family, type, proto, *address[2:])
+            except TypeError:  # something that has no hash, in place of a number: it is told what is wrong with it
+                info = literal_info(host, port, family, type, proto, *address[2:])
+        else:
+            info = literal_info(host, port, family, type, proto, *address[2:])
+        if info is not None:
+            return [info]
+        infos: list[AddressInfo] = await loop.getaddrinfo(
+            host, port, family=family, type=type, proto=proto, flags=flags
+        )
+        return infos
+
+
+@functools.lru_cache(maxsize=256, typed=True)
+def numeric_info(host: str, port: int, family: int, type: int, proto: int, flags: int) -> AddressInfo | None:
+    """The only thing that socket.getaddrinfo() says of a numeric host and port: it asks nobody.
+
+    None for names, and for all that is not in the plainest form, be it wrong or not. It may be remembered: what a
+    literal means never changes.
+    """
+    if flags or not all(isinstance(number, int) for number in (family, type, proto, flags)):
+        return None
+    if type not in PROTOCOL_OF_TYPE or proto not in {0, PROTOCOL_OF_TYPE[type]} or not 0 <= port <= LAST_PORT:
+        return None
+    for candidate in (socket.AF_INET, socket.AF_INET6):
+        try:
+            packed = socket.inet_pton(candidate, host)
+        except (OSError, ValueError):
+            continue
+        if family not in {socket.AF_UNSPEC, candidate}:
+            return None
+        tail = (0, 0) if candidate == socket.AF_INET6 else ()
+        address = (socket.inet_ntop(candidate, packed), port, *tail)
+        return candidate, socket.SocketKind(type), int(PROTOCOL_OF_TYPE[type]), "", address
+    return None
+
+
+def literal_info(
+    host: Any, port: Any, family: int, type: int, proto: int, flow: int = 0, scope: int = 0
+) -> AddressInfo | None:
+    """What getaddrinfo() would say of a numeric host and port; None for anything that needs a resolver."""
+    if host is None or type not in PROTOCOL_OF_TYPE or proto not in {0, socket.IPPROTO_TCP, socket.IPPROTO_UDP}:
+        return None
+    try:
+        number = 0 if port is None or (isinstance(port, (str, bytes)) and not port) else int(port)
+    except (TypeError, ValueError):
+        return None  # a service name
+    if isinstance(host, bytes):
+        host = host.decode("idna")
+    if "%" in host:  # an interface name, which inet_pton(3) does not read
+        return None
+    wanted = (socket.AF_INET, socket.AF_INET6) if family == socket.AF_UNSPEC else (family,)
+    for candidate in wanted:
+        try:
+            socket.inet_pton(candidate, host)
+        except OSError:
+            continue
+        tail = (flow, scope) if candidate == socket.AF_INET6 else ()
+        return candidate, type, PROTOCOL_OF_TYPE[type], "", (host, number, *tail)
+    return None
+
+
+# What a literal means never changes; and the same few are connected to again and again.
+remembered_literal_info = functools.lru_cache(maxsize=256, typed=True)(literal_info)

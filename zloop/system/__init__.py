@@ -1,0 +1,1 @@
+"""Child processes, signals, pipes and the default executor."""

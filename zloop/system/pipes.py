@@ -1,0 +1,49 @@
+"""Pipes: connect_read_pipe() and connect_write_pipe()."""
+
+from __future__ import annotations
+
+from asyncio.log import logger
+from typing import Any
+
+from zloop.core.interface import MixinBase
+from zloop.transports.pipe import make_read_pipe_transport, make_write_pipe_transport
+
+
+class PipeMixin(MixinBase):
+    """Transports over pipes, FIFOs, character devices, and sockets used in one direction."""
+
+    async def connect_read_pipe(self, protocol_factory: Any, pipe: Any) -> tuple[Any, Any]:
+        """Pass what comes out of a pipe, a file object, to a protocol; returns (transport, protocol).
+
+        The transport makes the pipe non-blocking, and closes it in the end. ValueError for a regular file.
+        """
+        protocol = protocol_factory()
+        waiter = self.create_future()
+        transport = make_read_pipe_transport(self, pipe, protocol, waiter)
+        fd = pipe.fileno()  # the protocol may close it
+        try:
+            await waiter
+        except BaseException:
+            transport.close()
+            raise
+        if self.get_debug():
+            logger.debug("Read pipe %r connected: (%r, %r)", fd, transport, protocol)
+        return transport, protocol
+
+    async def connect_write_pipe(self, protocol_factory: Any, pipe: Any) -> tuple[Any, Any]:
+        """Let a protocol write into a pipe, a file object; returns (transport, protocol).
+
+        The transport makes the pipe non-blocking, and closes it in the end. ValueError for a regular file.
+        """
+        protocol = protocol_factory()
+        waiter = self.create_future()
+        transport = make_write_pipe_transport(self, pipe, protocol, waiter)
+        fd = pipe.fileno()  # the protocol may close it
+        try:
+            await waiter
+        except BaseException:
+            transport.close()
+            raise
+        if self.get_debug():
+            logger.debug("Write pipe %r connected: (%r, %r)", fd, transport, protocol)
+        return transport, protocol

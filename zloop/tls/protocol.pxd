@@ -1,0 +1,98 @@
+# TLS between a transport and an application's protocol.
+from zloop.binding.transport_base cimport TransportBase
+from zloop.tls.codec cimport TlsCodec
+from zloop.transports.receiver cimport NativeProtocol
+from zloop.transports.stream cimport SocketTransport
+
+
+cdef enum TlsState:
+    UNWRAPPED
+    DO_HANDSHAKE
+    WRAPPED
+    FLUSHING
+    SHUTDOWN
+
+
+cdef enum AppState:
+    NOT_MADE
+    MADE
+    AT_END
+    LOST
+
+
+cdef class SSLTransport(TransportBase):
+    cdef object __weakref__
+    cdef dict __dict__            # programs set attributes, and replace methods, on transports
+    cdef TlsProtocol ssl_protocol
+    cdef public bint _closed      # close() or abort() was called, or the connection is lost
+
+
+cdef class TlsProtocol(NativeProtocol):
+    cdef readonly object _loop
+    cdef readonly object _sslcontext
+    cdef readonly object _transport      # the one underneath; None before connection_made() and after connection_lost()
+    cdef SocketTransport socket_transport  # the same, if it is one; else None
+    cdef readonly object _app_protocol   # None once the connection is lost
+    cdef readonly SSLTransport _app_transport  # None once the connection is lost
+    cdef bint app_is_buffered            # _app_protocol is an asyncio.BufferedProtocol
+    cdef NativeProtocol app_native       # its native face, if it has one; else None
+    cdef dict extra                      # what get_extra_info() answers by itself
+    cdef object waiter                   # a future, done when the handshake is over; None then, or if there is none
+    cdef TlsCodec codec
+
+    cdef TlsState state
+    cdef AppState app_state
+    cdef bint at_end                     # the transport underneath has said that nothing follows
+    cdef int conn_lost                   # connection_lost() was called, and the writes since
+    cdef object handshake_timeout        # seconds
+    cdef object shutdown_timeout         # seconds
+    cdef object handshake_timer          # TimerHandle, or None
+    cdef object shutdown_timer           # TimerHandle, or None
+    cdef object handshake_began          # loop.time() in debug mode, else None
+
+    # Written, and not encrypted yet: bytes objects, of the first of which `backlog_offset` bytes are done with.
+    cdef object backlog                  # a deque
+    cdef Py_ssize_t backlog_offset
+    cdef Py_ssize_t backlog_size         # bytes, without those
+    cdef bint below_is_full              # the transport underneath has called pause_writing() last
+    cdef bint app_is_paused              # the same towards the application
+    cdef size_t write_high_water, write_low_water  # bytes
+
+    cdef bint app_reading_paused         # the application has called pause_reading() last
+    cdef bint below_reading_paused       # the same towards the transport underneath
+    cdef size_t read_high_water, read_low_water  # bytes
+
+    cdef int advance(self) except -1
+    cdef int set_protocol(self, object protocol) except -1
+    cdef int wake_waiter(self, object exception) except -1
+    cdef int tell_of_loss(self, object exception) except -1
+    cdef int do_handshake(self) except -1
+    cdef int handshake_done(self, object exception) except -1
+    cdef int handshake_failed(self, object exception) except -1
+    cdef int do_flush(self) except -1
+    cdef int do_shutdown(self) except -1
+    cdef int shutdown_done(self, object exception) except -1
+    cdef int arm_shutdown_timer(self) except -1
+    cdef int start_shutdown(self) except -1
+    cdef int abort(self, object exception) except -1
+    cdef int write_data(self, object data) except -1
+    cdef int accept(self, object data, bint more) except -1
+    cdef bint refuses_writes(self) except -1
+    cdef Py_ssize_t encrypt(self, const char* data, Py_ssize_t size, bint more, bint keep) except -1
+    cdef Py_ssize_t encrypt_and_send(self, const char* data, Py_ssize_t size) except -2
+    cdef int do_write(self, bint keep) except -1
+    cdef int send_output(self) except -1
+    cdef int process_outgoing(self) except -1
+    cdef int do_read(self) except -1
+    cdef bint read_once(self) except -1
+    cdef bint read_copied(self, Py_ssize_t capacity) except -1
+    cdef bint read_native(self, Py_ssize_t capacity) except -1
+    cdef bint read_buffered(self) except -1
+    cdef bint end_read(self, Py_ssize_t last, object error) except -1
+    cdef Py_ssize_t fill(self, char* data, Py_ssize_t size, Py_ssize_t* filled) except -2
+    cdef int receive_end(self) except -1
+    cdef int call_eof_received(self) except -1
+    cdef int fatal_error(self, object exception, str message) except -1
+    cdef bint takes_writes_at_once(self) noexcept
+    cdef int control_app_writing(self) except -1
+    cdef int control_reading(self) except -1
