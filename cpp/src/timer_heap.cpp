@@ -1,11 +1,11 @@
 #include "zloop/timer_heap.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cassert>
 #include <new>
-#include <numeric>
 #include <ranges>
+
+#include "zloop/radix_sort.hpp"
 
 namespace zloop {
 
@@ -59,21 +59,7 @@ void TimerHeap::sort(std::vector<Entry>& entries) const {
     std::ranges::sort(entries, in_order);
     return;
   }
-  // By deadline alone, one byte after the other from the lowest on, as many as the deadlines differ in.
-  const auto [earliest, latest] = std::ranges::minmax(entries, {}, &Entry::deadline_ns);
-  const auto after_earliest = [first = earliest.deadline_ns](const Entry& entry) {
-    return static_cast<std::uint64_t>(entry.deadline_ns) - static_cast<std::uint64_t>(first);
-  };
-  std::vector<Entry> sorted(entries.size());
-  const std::uint64_t range = after_earliest(latest);
-  for (unsigned shift = 0; shift < 64 && range >> shift != 0; shift += 8) {
-    const auto byte_of = [&](const Entry& entry) { return (after_earliest(entry) >> shift) & 0xff; };
-    std::array<std::size_t, 257> places{};  // where the next entry with that byte goes
-    for (const Entry& entry : entries) ++places[byte_of(entry) + 1];
-    std::partial_sum(places.begin(), places.end(), places.begin());
-    for (const Entry& entry : entries) sorted[places[byte_of(entry)]++] = entry;
-    entries.swap(sorted);
-  }
+  radix_sort(entries, [](const Entry& entry) { return entry.deadline_ns; });
   // Among equal deadlines, by order of pushes.
   for (auto first = entries.begin(); first != entries.end();) {
     const auto is_later = [first](const Entry& entry) { return entry.deadline_ns != first->deadline_ns; };

@@ -361,81 +361,92 @@ TEST_CASE(
   CHECK_FALSE(connection.stream->blocked());
 }
 
-TEST_CASE("what a table does not set is called and does nothing") {
-  const bool buffered = GENERATE(false, true);
-  Reactor reactor;
-  REQUIRE(reactor.open() == 0);
-  const Pair pair = make_pair();
-  const auto turn = [&] {
+// A table of functions that sets none: each is called all the same.
+struct EmptyTableScene {
+  EmptyTableScene() { REQUIRE(reactor.open() == 0); }
+
+  void turn() {
     REQUIRE(reactor.wait(0) > 0);
     reactor.dispatch();
-  };
-  SECTION("a watcher's") {
-    static constexpr WatcherOps none{};
-    Watcher watcher;
-    REQUIRE(reactor.attach(watcher, pair.ours.get(), none, nullptr) == 0);
-    REQUIRE(watcher.set_interest(interest_both) == 0);
-    turn();
-    CHECK(reactor.user_of(pair.ours.get()) == nullptr);
   }
-  SECTION("a stream's") {
-    static constexpr zloop::StreamOps none{};
-    zloop::Stream stream;
-    REQUIRE(stream.open(reactor, pair.ours.get(), none, nullptr) == 0);
-    put(pair.theirs.get(), "x");
-    stream.set_buffered(buffered);
-    REQUIRE(stream.start_reading() == 0);
-    REQUIRE(reactor.wait(0) > 0);  // the first one after the wish to read
-    REQUIRE(stream.wait_for_room() == 0);
-    turn();
+
+  Reactor reactor;
+  Pair pair = make_pair();
+};
+
+TEST_CASE("what the table of a watcher does not set is called and does nothing") {
+  EmptyTableScene scene;
+  static constexpr WatcherOps none{};
+  Watcher watcher;
+  REQUIRE(scene.reactor.attach(watcher, scene.pair.ours.get(), none, nullptr) == 0);
+  REQUIRE(watcher.set_interest(interest_both) == 0);
+  scene.turn();
+  CHECK(scene.reactor.user_of(scene.pair.ours.get()) == nullptr);
+}
+
+TEST_CASE("what the table of a stream does not set is called and does nothing") {
+  const bool buffered = GENERATE(false, true);
+  EmptyTableScene scene;
+  static constexpr zloop::StreamOps none{};
+  zloop::Stream stream;
+  REQUIRE(stream.open(scene.reactor, scene.pair.ours.get(), none, nullptr) == 0);
+  put(scene.pair.theirs.get(), "x");
+  stream.set_buffered(buffered);
+  REQUIRE(stream.start_reading() == 0);
+  REQUIRE(scene.reactor.wait(0) > 0);  // the first one after the wish to read
+  REQUIRE(stream.wait_for_room() == 0);
+  scene.turn();
+  Interposer kernel;
+  for (const int error : {EAGAIN, EPIPE}) {
+    kernel.send.errors = {EAGAIN, error};
+    REQUIRE(stream.write({.data = "x", .size = 1, .reference = nullptr}) == zloop::Stream::queued);
+    scene.turn();
+    stream.discard_pending();
+  }
+  kernel.receive.errors = {ECONNRESET};
+  put(scene.pair.theirs.get(), "x");
+  scene.turn();
+  REQUIRE(::shutdown(scene.pair.theirs.get(), SHUT_WR) == 0);
+  for (int i = 0; i < 3; ++i) scene.turn();
+  CHECK(stream.reading());
+  stream.close();
+}
+
+TEST_CASE("what the table of a datagram socket does not set is called and does nothing") {
+  EmptyTableScene scene;
+  static constexpr zloop::DatagramOps none{};
+  zloop::Datagram datagram(none, [](void*) {}, nullptr);
+  REQUIRE(datagram.open(scene.reactor, scene.pair.ours.get(), 100) == 0);
+  REQUIRE(datagram.start_reading() == 0);
+  put(scene.pair.theirs.get(), "x");
+  scene.turn();
+  zloop::OutgoingDatagram outgoing;
+  outgoing.segment = {.data = "x", .size = 1, .reference = nullptr};
+  REQUIRE(datagram.queue(outgoing) == 0);
+  scene.turn();
+  CHECK(datagram.pending() == 1);
+}
+
+TEST_CASE("what the table of a listener does not set is called and does nothing") {
+  EmptyTableScene scene;
+  static constexpr zloop::ListenerOps none{};
+  const Fd listening = zloop::test::make_socket(AF_INET, SOCK_STREAM);
+  REQUIRE(::listen(listening.get(), 1) == 0);
+  zloop::Listener listener(none, nullptr);
+  REQUIRE(listener.open(scene.reactor, listening.get(), 1) == 0);
+  REQUIRE(listener.start() == 0);
+  sockaddr_storage address{};
+  socklen_t size = 0;
+  REQUIRE(zloop::sys::local_address(listening.get(), &address, &size) == 0);
+  const Fd client = zloop::test::make_socket(AF_INET, SOCK_STREAM);
+  REQUIRE(zloop::sys::connect(client.get(), reinterpret_cast<sockaddr*>(&address), size) <= 0);
+  {
     Interposer kernel;
-    for (const int error : {EAGAIN, EPIPE}) {
-      kernel.send.errors = {EAGAIN, error};
-      REQUIRE(stream.write({.data = "x", .size = 1, .reference = nullptr}) == zloop::Stream::queued);
-      turn();
-      stream.discard_pending();
-    }
-    kernel.receive.errors = {ECONNRESET};
-    put(pair.theirs.get(), "x");
-    turn();
-    REQUIRE(::shutdown(pair.theirs.get(), SHUT_WR) == 0);
-    for (int i = 0; i < 3; ++i) turn();
-    CHECK(stream.reading());
-    stream.close();
+    kernel.accept.errors = {EPERM};
+    scene.turn();
   }
-  SECTION("a datagram socket's") {
-    static constexpr zloop::DatagramOps none{};
-    zloop::Datagram datagram(none, [](void*) {}, nullptr);
-    REQUIRE(datagram.open(reactor, pair.ours.get(), 100) == 0);
-    REQUIRE(datagram.start_reading() == 0);
-    put(pair.theirs.get(), "x");
-    turn();
-    zloop::OutgoingDatagram outgoing;
-    outgoing.segment = {.data = "x", .size = 1, .reference = nullptr};
-    REQUIRE(datagram.queue(outgoing) == 0);
-    turn();
-    CHECK(datagram.pending() == 1);
-  }
-  SECTION("a listener's") {
-    static constexpr zloop::ListenerOps none{};
-    const Fd listening = zloop::test::make_socket(AF_INET, SOCK_STREAM);
-    REQUIRE(::listen(listening.get(), 1) == 0);
-    zloop::Listener listener(none, nullptr);
-    REQUIRE(listener.open(reactor, listening.get(), 1) == 0);
-    REQUIRE(listener.start() == 0);
-    sockaddr_storage address{};
-    socklen_t size = 0;
-    REQUIRE(zloop::sys::local_address(listening.get(), &address, &size) == 0);
-    const Fd client = zloop::test::make_socket(AF_INET, SOCK_STREAM);
-    REQUIRE(zloop::sys::connect(client.get(), reinterpret_cast<sockaddr*>(&address), size) <= 0);
-    {
-      Interposer kernel;
-      kernel.accept.errors = {EPERM};
-      turn();
-    }
-    turn();  // the connection is closed: the tests' main looks for descriptors left open
-    CHECK(reactor.wait(0) == 0);
-  }
+  scene.turn();  // the connection is closed: the tests' main looks for descriptors left open
+  CHECK(scene.reactor.wait(0) == 0);
 }
 
 TEST_CASE("a forked child that cannot have a poller of its own gets one when that is possible", "[native]") {

@@ -119,18 +119,6 @@ TEST_CASE("a ring that cannot make room stays as it was") {
   CHECK(ring.pop_front() == 0);
 }
 
-TEST_CASE("what is fetched ahead stays in the ring, to its last") {
-  std::array<std::array<char, 128>, 10> objects{};
-  RingBuffer<void*> ring;
-  for (auto& object : objects) ring.push_back(object.data());
-  for (auto& object : objects) {
-    ring.prefetch();
-    REQUIRE(ring.pop_front() == object.data());
-  }
-  ring.prefetch();  // of an empty one
-  CHECK(ring.empty());
-}
-
 TEST_CASE("it agrees with a deque over a random walk") {
   std::mt19937 random(20240229);
   RingBuffer<unsigned> ring;

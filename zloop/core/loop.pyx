@@ -19,6 +19,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from zloop.binding.gc_slots cimport install_gc_slots, visit_inbox, visit_list, visit_queue, visit_timers, visitproc
 from zloop.binding.methods cimport adopt_methods, is_bound_method, put_fronts
+from zloop.binding.prefetch cimport prefetch_handle
 from zloop.binding.sealed_types cimport seal_type
 from zloop.binding.threads cimport tell_of_push
 from zloop.core.handles cimport (
@@ -574,7 +575,7 @@ cdef class Loop(LoopCore):
         try:
             while count > 0:
                 count -= 1
-                queue.prefetch()
+                prefetch_handle(queue)
                 handle = <Handle>queue.pop_front()
                 Py_DECREF(handle)  # the queue's reference; `handle` holds another
                 try:

@@ -6,6 +6,5 @@ cdef extern from "zloop/ring_buffer.hpp" namespace "zloop":
         void push_back(void* item) except +
         void push_front(void* item) except +
         void* front() noexcept
-        void prefetch() noexcept
         void* pop_front() noexcept
         void swap(ReadyQueue& other) noexcept

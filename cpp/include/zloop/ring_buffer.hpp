@@ -55,14 +55,6 @@ class RingBuffer {
     return value;
   }
 
-  // Of pointers, to be called before pop_front() by one who pops many: has the cache lines fetched that lie around what
-  // will be popped a few calls later.
-  void prefetch() const noexcept {
-    if (size() <= prefetch_distance) return;
-    const char* soon = static_cast<const char*>((*this)[prefetch_distance]);
-    for (const std::size_t offset : prefetched_offsets) __builtin_prefetch(soon + offset);
-  }
-
   void swap(RingBuffer& other) noexcept {
     std::swap(slots_, other.slots_);
     std::swap(capacity_, other.capacity_);
@@ -72,8 +64,6 @@ class RingBuffer {
 
  private:
   static constexpr std::size_t initial_capacity = 64;
-  static constexpr std::size_t prefetch_distance = 4;
-  static constexpr std::size_t prefetched_offsets[] = {0, 64, 112};
 
   void grow() {
     const std::size_t count = size();
