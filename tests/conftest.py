@@ -16,11 +16,13 @@ import signal
 import pytest
 import trustme
 
-pytest.register_assert_rewrite("support", "tls_support")
+pytest.register_assert_rewrite("support", "datagram_support", "server_support", "tls_support")
 
 from support import (  # noqa: E402  (once its assertions can explain themselves)
     TIME_LIMIT,
+    BufferedRecorder,
     LoopLog,
+    Recorder,
     close_loop,
     new_loop,
     observe,
@@ -150,6 +152,15 @@ def unhandled(loop):
     contexts = []
     loop.set_exception_handler(lambda _loop, context: contexts.append(context))
     return contexts
+
+
+PROTOCOLS = {"Protocol": Recorder, "BufferedProtocol": BufferedRecorder}
+
+
+@pytest.fixture(params=PROTOCOLS)
+def protocol_factory(request):
+    """A recording protocol of each kind."""
+    return PROTOCOLS[request.param]
 
 
 @pytest.fixture

@@ -84,6 +84,14 @@ async def until(condition):
         await asyncio.sleep(0.001)
 
 
+async def started(loop, coroutine):
+    """Start a coroutine as a task and let it get to where it waits."""
+    task = loop.create_task(coroutine)
+    await several_turns()
+    assert not task.done()
+    return task
+
+
 @contextlib.contextmanager
 def resource_warnings():
     """Gather in a list the texts of the ResourceWarnings that the block, and collecting its garbage, causes."""
@@ -364,12 +372,25 @@ class BufferedRecorder(_Record, asyncio.BufferedProtocol):
         self.note("buffer_updated", nbytes)
 
 
+def without_repeats(names):
+    """The names in order, each run of the same name reduced to one: how a stream is cut up is nobody's promise."""
+    return [name for index, name in enumerate(names) if index == 0 or names[index - 1] != name]
+
+
 # -- peers ---------------------------------------------------------------------------------------------------------
+
+
+BIG = 1 << 20
+"""Many more bytes than the buffers of both ends of a narrow connection hold."""
 
 
 def descriptor_closed(transport):
     """Whether the transport has closed its socket."""
     return transport.get_extra_info("socket").fileno() == -1
+
+
+def port_of(server):
+    return server.sockets[0].getsockname()[1]
 
 
 @contextlib.asynccontextmanager
@@ -434,6 +455,15 @@ def full_listener():
                 filler.settimeout(0.05)
                 filler.connect(listener.getsockname())
         yield listener
+
+
+@contextlib.contextmanager
+def udp_socket(host=LOCALHOST):
+    """A non-blocking UDP socket on a port of its own."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((host, 0))
+        sock.setblocking(False)
+        yield sock
 
 
 @contextlib.contextmanager

@@ -20,10 +20,11 @@ from support import (
     awaited_outcome,
     descriptor_closed,
     enable_debug,
+    port_of,
     socket_pair,
     until,
 )
-from tls_support import HOST, port_of
+from tls_support import HOST
 
 BIG = 4 * 1024 * 1024
 

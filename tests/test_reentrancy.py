@@ -1,6 +1,6 @@
 """Calling a transport from inside each callback of its protocol, and protocols that raise in each of theirs.
 
-Datagram endpoints, pipes and child processes; those of stream sockets are in test_transports. Every callback meets
+Datagram endpoints, pipes and child processes; those of stream sockets are in test_transports.py. Every callback meets
 every action: what is called after it, what is reported and how it ends is as with asyncio.
 """
 

@@ -9,14 +9,12 @@ import io
 import os
 import socket
 import ssl
-import sys
 import weakref
 
 import pytest
 from support import (
     LOCALHOST,
     NEW_EVENT_LOOP,
-    Recorder,
     awaited_outcome,
     connection,
     enable_debug,
@@ -25,7 +23,6 @@ from support import (
     listening_socket,
     outcome_of,
     pattern,
-    receive_all,
     receive_exactly,
     refusing_port,
     reset,
@@ -33,29 +30,17 @@ from support import (
     run_script,
     several_turns,
     socket_pair,
+    started,
     tcp_pair,
+    udp_socket,
     until,
 )
 
 MARK = contextvars.ContextVar("MARK", default="unset")
 
+
 BIG = 4 << 20
 """More bytes than the buffers of any socket here hold."""
-
-
-def udp_socket():
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.setblocking(False)
-    sock.bind((LOCALHOST, 0))
-    return sock
-
-
-async def started(loop, coroutine):
-    """Start a coroutine as a task and let it get to where it waits."""
-    task = loop.create_task(coroutine)
-    await several_turns()
-    assert not task.done()
-    return task
 
 
 # -- receiving -----------------------------------------------------------------------------------------------------
@@ -671,188 +656,11 @@ def test_socket_closed_by_its_owner_while_the_loop_waits(loop, name, pending_add
             other.close()
 
 
-# -- who watches a number ------------------------------------------------------------------------------------------
+def test_operations_on_what_is_no_socket(same_as_asyncio):
+    def scenario(loop):
+        return [outcome_of(lambda call=call: run_bounded(loop, call(loop, None)))[:2] for call in OPERATIONS.values()]
 
-
-async def receive_later(loop, sock, peer, data):
-    """Receive data that is sent once the loop waits for it."""
-    task = await started(loop, loop.sock_recv(sock, 100))
-    peer.send(data)
-    assert await task == data
-
-
-@pytest.mark.parametrize("first_is_kept", [False, True], ids=["closed", "closed, and a duplicate open"])
-def test_number_of_the_next_socket(loop, run, first_is_kept):
-    """It is watched for its own events, whatever the loop remembers of the number; and for no others'."""
-
-    async def scenario():
-        with socket_pair() as (first, firsts_peer), socket_pair() as (second, seconds_peer):
-            await receive_later(loop, first, firsts_peer, b"first")
-            number, duplicate = first.fileno(), first.dup()
-            with duplicate:
-                if not first_is_kept:
-                    duplicate.close()
-                first.close()
-                os.dup2(second.fileno(), number)
-                with socket.socket(fileno=number) as successor:
-                    successor.setblocking(False)
-                    task = await started(loop, loop.sock_recv(successor, 100))
-                    if first_is_kept:
-                        firsts_peer.send(b"for nobody")
-                        await several_turns()
-                        assert not task.done()
-                    seconds_peer.send(b"second")
-                    assert await task == b"second"
-
-    run(scenario())
-
-
-def test_file_that_is_put_under_a_sockets_number(loop, run):
-    """Without a word to the socket object."""
-
-    async def scenario():
-        with socket_pair() as (sock, before), socket_pair() as (other, after):
-            await receive_later(loop, sock, before, b"before")
-            os.dup2(other.fileno(), sock.fileno())
-            await receive_later(loop, sock, after, b"after")
-
-    run(scenario())
-
-
-def test_number_of_an_accepted_connection(loop, run):
-    """The loop knows the number from a socket that is closed, whose duplicate goes on."""
-
-    async def scenario():
-        with listening_socket() as listener:
-            waiting = await started(loop, loop.sock_accept(listener))
-            for content in (b"first", b"second", b"third"):
-                with socket.create_connection(listener.getsockname()) as client:
-                    accepted, _address = await waiting
-                    with accepted:
-                        await receive_later(loop, accepted, client, content)
-                        waiting = await started(loop, loop.sock_accept(listener))
-            waiting.cancel()
-
-    run(scenario())
-
-
-@pytest.mark.parametrize("heir", ["connection", "server", "reader", "pipe"])
-def test_socket_that_is_put_to_another_use(loop, run, heir):
-    async def scenario():
-        with contextlib.ExitStack() as stack:
-            if heir == "server":
-                sock = stack.enter_context(listening_socket())
-                with pytest.raises(TimeoutError):
-                    await asyncio.wait_for(loop.sock_accept(sock), 0.001)
-                async with await loop.create_server(Recorder, sock=sock):
-                    _reader, writer = await asyncio.open_connection(*sock.getsockname())
-                    writer.close()
-                return
-            sock, peer = stack.enter_context(socket_pair())
-            await receive_later(loop, sock, peer, b"before")
-            peer.send(b"after")
-            if heir == "reader":
-                received = loop.create_future()
-                loop.add_reader(sock, lambda: received.set_result(sock.recv(10)) if not received.done() else None)
-                assert await received == b"after"
-                assert loop.remove_reader(sock) is True
-                return
-            if heir == "connection":
-                transport, protocol = await loop.create_connection(Recorder, sock=sock)
-            else:
-                transport, protocol = await loop.connect_read_pipe(Recorder, sock)
-            await protocol.until(lambda: protocol.received == b"after")
-            transport.close()
-            await protocol.until_called("connection_lost")
-
-    run(scenario())
-
-
-def test_reader_beside_a_waiting_send(loop, run):
-    """The reader is called for as long as there is input; the send goes on by itself."""
-    content = pattern(BIG)
-
-    async def scenario(left, right):
-        sender = loop.create_task(loop.sock_sendall(left, content))
-        await several_turns()
-        calls = []
-        loop.add_reader(left, calls.append, True)
-        right.send(b"stays")
-        await until(lambda: len(calls) > 3)
-        assert await receive_exactly(loop, right, BIG) == content
-        await sender
-        calls.clear()
-        await until(lambda: len(calls) > 3)
-        assert loop.remove_reader(left) is True
-        assert loop.remove_writer(left) is False
-        return await loop.sock_recv(left, 10)
-
-    with socket_pair() as (left, right):
-        assert run(scenario(left, right)) == b"stays"
-
-
-def test_receive_is_displaced_by_a_reader(same_as_asyncio):
-    async def scenario(loop):
-        with socket_pair() as (left, right):
-            task = await started(loop, loop.sock_recv(left, 10))
-            received = loop.create_future()
-            loop.add_reader(left, lambda: received.done() or received.set_result(left.recv(10)))
-            right.send(b"for the reader")
-            outcome = await received, task.done()
-            task.cancel()
-            await asyncio.wait([task])
-            return *outcome, loop.remove_reader(left)
-
-    assert same_as_asyncio(scenario).returned == (b"for the re", False, True)
-
-
-def test_operations_survive_a_turn_that_ends_early(loop, forever):
-    """Events of that turn were fetched, and are told again."""
-    ended = []
-
-    async def receive(sock):
-        ended.append(await loop.sock_recv(sock, 10))
-
-    def interrupt():
-        raise KeyboardInterrupt
-
-    with socket_pair() as (left, right), socket_pair() as (other, others_peer):
-        tasks = [loop.create_task(receive(sock)) for sock in (left, other)]
-        loop.call_soon(loop.stop)
-        forever()
-        right.send(b"one")
-        others_peer.send(b"two")
-        loop.call_soon(interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            forever()
-        assert ended == []
-        loop.run_until_complete(asyncio.wait_for(asyncio.gather(*tasks), 10))
-    assert sorted(ended) == [b"one", b"two"]
-
-
-@pytest.mark.zloop_only  # asyncio goes on watching
-def test_coroutine_that_is_closed_while_it_waits(loop, run):
-    async def scenario(left, right):
-        coroutine = loop.sock_recv(left, 10)
-        coroutine.send(None)
-        coroutine.close()
-        assert loop.remove_reader(left) is False
-        right.send(b"for the next")
-        return await loop.sock_recv(left, 100)
-
-    with socket_pair() as (left, right):
-        assert run(scenario(left, right)) == b"for the next"
-
-
-def test_socket_is_let_go_with_its_operation(loop, run):
-    async def scenario():
-        with socket_pair() as (left, right):
-            await receive_later(loop, left, right, b"x")
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(loop.sock_recv(left, 10), 0.001)
-            return weakref.ref(left)
-
-    assert run(scenario())() is None
+    assert {outcome[0] for outcome in same_as_asyncio(scenario).returned} == {"raised"}
 
 
 # -- other objects than plain sockets ------------------------------------------------------------------------------
@@ -976,201 +784,3 @@ loop.run_until_complete(main(loop))
 loop.close()
 """
     assert run_script(loop_kind, script) == ["socket.sendto SOCK_DGRAM 127.0.0.1"] * 4
-
-
-# -- sock_sendfile -------------------------------------------------------------------------------------------------
-
-FILE_SIZE = 300_000
-
-
-@pytest.fixture
-def file(tmp_path):
-    """A file of FILE_SIZE bytes of pattern(), open for reading."""
-    path = tmp_path / "file"
-    path.write_bytes(pattern(FILE_SIZE))
-    with path.open("rb") as opened:
-        yield opened
-
-
-class SlowlyReadFile(io.BytesIO):
-    """No descriptor, so sendfile has to fall back."""
-
-    def fileno(self):
-        raise io.UnsupportedOperation("no descriptor")
-
-
-RANGES = {
-    "everything": (0, None),
-    "from an offset": (1234, None),
-    "a count": (0, 5000),
-    "offset and count": (250_001, 12_345),
-    "more than there is": (299_000, 1_000_000),
-    "beyond the end": (FILE_SIZE + 10, None),
-    "one byte": (7, 1),
-}
-
-
-async def send_and_receive(loop, file, *args, **kwargs):
-    """Send a file over a connection; return what sock_sendfile returned, and what arrived."""
-    with tcp_pair() as (left, right):
-
-        async def send():
-            count = await loop.sock_sendfile(left, file, *args, **kwargs)
-            left.shutdown(socket.SHUT_WR)
-            return count
-
-        return await asyncio.gather(send(), receive_all(loop, right))
-
-
-@pytest.mark.parametrize("kind", ["native", "fallback"])
-@pytest.mark.parametrize("part", RANGES)
-def test_sending_a_file(loop, run, file, kind, part):
-    offset, count = RANGES[part]
-    source = file if kind == "native" else SlowlyReadFile(pattern(FILE_SIZE))
-    sent, received = run(send_and_receive(loop, source, offset, count))
-    expected = pattern(FILE_SIZE)[offset:][:count]
-    assert received == expected
-    assert sent == len(expected)
-
-
-@pytest.mark.parametrize("kind", ["native", "fallback"])
-@pytest.mark.parametrize("part", RANGES)
-def test_position_of_the_file_afterwards(same_as_asyncio, tmp_path, kind, part):
-    path = tmp_path / "file"
-    path.write_bytes(pattern(FILE_SIZE))
-
-    async def scenario(loop):
-        offset, _count = RANGES[part]
-        with path.open("rb") if kind == "native" else SlowlyReadFile(pattern(FILE_SIZE)) as source:
-            source.seek(offset and 17)  # with an offset of 0 older fallbacks start where the file stands
-            await send_and_receive(loop, source, *RANGES[part])
-            return source.tell()
-
-    assert same_as_asyncio(scenario).raised is None
-
-
-def test_native_sendfile_is_used_where_fallback_is_not_allowed(loop, run, file):
-    sent, received = run(send_and_receive(loop, file, fallback=False))
-    assert received == pattern(FILE_SIZE)
-    assert sent == FILE_SIZE
-
-
-def test_empty_file(loop, run, tmp_path):
-    path = tmp_path / "empty"
-    path.touch()
-    with path.open("rb") as empty:
-        assert run(send_and_receive(loop, empty)) == [0, b""]
-    assert run(send_and_receive(loop, SlowlyReadFile())) == [0, b""]
-
-
-def test_sendfile_is_not_taken_for_a_blocking_call(loop, run, file, monkeypatch):
-    """What looks for such calls replaces os.sendfile(), and lets asyncio's own loops call it."""
-    sendfile = os.sendfile
-
-    def guarded(*args):
-        assert sys._getframe(1).f_code.co_filename == asyncio.unix_events.__file__
-        return sendfile(*args)
-
-    monkeypatch.setattr(os, "sendfile", guarded)
-    assert run(send_and_receive(loop, file)) == [FILE_SIZE, pattern(FILE_SIZE)]
-
-
-def test_fallback_that_is_not_allowed(same_as_asyncio):
-    async def scenario(loop):
-        with tcp_pair() as (left, _right):
-            return (await awaited_outcome(loop.sock_sendfile(left, SlowlyReadFile(b"x"), fallback=False)))[:2]
-
-    assert same_as_asyncio(scenario).returned[1] is asyncio.SendfileNotAvailableError
-
-
-@pytest.mark.parametrize(
-    ("offset", "count"),
-    [(-1, None), (1.5, None), ("0", None), (None, None), (0, 0), (0, -1), (0, 1.5), (0, "1")],
-    ids=repr,
-)
-def test_ranges_that_make_no_sense(same_as_asyncio, file, offset, count):
-    async def scenario(loop):
-        with tcp_pair() as (left, _right):
-            return await awaited_outcome(loop.sock_sendfile(left, file, offset, count))
-
-    assert same_as_asyncio(scenario).returned[1] in (TypeError, ValueError)
-
-
-def test_files_and_sockets_that_make_no_sense(same_as_asyncio, tmp_path):
-    path = tmp_path / "file"
-    path.write_text("text")
-
-    async def scenario(loop):
-        with tcp_pair() as (left, _right), udp_socket() as datagrams, path.open() as text, path.open("rb") as binary:
-            return [
-                await awaited_outcome(loop.sock_sendfile(left, text)),
-                await awaited_outcome(loop.sock_sendfile(datagrams, binary)),
-            ]
-
-    assert {outcome[1] for outcome in same_as_asyncio(scenario).returned} == {ValueError}
-
-
-def test_sendfile_to_a_slow_reader(loop, run, tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(pattern(BIG))
-
-    async def scenario(left, right):
-        with path.open("rb") as big:
-            task = await started(loop, loop.sock_sendfile(left, big))
-            received = await receive_exactly(loop, right, BIG)
-            return await task, received == pattern(BIG)
-
-    with tcp_pair() as (left, right):
-        assert run(scenario(left, right)) == (BIG, True)
-
-
-@pytest.mark.parametrize("kind", ["native", "fallback"])
-def test_sendfile_to_a_peer_that_goes_away(loop, run, tmp_path, kind):
-    path = tmp_path / "file"
-    path.write_bytes(b"x" * BIG * 2)
-
-    async def scenario(left, right):
-        with path.open("rb") if kind == "native" else SlowlyReadFile(b"x" * BIG * 2) as big:
-            task = await started(loop, loop.sock_sendfile(left, big))
-            reset(right)
-            with pytest.raises((BrokenPipeError, ConnectionResetError)):
-                await task
-
-    with tcp_pair() as (left, right):
-        run(scenario(left, right))
-
-
-@pytest.mark.parametrize("kind", ["native", "fallback"])
-def test_cancelled_sendfile(loop, run, tmp_path, kind):
-    path = tmp_path / "file"
-    path.write_bytes(b"x" * BIG * 2)
-
-    async def scenario(left, right):
-        with path.open("rb") if kind == "native" else SlowlyReadFile(b"x" * BIG * 2) as big:
-            task = await started(loop, loop.sock_sendfile(left, big))
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-        assert loop.remove_writer(left) is False
-        with pytest.raises(TimeoutError):  # nothing of the file comes any more once what was sent is read
-            async with asyncio.timeout(0.05):
-                while True:
-                    await loop.sock_recv(right, 1 << 20)
-
-    with tcp_pair() as (left, right):
-        run(scenario(left, right))
-
-
-def test_a_file_of_the_wrong_kind(same_as_asyncio):
-    async def scenario(loop):
-        with socket_pair() as (left, _right):
-            return [(await awaited_outcome(loop.sock_sendfile(left, thing)))[:2] for thing in (None, "text", 42)]
-
-    assert {outcome[0] for outcome in same_as_asyncio(scenario).returned} == {"raised"}
-
-
-def test_operations_on_what_is_no_socket(same_as_asyncio):
-    def scenario(loop):
-        return [outcome_of(lambda call=call: run_bounded(loop, call(loop, None)))[:2] for call in OPERATIONS.values()]
-
-    assert {outcome[0] for outcome in same_as_asyncio(scenario).returned} == {"raised"}

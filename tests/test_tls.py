@@ -18,13 +18,14 @@ from support import (
     enable_debug,
     listening_socket,
     pattern,
+    port_of,
     receive_exactly,
     several_turns,
     socket_pair,
     tcp_pair,
     until,
 )
-from tls_support import HOST, Peers, RawTls, all_tasks_done, port_of, stop, tls_connection
+from tls_support import HOST, Peers, RawTls, all_tasks_done, stop, tls_connection
 
 BIG = 4 << 20
 """More bytes than the buffers of a connection hold."""

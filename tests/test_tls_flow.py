@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from support import LOCALHOST, Recorder, pattern, tcp_pair
-from tls_support import HOST, RawTls, connection_to_raw, port_of, stop
+from support import LOCALHOST, Recorder, pattern, port_of, tcp_pair
+from tls_support import HOST, RawTls, connection_to_raw, stop
 
 
 def write_until_paused(transport, protocol):

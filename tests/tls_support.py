@@ -6,7 +6,7 @@ import functools
 import ssl
 
 import trustme
-from support import LOCALHOST, Recorder, until
+from support import LOCALHOST, Recorder, port_of, until
 
 HOST = "tls.example"
 """The name in the server's certificate."""
@@ -39,10 +39,6 @@ class Contexts:
 def contexts_for(road):
     """The contexts of all tests on one road, which is chosen once for each context."""
     return Contexts()
-
-
-def port_of(server):
-    return server.sockets[0].getsockname()[1]
 
 
 async def stop(server):
