@@ -36,22 +36,24 @@ int Datagram::open(Reactor& reactor, int fd, std::size_t longest) noexcept {
   capacity_ = static_cast<int>(std::min(Reactor::datagram_buffer_size / longest, std::size_t{batch_max}));
   expected_ = 1;
   sys::prepare_socket(fd);
-  return reactor.attach(watcher_, fd, watcher_ops, this);
+  return reactor.attach(*this, fd, watcher_ops);
 }
 
 void Datagram::close() {
-  watcher_.detach();
+  detach();
   while (!queue_.empty()) drop_first();
 }
 
-int Datagram::start_reading() noexcept { return watcher_.set_interest(watcher_.interest() | interest_read); }
+int Datagram::start_reading() noexcept { return set_interest(interest() | interest_read); }
 
-void Datagram::stop_reading() noexcept { watcher_.drop_interest(interest_read); }
+void Datagram::stop_reading() noexcept { drop_interest(interest_read); }
 
-void* Datagram::owner_of(void* self) noexcept { return static_cast<Datagram*>(self)->owner_; }
+void* Datagram::owner_of(Watcher& watcher) noexcept {
+  return static_cast<Datagram&>(watcher).owner_;  // NOLINT(*-static-cast-downcast): open() attaches no other
+}
 
-void Datagram::on_ready(void* self, unsigned ready) {
-  const auto& datagram = *static_cast<const Datagram*>(self);
+void Datagram::on_ready(Watcher& watcher, unsigned ready) {
+  const auto& datagram = static_cast<Datagram&>(watcher);  // NOLINT(*-static-cast-downcast): open() attaches no other
   if (ready == interest_write) {
     datagram.ops_.on_writable(datagram.owner_);
   } else {
@@ -61,7 +63,7 @@ void Datagram::on_ready(void* self, unsigned ready) {
 
 int Datagram::receive(ReceivedDatagram* received, Loan& loan) noexcept {
   if (!is_open()) return -EBADF;
-  char* buffer = loan.begin(watcher_.reactor().datagram_buffer());
+  char* buffer = loan.begin(reactor().datagram_buffer());
   if (buffer == nullptr) return -ENOMEM;
   std::array<sys::Packet, batch_max> packets;  // NOLINT(*-member-init): filled as far as used
   for (int i = 0; i < expected_; ++i) {
@@ -73,7 +75,7 @@ int Datagram::receive(ReceivedDatagram* received, Loan& loan) noexcept {
     };
   }
   const int asked = expected_;
-  const int count = sys::receive_packets(watcher_.fd(), packets.data(), asked);
+  const int count = sys::receive_packets(fd(), packets.data(), asked);
   for (int i = 0; i < count; ++i) {
     const sys::Packet& packet = packets[static_cast<std::size_t>(i)];
     received[i].data = static_cast<const char*>(packet.memory.iov_base);
@@ -91,8 +93,8 @@ int Datagram::receive(ReceivedDatagram* received, Loan& loan) noexcept {
 int Datagram::send_now(const char* data, std::size_t size, const Address* to) noexcept {
   if (!is_open()) return -EBADF;
   if (!queue_.empty()) return -EAGAIN;
-  const ssize_t sent = to == nullptr ? sys::send(watcher_.fd(), data, size)
-                                     : sys::send_to(watcher_.fd(), data, size, to->data(), to->size());
+  const ssize_t sent =
+      to == nullptr ? sys::send(fd(), data, size) : sys::send_to(fd(), data, size, to->data(), to->size());
   if (sent >= 0) return 0;
   const int status = static_cast<int>(sent);
   return would_block(status) ? -EAGAIN : status;
@@ -102,7 +104,7 @@ int Datagram::queue(const OutgoingDatagram& datagram) {
   if (!is_open() && queue_.empty()) return -EBADF;
   queue_.make_room(1);
   if (is_open()) {
-    if (const int status = watcher_.set_interest(watcher_.interest() | interest_write); status < 0) return status;
+    if (const int status = set_interest(interest() | interest_write); status < 0) return status;
   }
   queue_.push_back(datagram);
   bytes_ += datagram.segment.size;
@@ -128,12 +130,12 @@ int Datagram::flush() {
   std::array<sys::Packet, batch_max> packets;  // NOLINT(*-member-init): gather() fills what is used
   while (!queue_.empty()) {
     if (first().route == Route::owner) return routed_by_owner;
-    const int sent = sys::send_packets(watcher_.fd(), packets.data(), gather(packets.data()));
+    const int sent = sys::send_packets(fd(), packets.data(), gather(packets.data()));
     if (would_block(sent)) return 0;
     for (int i = 0; i < std::max(sent, 1); ++i) drop_first();
     if (sent < 0) return sent;
   }
-  watcher_.drop_interest(interest_write);
+  drop_interest(interest_write);
   return 0;
 }
 
@@ -144,7 +146,7 @@ void Datagram::drop_first() {
 }
 
 void Datagram::discard_pending() {
-  watcher_.drop_interest(interest_write);
+  drop_interest(interest_write);
   while (!queue_.empty()) drop_first();
 }
 

@@ -15,20 +15,20 @@ bool Listener::out_of_resources(int error) noexcept {
 
 int Listener::open(Reactor& reactor, int fd, int burst) noexcept {
   assert(!is_open());
-  const int status = reactor.attach(watcher_, fd, watcher_ops, this);
+  const int status = reactor.attach(*this, fd, watcher_ops);
   if (status < 0) return status;
   burst_ = burst > 0 ? burst : 1;
   return 0;
 }
 
-void Listener::on_ready(void* self, unsigned /*ready*/) {
-  auto& listener = *static_cast<Listener*>(self);
+void Listener::on_ready(Watcher& watcher, unsigned /*ready*/) {
+  auto& listener = static_cast<Listener&>(watcher);  // NOLINT(*-static-cast-downcast): open() attaches no other
   for (int i = 0; i < listener.burst_; ++i) {
     // A callback may close or pause the listener.
-    if (!listener.is_open() || listener.watcher_.interest() == interest_none) return;
+    if (!listener.is_open() || listener.interest() == interest_none) return;
     sockaddr_storage peer{};
     socklen_t peer_size = 0;
-    const int fd = sys::accept(listener.watcher_.fd(), &peer, &peer_size);
+    const int fd = sys::accept(listener.fd(), &peer, &peer_size);
     if (fd >= 0) {
       listener.ops_.on_accept(listener.owner_, fd, peer, peer_size);
       continue;

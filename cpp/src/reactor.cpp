@@ -145,7 +145,7 @@ std::uint64_t Reactor::token_of(int fd) const noexcept {
          static_cast<std::uint32_t>(fd);
 }
 
-int Reactor::attach(Watcher& watcher, int fd, const WatcherOps& ops, void* owner) noexcept {
+int Reactor::attach(Watcher& watcher, int fd, const WatcherOps& ops) noexcept {
   assert(!watcher.attached());
   if (fd < 0) return -EBADF;
   const auto index = static_cast<std::size_t>(fd);
@@ -168,7 +168,6 @@ int Reactor::attach(Watcher& watcher, int fd, const WatcherOps& ops, void* owner
   watcher.lost_ = false;
   watcher.reactor_ = this;
   watcher.ops_ = &ops;
-  watcher.owner_ = owner;
   return 0;
 }
 
@@ -329,14 +328,13 @@ void Reactor::detach(Watcher& watcher) noexcept {
   watcher.listed_ = false;
   watcher.reactor_ = nullptr;
   watcher.ops_ = nullptr;
-  watcher.owner_ = nullptr;
 }
 
 void* Reactor::user_of(int fd) noexcept {
   const auto index = static_cast<std::size_t>(fd);
   if (fd < 0 || index >= slots_.size()) return nullptr;
   Watcher* watcher = slots_[index].watcher;
-  void* user = watcher == nullptr ? nullptr : watcher->ops_->user(watcher->owner_);
+  void* user = watcher == nullptr ? nullptr : watcher->ops_->user(*watcher);
   if (user == nullptr || !is_lost(*watcher)) return user;
   detach(*watcher);
   return nullptr;
@@ -391,7 +389,7 @@ void Reactor::tell(Watcher& watcher, unsigned bit) {
     const unsigned rest = watcher.interest_ & ~bit;
     note_interest(watcher, rest == interest_once ? interest_none : rest);
   }
-  watcher.ops_->on_ready(watcher.owner_, bit);
+  watcher.ops_->on_ready(watcher, bit);
 }
 
 // An event silences all that its descriptor was armed for. What it did not tell has to be asked for again.

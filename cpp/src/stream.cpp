@@ -28,32 +28,31 @@ int Stream::open(Reactor& reactor, int fd, const StreamOps& ops, void* owner) no
   assert(queue_.empty());
   ops_ = &ops;
   owner_ = owner;
-  queue_.set_release(ops.release);
   if (ops.io == &socket_io) sys::prepare_socket(fd);
-  return reactor.attach(watcher_, fd, watcher_ops, this);
+  return reactor.attach(*this, fd, watcher_ops);
 }
 
 void Stream::close() {
   reading_ = false;
-  watcher_.detach();
-  queue_.clear();
+  detach();
+  if (!queue_.empty()) queue_.clear(ops_->release);
 }
 
 int Stream::start_reading() noexcept {
   if (reading()) return 0;
-  if (const int status = watcher_.set_interest(watcher_.interest() | interest_read); status < 0) return status;
+  if (const int status = set_interest(interest() | interest_read); status < 0) return status;
   reading_ = true;
-  started_reading_in_ = watcher_.reactor().waits();
+  started_reading_in_ = reactor().waits();
   return 0;
 }
 
-void Stream::on_ready(void* self, unsigned ready) {
-  auto& stream = *static_cast<Stream*>(self);
+void Stream::on_ready(Watcher& watcher, unsigned ready) {
+  auto& stream = static_cast<Stream&>(watcher);  // NOLINT(*-static-cast-downcast): open() attaches no other
   if (ready == interest_write) {
     stream.queue_.empty() ? stream.report_room() : stream.send_and_report();
   } else if (!stream.reading_) {
-    stream.watcher_.drop_interest(interest_read);
-  } else if (stream.started_reading_in_ == stream.watcher_.reactor().waits()) {
+    stream.drop_interest(interest_read);
+  } else if (stream.started_reading_in_ == stream.reactor().waits()) {
     // The event is older than the wish to read. The next wait tells it again.
   } else if (stream.buffered_) {
     stream.read_buffered();
@@ -63,18 +62,17 @@ void Stream::on_ready(void* self, unsigned ready) {
 }
 
 // A pipe's descriptor may be anybody's, too.
-void* Stream::socket_owner(void* self) noexcept {
-  const auto& stream = *static_cast<const Stream*>(self);
+void* Stream::socket_owner(Watcher& watcher) noexcept {
+  const auto& stream = static_cast<Stream&>(watcher);  // NOLINT(*-static-cast-downcast): open() attaches no other
   return stream.ops_->io == &socket_io ? stream.owner_ : nullptr;
 }
 
 // One read for each event: draining until EAGAIN costs a system call more for each message, and lets one busy
 // connection starve the others.
 void Stream::read_shared() {
-  const Loan loan(watcher_.reactor().read_buffer());
+  const Loan loan(reactor().read_buffer());
   char* buffer = loan.data();
-  const ssize_t result =
-      buffer == nullptr ? -ENOMEM : ops_->io->receive(watcher_.fd(), buffer, Reactor::read_buffer_size);
+  const ssize_t result = buffer == nullptr ? -ENOMEM : ops_->io->receive(fd(), buffer, Reactor::read_buffer_size);
   if (result > 0) {
     ops_->on_data(owner_, buffer, static_cast<std::size_t>(result));
   } else if (result == 0) {
@@ -90,7 +88,7 @@ void Stream::read_buffered() {
   if (!ops_->get_buffer(owner_, &buffer, &size)) return;
   // Asking for the buffer ran foreign code: the stream may be closed, and its descriptor a stranger's by now. One that
   // merely wants to read no more gets this last read: its owner has asked for it.
-  const ssize_t result = is_open() ? ops_->io->receive(watcher_.fd(), buffer, size) : -EAGAIN;
+  const ssize_t result = is_open() ? ops_->io->receive(fd(), buffer, size) : -EAGAIN;
   ops_->on_buffer_filled(owner_, result);
 }
 
@@ -107,11 +105,11 @@ int Stream::write(const Segment& segment) {
 ssize_t Stream::send_now(const char* data, std::size_t size) noexcept {
   if (!is_open()) return -EBADF;
   if (!queue_.empty() || blocked()) return 0;
-  const ssize_t sent = ops_->io->send(watcher_.fd(), data, size);
+  const ssize_t sent = ops_->io->send(fd(), data, size);
   return would_block(sent) ? 0 : sent;
 }
 
-int Stream::wait_for_room() noexcept { return watcher_.set_interest(watcher_.interest() | interest_write); }
+int Stream::wait_for_room() noexcept { return set_interest(interest() | interest_write); }
 
 void Stream::queue(const Segment& segment) { queue_.push(segment); }
 
@@ -135,31 +133,31 @@ int Stream::send_queued() {
   std::array<iovec, vectors_max> vectors;  // NOLINT(*-member-init): peek() fills what is used
   while (!queue_.empty()) {
     const int count = queue_.peek(vectors.data(), vectors_max);
-    const ssize_t sent = count == 1 ? ops_->io->send(watcher_.fd(), vectors[0].iov_base, vectors[0].iov_len)
-                                    : ops_->io->sendv(watcher_.fd(), vectors.data(), count);
+    const ssize_t sent = count == 1 ? ops_->io->send(fd(), vectors[0].iov_base, vectors[0].iov_len)
+                                    : ops_->io->sendv(fd(), vectors.data(), count);
     if (would_block(sent)) return wait_for_room();
     if (sent < 0) {
-      watcher_.drop_interest(interest_write);
+      drop_interest(interest_write);
       return static_cast<int>(sent);
     }
     std::size_t offered = 0;
     for (int i = 0; i < count; ++i) offered += vectors[static_cast<std::size_t>(i)].iov_len;
-    queue_.consume(static_cast<std::size_t>(sent));
+    queue_.consume(static_cast<std::size_t>(sent), ops_->release);
     if (std::cmp_less(sent, offered)) return wait_for_room();
   }
-  watcher_.drop_interest(interest_write);
+  drop_interest(interest_write);
   return 0;
 }
 
 // With nothing queued only wait_for_room() watches for writability.
 void Stream::report_room() {
-  watcher_.drop_interest(interest_write);
+  drop_interest(interest_write);
   ops_->on_room(owner_);
 }
 
 void Stream::discard_pending() {
-  watcher_.drop_interest(interest_write);
-  queue_.clear();
+  drop_interest(interest_write);
+  if (!queue_.empty()) queue_.clear(ops_->release);
 }
 
 }  // namespace zloop

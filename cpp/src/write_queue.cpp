@@ -34,21 +34,21 @@ int WriteQueue::peek(iovec* vectors, int capacity) const noexcept {
   return 1 + others;
 }
 
-void WriteQueue::consume(std::size_t count) {
+void WriteQueue::consume(std::size_t count, ReleaseFn release) {
   assert(count <= bytes());
   while (count > 0 && count >= front_.size) {
     count -= front_.size;
-    drop_front();
+    drop_front(release);
   }
   front_.data += count;
   front_.size -= count;
 }
 
-void WriteQueue::clear() {
-  while (!empty()) drop_front();
+void WriteQueue::clear(ReleaseFn release) {
+  while (!empty()) drop_front(release);
 }
 
-void WriteQueue::drop_front() {
+void WriteQueue::drop_front(ReleaseFn release) {
   void* reference = front_.reference;
   if (rest_ != nullptr && !rest_->segments.empty()) {
     front_ = rest_->segments.pop_front();
@@ -56,7 +56,7 @@ void WriteQueue::drop_front() {
   } else {
     front_.size = 0;
   }
-  release_(reference);
+  release(reference);
 }
 
 }  // namespace zloop

@@ -7,17 +7,17 @@
 
 namespace {
 
-using zloop::OwnedHook;
-using zloop::OwnerList;
+using zloop::HookList;
+using zloop::ListHook;
 
 struct Member {
   explicit Member(int its_number) : number(its_number) {}
 
   int number;
-  OwnedHook hook;
+  ListHook hook;
 };
 
-std::vector<int> numbers_of(const OwnerList& list) {
+std::vector<int> numbers_of(const HookList& list) {
   std::vector<int> numbers;
   list.for_each([&](void* owner) {
     numbers.push_back(static_cast<Member*>(owner)->number);
@@ -27,7 +27,7 @@ std::vector<int> numbers_of(const OwnerList& list) {
 }
 
 TEST_CASE("members are visited in the order in which they joined") {
-  OwnerList list;
+  HookList list;
   CHECK(list.empty());
   Member one(1);
   Member two(2);
@@ -38,7 +38,7 @@ TEST_CASE("members are visited in the order in which they joined") {
 }
 
 TEST_CASE("a visit that says so is the last") {
-  OwnerList list;
+  HookList list;
   Member one(1);
   Member two(2);
   list.add(one.hook, &one);
@@ -53,7 +53,7 @@ TEST_CASE("a visit that says so is the last") {
 }
 
 TEST_CASE("a member leaves, and may join again") {
-  OwnerList list;
+  HookList list;
   Member one(1);
   Member two(2);
   list.add(one.hook, &one);
@@ -67,7 +67,7 @@ TEST_CASE("a member leaves, and may join again") {
 }
 
 TEST_CASE("a member that goes is no member any more") {
-  OwnerList list;
+  HookList list;
   Member one(1);
   list.add(one.hook, &one);
   auto two = std::make_unique<Member>(2);
@@ -77,7 +77,7 @@ TEST_CASE("a member that goes is no member any more") {
 }
 
 TEST_CASE("the first member is taken out") {
-  OwnerList list;
+  HookList list;
   Member one(1);
   Member two(2);
   list.add(one.hook, &one);
@@ -91,7 +91,7 @@ TEST_CASE("the first member is taken out") {
 TEST_CASE("a list that goes leaves its members behind") {
   Member one(1);
   {
-    OwnerList list;
+    HookList list;
     list.add(one.hook, &one);
     CHECK(one.hook.linked());
   }

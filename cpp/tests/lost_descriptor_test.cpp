@@ -378,7 +378,7 @@ TEST_CASE("what the table of a watcher does not set is called and does nothing")
   EmptyTableScene scene;
   static constexpr WatcherOps none{};
   Watcher watcher;
-  REQUIRE(scene.reactor.attach(watcher, scene.pair.ours.get(), none, nullptr) == 0);
+  REQUIRE(scene.reactor.attach(watcher, scene.pair.ours.get(), none) == 0);
   REQUIRE(watcher.set_interest(interest_both) == 0);
   scene.turn();
   CHECK(scene.reactor.user_of(scene.pair.ours.get()) == nullptr);

@@ -72,8 +72,8 @@ static_assert(lets_pass<&Datagram::close, Datagram&>);
 static_assert(lets_pass<&Datagram::drop_first, Datagram&>);
 static_assert(lets_pass<&Datagram::discard_pending, Datagram&>);
 
-static_assert(lets_pass<&WriteQueue::consume, WriteQueue&, std::size_t>);
-static_assert(lets_pass<&WriteQueue::clear, WriteQueue&>);
+static_assert(lets_pass<&WriteQueue::consume, WriteQueue&, std::size_t, WriteQueue::ReleaseFn>);
+static_assert(lets_pass<&WriteQueue::clear, WriteQueue&, WriteQueue::ReleaseFn>);
 
 static_assert(lets_pass<&TimerHeap::clear, TimerHeap&, void (*)(void*)>);
 
@@ -85,7 +85,7 @@ static_assert(lets_pass<&TlsSession::write, TlsSession&, const char*, std::size_
 template <typename Pointer, typename... Arguments>
 constexpr bool may_end = !std::is_nothrow_invocable_v<Pointer, Arguments...>;
 
-static_assert(may_end<decltype(WatcherOps::on_ready), void*, unsigned>);
+static_assert(may_end<decltype(WatcherOps::on_ready), Watcher&, unsigned>);
 static_assert(may_end<decltype(StreamOps::on_data), void*, const char*, std::size_t>);
 static_assert(may_end<decltype(StreamOps::get_buffer), void*, char**, std::size_t*>);
 static_assert(may_end<decltype(StreamOps::on_buffer_filled), void*, ssize_t>);
@@ -157,13 +157,13 @@ bool ends_in_dispatch(Reactor& reactor) {
 void release(void* reference) { leave<void>(reference); }
 
 TEST_CASE("a thread that ends in a watcher's function unwinds its dispatch") {
-  constexpr WatcherOps ops{.on_ready = leave<void, void*, unsigned>};
+  constexpr WatcherOps ops{.on_ready = leave<void, Watcher&, unsigned>};
   Reactor reactor;
   REQUIRE(reactor.open() == 0);
   const zloop::test::Pair pair = zloop::test::make_pair();
   zloop::test::put(pair.theirs.get(), "x");
   Watcher watcher;
-  REQUIRE(reactor.attach(watcher, pair.ours.get(), ops, nullptr) == 0);
+  REQUIRE(reactor.attach(watcher, pair.ours.get(), ops) == 0);
   const bool once = GENERATE(true, false);
   REQUIRE((once ? reactor.arm(watcher, zloop::interest_read) : watcher.set_interest(zloop::interest_read)) == 0);
   CHECK(ends_in_dispatch(reactor));
@@ -342,11 +342,10 @@ TEST_CASE("a thread that ends where a queue releases unwinds") {
   Piece one("one");
   Piece two("two");
   WriteQueue queue;
-  queue.set_release(release);
   queue.push(one.segment());
   queue.push(two.segment());
-  CHECK(ends_thread([&] { queue.consume(3); }));
-  CHECK(ends_thread([&] { queue.clear(); }));
+  CHECK(ends_thread([&] { queue.consume(3, release); }));
+  CHECK(ends_thread([&] { queue.clear(release); }));
   CHECK(queue.empty());
 }
 

@@ -1,6 +1,7 @@
 #include "zloop/write_queue.hpp"
 
 #include <array>
+#include <cstddef>
 #include <deque>
 #include <new>
 #include <string>
@@ -18,7 +19,13 @@ using zloop::test::Piece;
 using zloop::test::with_allocations;
 
 struct Queue : WriteQueue {
-  Queue() noexcept { set_release(&Piece::release); }
+  Queue() = default;
+  ~Queue() { clear(); }
+  Queue(const Queue&) = delete;
+  Queue& operator=(const Queue&) = delete;
+
+  void consume(std::size_t count) { WriteQueue::consume(count, &Piece::release); }
+  void clear() { WriteQueue::clear(&Piece::release); }
 };
 
 std::string queued(const WriteQueue& queue) {

@@ -61,7 +61,7 @@ inline int visit_inbox(const LoopInbox& inbox, visitproc visit, void* arg) {
   return inbox.for_each([&](void* item) { return visit(static_cast<PyObject*>(item), arg); });
 }
 
-inline int visit_list(const OwnerList& list, visitproc visit, void* arg) {
+inline int visit_list(const HookList& list, visitproc visit, void* arg) {
   return list.for_each([&](void* owner) { return visit(static_cast<PyObject*>(owner), arg); });
 }
 

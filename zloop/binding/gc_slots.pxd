@@ -1,7 +1,7 @@
 from cpython.object cimport PyObject, PyTypeObject
 
 from zloop.binding.threads cimport LoopInbox
-from zloop.engine.hook_list cimport OwnerList
+from zloop.engine.hook_list cimport HookList
 from zloop.engine.ring_buffer cimport ReadyQueue
 from zloop.engine.timer_heap cimport TimerHeap
 
@@ -16,4 +16,4 @@ cdef extern from "binding/gc_slots.hpp" namespace "zloop::binding":
     int visit_queue(const ReadyQueue& queue, visitproc visit, void* arg) noexcept
     int visit_timers(const TimerHeap& timers, visitproc visit, void* arg) noexcept
     int visit_inbox(const LoopInbox& inbox, visitproc visit, void* arg) noexcept
-    int visit_list(const OwnerList& list, visitproc visit, void* arg) noexcept
+    int visit_list(const HookList& list, visitproc visit, void* arg) noexcept

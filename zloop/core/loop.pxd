@@ -4,14 +4,14 @@ from libc.stdint cimport int64_t
 from zloop.binding.threads cimport LoopInbox
 from zloop.core.handles cimport ContextCache, Handle, LoopCore, TimerHandle
 from zloop.engine.address cimport Address
-from zloop.engine.hook_list cimport OwnerList, OwnedHook
+from zloop.engine.hook_list cimport HookList, ListHook
 from zloop.engine.reactor cimport Reactor
 from zloop.engine.ring_buffer cimport ReadyQueue
-from zloop.engine.watcher cimport Watcher
+from zloop.engine.watcher cimport OwnedWatcher
 
 
 cdef class FdWatcher:
-    cdef Watcher watcher
+    cdef OwnedWatcher watcher  # its owner is this object
     cdef Loop loop             # whose `watchers` owns this object while it is attached
     cdef object fileobj        # what is watched: tells it by when it is closed, and has no number any more
     cdef Handle reader         # None: not watched for reading
@@ -34,8 +34,8 @@ cdef class Loop(LoopCore):
 
     cdef ContextCache connection_contexts  # accepted ones' that have changed nothing in theirs, while a server listens
     cdef dict watchers         # descriptor -> FdWatcher: add_reader(), add_writer(), sock_* calls that wait
-    cdef OwnerList anchored     # owns a reference to each transport that waits for the kernel: nobody else may hold it
-    cdef OwnerList ending       # the same of each that has ended while there was no memory for the callback to say so
+    cdef HookList anchored     # owns a reference to each transport that waits for the kernel: nobody else may hold it
+    cdef HookList ending       # the same of each that has ended while there was no memory for the callback to say so
     cdef Py_buffer lent        # a protocol's buffer, during one transport's read
     cdef object place          # what has the memory of a read in place, during one: a bytes object or a NativeProtocol
     cdef Address last_sender   # of the datagram that sock_recvfrom() has received last
@@ -90,8 +90,8 @@ cdef class Loop(LoopCore):
     cdef int interrupt(self, object exception) except -1
     cdef int raise_interruption(self) except -1
     cdef void escaped(self, object exception, str message) noexcept
-    cdef int hold_while(self, bint waits, object transport, OwnedHook& anchor) noexcept
-    cdef int end_without_memory(self, object transport, OwnedHook& anchor) noexcept
+    cdef int hold_while(self, bint waits, object transport, ListHook& anchor) noexcept
+    cdef int end_without_memory(self, object transport, ListHook& anchor) noexcept
     cdef int end_unscheduled(self) noexcept
     cdef int check_no_transport(self, object fileobj) except -1
     cdef int watched_descriptor(self, object fileobj) except -1

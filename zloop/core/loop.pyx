@@ -31,7 +31,7 @@ from zloop.engine.clock cimport monotonic_ns
 from zloop.engine.poller cimport interest_none, interest_read, interest_write
 from zloop.engine.ring_buffer cimport ReadyQueue
 from zloop.engine.timer_heap cimport never
-from zloop.engine.watcher cimport WatcherOps
+from zloop.engine.watcher cimport OwnedWatcher, Watcher, WatcherOps
 
 from zloop.core import diagnostics
 from zloop.core.tasks import task_from_factory
@@ -182,8 +182,8 @@ cdef class FdWatcher:
         return 0
 
 
-cdef void on_fd_ready(void* owner, unsigned ready) noexcept:
-    cdef FdWatcher watcher = <FdWatcher>owner
+cdef void on_fd_ready(Watcher& fd_watcher, unsigned ready) noexcept:
+    cdef FdWatcher watcher = <FdWatcher>OwnedWatcher.owner_of(fd_watcher)
     try:
         watcher.run_ready(ready)
     except BaseException as exc:
@@ -782,7 +782,7 @@ cdef class Loop(LoopCore):
 
     # As with asyncio's selector: a transport that waits for the kernel lives, one that waits for nothing is its
     # holders' alone. To be called wherever that may change; `anchor` is the transport's.
-    cdef int hold_while(self, bint waits, object transport, OwnedHook& anchor) noexcept:
+    cdef int hold_while(self, bint waits, object transport, ListHook& anchor) noexcept:
         if waits == anchor.linked():
             return 0
         if waits:
@@ -795,7 +795,7 @@ cdef class Loop(LoopCore):
 
     # There was no memory to schedule the transport's _call_connection_lost(): its _end_unscheduled() is called when
     # this turn is over, or the next one. That takes none.
-    cdef int end_without_memory(self, object transport, OwnedHook& anchor) noexcept:
+    cdef int end_without_memory(self, object transport, ListHook& anchor) noexcept:
         if anchor.linked():
             anchor.leave()  # and its reference changes lists, too
         else:
@@ -949,7 +949,8 @@ cdef class Loop(LoopCore):
         watcher = FdWatcher.__new__(FdWatcher)
         watcher.loop = self
         watcher.fileobj = fileobj
-        status = self.reactor.attach(watcher.watcher, fd, fd_watcher_ops, <void*>watcher)
+        watcher.watcher.set_owner(<void*>watcher)
+        status = self.reactor.attach(watcher.watcher, fd, fd_watcher_ops)
         if status == -EEXIST:  # a transport that is closing, or a server
             raise RuntimeError(f"File descriptor {fd} is in use by the event loop")
         check(status)

@@ -10,7 +10,7 @@ cdef extern from "zloop/reactor.hpp" namespace "zloop":
         void close() noexcept
         bint is_open() noexcept
         int poller_fd() noexcept
-        int attach(Watcher& watcher, int fd, const WatcherOps& ops, void* owner) noexcept
+        int attach(Watcher& watcher, int fd, const WatcherOps& ops) noexcept
         int set_interest(Watcher& watcher, unsigned interest) noexcept
         int arm(Watcher& watcher, unsigned interest) noexcept
         void disarm(Watcher& watcher) noexcept

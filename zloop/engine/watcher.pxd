@@ -1,6 +1,6 @@
 cdef extern from "zloop/watcher.hpp" namespace "zloop":
     cdef cppclass WatcherOps:
-        void (*on_ready)(void* owner, unsigned ready) noexcept
+        void (*on_ready)(Watcher& watcher, unsigned ready) noexcept
 
     cdef cppclass Watcher:
         Watcher() except +
@@ -9,3 +9,10 @@ cdef extern from "zloop/watcher.hpp" namespace "zloop":
         bint attached() noexcept
         bint lost() noexcept
         void renew() noexcept
+
+    cdef cppclass OwnedWatcher(Watcher):
+        OwnedWatcher() except +
+        void set_owner(void* owner) noexcept
+
+        @staticmethod
+        void* owner_of(Watcher& watcher) noexcept

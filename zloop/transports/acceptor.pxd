@@ -2,12 +2,12 @@
 from libcpp.optional cimport optional
 
 from zloop.core.loop cimport Loop
-from zloop.engine.hook_list cimport OwnerList
+from zloop.engine.hook_list cimport HookList
 from zloop.engine.listener cimport Listener, sockaddr_storage, socklen_t
 
 
 cdef class Clients:
-    cdef OwnerList members          # borrowed: each leaves before it goes
+    cdef HookList members          # borrowed: each leaves before it goes
     cdef Py_ssize_t count          # how many there are
     cdef object others             # a WeakSet of those that are asyncio's own; None: there has been none
 

@@ -5,16 +5,16 @@ from zloop.binding.transport_base cimport DatagramTransportBase
 from zloop.core.loop cimport Loop
 from zloop.engine.address cimport Address
 from zloop.engine.datagram cimport Datagram, ReceivedDatagram, Route
-from zloop.engine.hook_list cimport OwnedHook
+from zloop.engine.hook_list cimport ListHook
 
 
 cdef class DatagramTransport(DatagramTransportBase):
+    cdef ListHook anchorage      # in the list of that name; the first attribute, at one offset in all transports
     cdef object __weakref__
     cdef dict __dict__           # programs set attributes, and replace methods, on transports
     cdef optional[Datagram] datagram_storage
     cdef Datagram* datagram      # in datagram_storage
     cdef Loop loop               # None once the connection is lost; its `anchored` owns a transport at work
-    cdef OwnedHook anchorage      # in the list of that name
     cdef object protocol         # None once the connection is lost
     cdef readonly object _sock   # owns the descriptor, held open against its other users; None once closed
     cdef readonly object _context     # protocol callbacks run in it

@@ -1,17 +1,17 @@
 # The transports of a pipe's ends.
 from zloop.binding.transport_base cimport ReadTransportBase
 from zloop.core.loop cimport Loop
-from zloop.engine.hook_list cimport OwnedHook
+from zloop.engine.hook_list cimport ListHook
 from zloop.engine.stream cimport Stream
 from zloop.transports.writing cimport WritingTransport
 
 
 cdef class ReadPipeTransport(ReadTransportBase):
+    cdef ListHook anchorage      # in the list of that name; the first attribute, at one offset in all transports
     cdef object __weakref__
     cdef dict __dict__           # programs set attributes, and replace methods, on transports
     cdef Stream stream
     cdef Loop loop               # None once the connection is lost; its `anchored` owns a transport at work
-    cdef OwnedHook anchorage      # in the list of that name
     cdef object protocol         # None once the connection is lost
     cdef public object _pipe     # owns the descriptor; None once closed
     cdef object context          # protocol callbacks run in it

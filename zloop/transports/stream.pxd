@@ -5,7 +5,7 @@ from libcpp.memory cimport unique_ptr
 
 from zloop.core.loop cimport Loop
 from zloop.engine.address cimport SmallAddress
-from zloop.engine.hook_list cimport OwnedHook
+from zloop.engine.hook_list cimport ListHook
 from zloop.engine.listener cimport sockaddr_storage, socklen_t
 from zloop.transports.receiver cimport NativeProtocol
 from zloop.transports.writing cimport WritingTransport
@@ -18,7 +18,7 @@ cdef class SocketTransport(WritingTransport):
     cdef SmallAddress peer       # of such a connection: its peername, until somebody asks
     cdef unique_ptr[SmallAddress] local  # and its sockname, when it is closed
     cdef object server           # the asyncio Server that counts this transport, or None
-    cdef OwnedHook membership     # in that server's Clients
+    cdef ListHook membership     # in that server's Clients
     cdef object empty_waiter     # a future that waits for an empty write queue: sendfile is in progress
     cdef int fd                  # kept for repr() when the socket is gone
     cdef cpp_bool holds_fd       # until the connection is let go; while there is no `sock`, `fd` is the transport's own

@@ -3,16 +3,16 @@ from libcpp cimport bool as cpp_bool
 
 from zloop.binding.transport_base cimport TransportBase
 from zloop.core.loop cimport Loop
-from zloop.engine.hook_list cimport OwnedHook
+from zloop.engine.hook_list cimport ListHook
 from zloop.engine.stream cimport Stream
 
 
 cdef class WritingTransport(TransportBase):
+    cdef ListHook anchorage      # in the list of that name; the first attribute, at one offset in all transports
     cdef object __weakref__
     cdef dict __dict__           # programs set attributes, and replace methods, on transports
     cdef Stream stream           # opened by the derived class, with itself as the owner
     cdef Loop loop               # None once the connection is lost; its `anchored` owns a transport at work
-    cdef OwnedHook anchorage      # in the list of that name
     cdef object protocol         # None once the connection is lost
     cdef object context          # protocol callbacks run in it; while shares_context, a snapshot of it
     cdef object unscheduled      # what _end_unscheduled() is to say

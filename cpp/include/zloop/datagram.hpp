@@ -49,7 +49,7 @@ struct ReceivedDatagram {
   socklen_t peer_size = 0;  // zero: the sender has no address
 };
 
-class Datagram final {
+class Datagram final : private Watcher {
  public:
   // `release` gives up a queued segment's reference and must not call back; `owner` embeds the Datagram.
   Datagram(const DatagramOps& ops, WriteQueue::ReleaseFn release, void* owner) noexcept;
@@ -63,14 +63,14 @@ class Datagram final {
   // Unties everything and drops what was queued. The descriptor stays open: it is its owner's. Harmless when closed.
   void close();
   // False too when the reactor was closed, and when the descriptor was closed under us and its number went to another.
-  [[nodiscard]] bool is_open() const noexcept { return watcher_.attached(); }
+  [[nodiscard]] bool is_open() const noexcept { return attached(); }
   // As Watcher::lost(), also after close(): the owner neither uses nor closes the descriptor.
-  [[nodiscard]] bool lost() const noexcept { return watcher_.lost(); }
+  using Watcher::lost;
 
   // 0 or -errno.
   [[nodiscard]] int start_reading() noexcept;
   void stop_reading() noexcept;
-  [[nodiscard]] bool reading() const noexcept { return (watcher_.interest() & interest_read) != 0; }
+  [[nodiscard]] bool reading() const noexcept { return (interest() & interest_read) != 0; }
 
   static constexpr int batch_max = sys::packets_max;
   // Stores up to batch_max datagrams, in order; how many came, or -errno: -EAGAIN when there was none. It asks for more
@@ -106,7 +106,7 @@ class Datagram final {
   [[nodiscard]] std::size_t pending() const noexcept { return queue_.size(); }
   [[nodiscard]] std::size_t pending_bytes() const noexcept { return bytes_; }
   // on_writable is waited for.
-  [[nodiscard]] bool blocked() const noexcept { return (watcher_.interest() & interest_write) != 0; }
+  [[nodiscard]] bool blocked() const noexcept { return (interest() & interest_write) != 0; }
 
   // Drops what is queued.
   void discard_pending();
@@ -114,15 +114,14 @@ class Datagram final {
  private:
   static const WatcherOps watcher_ops;
 
-  static void on_ready(void* self, unsigned ready);
-  static void* owner_of(void* self) noexcept;
+  static void on_ready(Watcher& watcher, unsigned ready);
+  static void* owner_of(Watcher& watcher) noexcept;
 
   [[nodiscard]] int gather(sys::Packet* packets) const noexcept;
 
   const DatagramOps& ops_;  // static
   void* owner_;             // borrowed: the embedder
   WriteQueue::ReleaseFn release_;
-  Watcher watcher_;
   RingBuffer<OutgoingDatagram> queue_;
   std::size_t bytes_ = 0;    // in queue_
   std::size_t longest_ = 0;  // bytes

@@ -1,14 +1,15 @@
-// A list whose members bring their own links: joining takes no memory and cannot fail, leaving takes no search.
+// A doubly linked list whose members embed their links: joining takes no memory and cannot fail, leaving takes no
+// search.
 //
-// A ListHook is a base, or a part, of what is listed, and leaves the list by itself when that goes. The list owns none;
-// whether a membership stands for a reference is the business of whoever adds and removes. Loop thread only.
+// Owns nothing. Each member embeds a ListHook, at the same offset in all members of one list; the hook leaves the list
+// when it is destroyed. Whether a membership stands for a reference is decided by the code that adds and removes. Loop
+// thread only.
 #pragma once
 
 #include <cassert>
+#include <cstddef>
 
 namespace zloop {
-
-class HookList;
 
 class ListHook {
  public:
@@ -30,7 +31,7 @@ class ListHook {
  private:
   friend class HookList;
 
-  ListHook* next_ = nullptr;  // a ring through HookList::head_; null when in no list
+  ListHook* next_ = nullptr;  // borrowed; a ring through HookList::head_; null when in no list
   ListHook* previous_ = nullptr;
 };
 
@@ -39,7 +40,7 @@ class HookList {
   HookList() noexcept { head_.next_ = head_.previous_ = &head_; }
   // Its members are in no list then.
   ~HookList() {
-    while (!empty()) front().leave();
+    while (!empty()) head_.next_->leave();
     head_.next_ = head_.previous_ = nullptr;
   }
   HookList(const HookList&) = delete;
@@ -47,74 +48,40 @@ class HookList {
 
   [[nodiscard]] bool empty() const noexcept { return head_.next_ == &head_; }
 
-  // Adds a hook that is in no list, at the end.
-  void add(ListHook& hook) noexcept {
+  // Adds `member` at the end. It embeds `hook`, which is in no list.
+  void add(ListHook& hook, void* member) noexcept {
     assert(!hook.linked());
+    const std::ptrdiff_t offset = reinterpret_cast<char*>(&hook) - static_cast<char*>(member);
+    assert(empty() || offset == hook_offset_);
+    hook_offset_ = offset;
     hook.previous_ = head_.previous_;
     hook.next_ = &head_;
     head_.previous_->next_ = &hook;
     head_.previous_ = &hook;
   }
 
-  // The list must not be empty.
-  [[nodiscard]] ListHook& front() const noexcept {
+  // Removes the first member and returns it. The list must not be empty.
+  void* pop_front() noexcept {
     assert(!empty());
-    return *head_.next_;
+    ListHook* first = head_.next_;
+    first->leave();
+    return member_of(first);
   }
 
-  // Calls visit(hook) for each, in order, until one returns non-zero. The list must not change meanwhile.
+  // Calls visit(member) for each, in order, until one returns non-zero. The list must not change meanwhile.
   template <typename Visit>
   int for_each(Visit visit) const {
     for (ListHook* hook = head_.next_; hook != &head_; hook = hook->next_) {
-      if (const int stop = visit(*hook)) return stop;
+      if (const int stop = visit(member_of(hook))) return stop;
     }
     return 0;
   }
 
  private:
+  [[nodiscard]] void* member_of(ListHook* hook) const noexcept { return reinterpret_cast<char*>(hook) - hook_offset_; }
+
   ListHook head_;
-};
-
-// The hook of an object that cannot derive from it, and its list.
-class OwnedHook : private ListHook {
- public:
-  using ListHook::leave;
-  using ListHook::linked;
-
- private:
-  friend class OwnerList;
-
-  void* owner_ = nullptr;  // borrowed: the embedder
-};
-
-class OwnerList {
- public:
-  [[nodiscard]] bool empty() const noexcept { return hooks_.empty(); }
-
-  // Adds the owner of a hook that is in no list, at the end.
-  void add(OwnedHook& hook, void* owner) noexcept {
-    hook.owner_ = owner;
-    hooks_.add(hook);
-  }
-
-  // Takes the first one out and returns it. The list must not be empty.
-  void* pop_front() noexcept {
-    ListHook& first = hooks_.front();
-    first.leave();
-    return owner_of(first);
-  }
-
-  // Calls visit(owner) for each, in order, until one returns non-zero. The list must not change meanwhile.
-  template <typename Visit>
-  int for_each(Visit visit) const {
-    return hooks_.for_each([&visit](ListHook& hook) { return visit(owner_of(hook)); });
-  }
-
- private:
-  // NOLINTNEXTLINE(*-static-cast-downcast): add() takes no others
-  static void* owner_of(ListHook& hook) noexcept { return static_cast<OwnedHook&>(hook).owner_; }
-
-  HookList hooks_;
+  std::ptrdiff_t hook_offset_ = 0;  // of each hook in its member, in bytes
 };
 
 }  // namespace zloop

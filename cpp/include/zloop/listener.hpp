@@ -23,7 +23,7 @@ struct ListenerOps {  // as WatcherOps
   void (*on_error)(void* owner, int error) = [](void*, int) {};
 };
 
-class Listener {
+class Listener final : private Watcher {
  public:
   Listener(const ListenerOps& ops, void* owner) noexcept : ops_(ops), owner_(owner) {}
   ~Listener() { close(); }
@@ -34,26 +34,25 @@ class Listener {
   // 0 or -errno, as Reactor::attach.
   [[nodiscard]] int open(Reactor& reactor, int fd, int burst) noexcept;
   // The descriptor stays open. Harmless when closed; Reactor::close() does it too.
-  void close() noexcept { watcher_.detach(); }
+  void close() noexcept { detach(); }
   // False too when the descriptor was closed under us and its number went to another.
-  [[nodiscard]] bool is_open() const noexcept { return watcher_.attached(); }
+  [[nodiscard]] bool is_open() const noexcept { return attached(); }
   // As Watcher::lost(), also after close(): the owner neither uses nor closes the descriptor.
-  [[nodiscard]] bool lost() const noexcept { return watcher_.lost(); }
+  using Watcher::lost;
 
   // 0 or -errno.
-  [[nodiscard]] int start() noexcept { return watcher_.set_interest(interest_read); }
-  void pause() noexcept { watcher_.drop_interest(interest_read); }
+  [[nodiscard]] int start() noexcept { return set_interest(interest_read); }
+  void pause() noexcept { drop_interest(interest_read); }
 
   // EMFILE, ENFILE, ENOBUFS, ENOMEM: waiting helps, trying again at once does not.
   [[nodiscard]] static bool out_of_resources(int error) noexcept;
 
  private:
   static const WatcherOps watcher_ops;
-  static void on_ready(void* self, unsigned ready);
+  static void on_ready(Watcher& watcher, unsigned ready);
 
   const ListenerOps& ops_;  // static
   void* owner_;             // borrowed: the embedder
-  Watcher watcher_;
   int burst_ = 1;
 };
 

@@ -45,7 +45,7 @@ class Reactor {
   //
   // A number is no identity: it may have been closed under the other watcher, and stand for another file. The poller
   // knows, if it has ever watched for that one, which is lost then: it gives way.
-  [[nodiscard]] int attach(Watcher& watcher, int fd, const WatcherOps& ops, void* owner) noexcept;
+  [[nodiscard]] int attach(Watcher& watcher, int fd, const WatcherOps& ops) noexcept;
 
   // Takes effect at once. On -errno (a regular file: -EPERM; a detached or a lost watcher: -EBADF) the watcher keeps
   // the interest it had; but one that is lost is interested in nothing. To be interested in less never fails.

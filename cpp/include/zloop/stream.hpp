@@ -59,7 +59,7 @@ struct StreamOps {
   void (*on_room)(void* owner) = [](void*) {};
 };
 
-class Stream final {
+class Stream final : private Watcher {
  public:
   Stream() = default;
   ~Stream() { close(); }  // close() it before, for the sake of what is queued: a destructor is noexcept
@@ -72,9 +72,9 @@ class Stream final {
   // Unties everything and drops what was queued. The descriptor stays open: it is its owner's. Harmless when closed.
   void close();
   // False too when the reactor was closed, and when the descriptor was closed under us and its number went to another.
-  [[nodiscard]] bool is_open() const noexcept { return watcher_.attached(); }
+  [[nodiscard]] bool is_open() const noexcept { return attached(); }
   // As Watcher::lost(), also after close(): the owner neither uses nor closes the descriptor.
-  [[nodiscard]] bool lost() const noexcept { return watcher_.lost(); }
+  using Watcher::lost;
 
   // 0 or -errno.
   [[nodiscard]] int start_reading() noexcept;
@@ -110,7 +110,7 @@ class Stream final {
   // Bytes queued.
   [[nodiscard]] std::size_t pending() const noexcept { return queue_.bytes(); }
   // The kernel was full when it was last offered something, and has not said since that it has room.
-  [[nodiscard]] bool blocked() const noexcept { return (watcher_.interest() & interest_write) != 0; }
+  [[nodiscard]] bool blocked() const noexcept { return (interest() & interest_write) != 0; }
 
   // Drops what is queued.
   void discard_pending();
@@ -119,8 +119,8 @@ class Stream final {
   static const WatcherOps watcher_ops;
   static constexpr int vectors_max = 64;  // per system call; more gained nothing and costs stack
 
-  static void on_ready(void* self, unsigned ready);
-  static void* socket_owner(void* self) noexcept;
+  static void on_ready(Watcher& watcher, unsigned ready);
+  static void* socket_owner(Watcher& watcher) noexcept;
 
   void read_shared();
   void read_buffered();
@@ -130,7 +130,6 @@ class Stream final {
 
   const StreamOps* ops_ = nullptr;  // static; from the first open() on
   void* owner_ = nullptr;           // borrowed: the embedder
-  Watcher watcher_;
   WriteQueue queue_;
   std::uint32_t started_reading_in_ = 0;  // Reactor::waits() when it last did
   bool reading_ = false;

@@ -1,13 +1,16 @@
 // One descriptor's tie to the reactor: who wants to know when it is ready.
 //
-// A Watcher owns nothing: not its descriptor, not its owner. It is embedded in the object that reacts (a Stream, a
-// Listener, the loop's reader/writer pair). While it is attached the reactor points to it, and it to the reactor;
-// whichever goes first unties the two. Loop thread only.
+// A Watcher owns nothing: not its descriptor, not its owner. It is a base of the object that reacts (a Stream, a
+// Listener), or embedded in it (the loop's reader/writer pair). While it is attached the reactor points to it, and it
+// to the reactor; whichever goes first unties the two. Loop thread only.
 #pragma once
 
 #include "zloop/poller.hpp"
 
 namespace zloop {
+
+class Reactor;
+class Watcher;
 
 // One static table per kind of owner. What a table points to is foreign code. It must not throw, but its thread may end
 // in it: the unwinding of pthread_exit(), by which CPython up to 3.13 ends a daemon thread that wants to go on while
@@ -18,16 +21,14 @@ namespace zloop {
 // As in every table of the engine, each hook has a function from the beginning: what an owner does not set is called,
 // and does nothing.
 struct WatcherOps {
-  // `ready` is one bit of the watcher's interest; when both are there, reading comes first. The owner keeps itself
-  // alive during the call, in which it may detach the watcher, and is not looked at after it.
-  void (*on_ready)(void* owner, unsigned ready) = [](void*, unsigned) {};
+  // `ready` is one bit of the watcher's interest; when both are ready, reading comes first. The owner keeps itself, and
+  // the watcher, alive during the call, in which it may detach the watcher. Neither is accessed after it.
+  void (*on_ready)(Watcher& watcher, unsigned ready) = [](Watcher&, unsigned) {};
 
-  // What Reactor::user_of() answers: the object that has the descriptor to itself, so that nobody else may read from it
-  // or write to it; or nullptr.
-  void* (*user)(void* owner) = [](void*) -> void* { return nullptr; };
+  // What Reactor::user_of() returns: the object that has the descriptor to itself, so that no other may read from it or
+  // write to it; or nullptr.
+  void* (*user)(Watcher& watcher) = [](Watcher&) -> void* { return nullptr; };
 };
-
-class Reactor;
 
 class Watcher {
  public:
@@ -67,7 +68,20 @@ class Watcher {
   bool lost_ = false;
   Reactor* reactor_ = nullptr;       // borrowed; a reactor that closes detaches its watchers
   const WatcherOps* ops_ = nullptr;  // static, outlives everything
-  void* owner_ = nullptr;            // borrowed; the embedder outlives its watcher
+};
+
+// The watcher of an object that cannot derive from Watcher.
+class OwnedWatcher : public Watcher {
+ public:
+  [[nodiscard]] void* owner() const noexcept { return owner_; }
+  void set_owner(void* owner) noexcept { owner_ = owner; }
+
+  // Of one that is an OwnedWatcher.
+  // NOLINTNEXTLINE(*-static-cast-downcast): nothing in the engine is polymorphic
+  static void* owner_of(Watcher& watcher) noexcept { return static_cast<OwnedWatcher&>(watcher).owner_; }
+
+ private:
+  void* owner_ = nullptr;  // borrowed; the embedder outlives its watcher
 };
 
 }  // namespace zloop

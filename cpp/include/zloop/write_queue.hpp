@@ -1,11 +1,12 @@
 // Bytes on their way to the kernel: segments in order, sent from the front.
 //
-// A segment's memory belongs to `reference`, of which the queue owns one count; it gives it up through the release
-// function as soon as the last byte is taken. Loop thread only.
+// A segment's memory belongs to `reference`, of which the queue owns one count; it gives it up through the caller's
+// release function as soon as the last byte is taken. Loop thread only.
 #pragma once
 
 #include <sys/uio.h>
 
+#include <cassert>
 #include <cstddef>
 #include <memory>
 
@@ -25,12 +26,9 @@ class WriteQueue {
   using ReleaseFn = void (*)(void* reference);
 
   WriteQueue() = default;
-  ~WriteQueue() { clear(); }  // clear() it before: a destructor is noexcept
+  ~WriteQueue() { assert(empty()); }  // clear() it before
   WriteQueue(const WriteQueue&) = delete;
   WriteQueue& operator=(const WriteQueue&) = delete;
-
-  // To be told before the first push().
-  void set_release(ReleaseFn release) noexcept { release_ = release; }
 
   [[nodiscard]] bool empty() const noexcept { return front_.size == 0; }
   [[nodiscard]] std::size_t bytes() const noexcept { return front_.size + (rest_ == nullptr ? 0 : rest_->bytes); }
@@ -43,9 +41,9 @@ class WriteQueue {
   int peek(iovec* vectors, int capacity) const noexcept;
 
   // Drops `count` bytes from the front; count is at most bytes().
-  void consume(std::size_t count);
+  void consume(std::size_t count, ReleaseFn release);
 
-  void clear();
+  void clear(ReleaseFn release);
 
  private:
   struct Rest {
@@ -53,11 +51,10 @@ class WriteQueue {
     std::size_t bytes = 0;
   };
 
-  void drop_front();
+  void drop_front(ReleaseFn release);
 
   Segment front_{};             // what is left of the first one; of size 0, there is none
   std::unique_ptr<Rest> rest_;  // made for the first that has to wait, and kept: most queues never have one
-  ReleaseFn release_ = [](void*) {};
 };
 
 }  // namespace zloop

@@ -10,17 +10,20 @@
 namespace zloop::test {
 
 struct Probe {
-  static void on_ready(void* owner, unsigned ready) noexcept {
-    auto& probe = *static_cast<Probe*>(owner);
+  Probe() { watcher.set_owner(this); }
+  ~Probe() = default;
+  Probe(const Probe&) = delete;
+  Probe& operator=(const Probe&) = delete;
+
+  static void on_ready(Watcher& watcher, unsigned ready) noexcept {
+    auto& probe = *static_cast<Probe*>(OwnedWatcher::owner_of(watcher));
     probe.told.push_back(ready);
     if (probe.react) probe.react();
   }
 
-  static void* itself(void* owner) noexcept { return owner; }
-
-  int attach(Reactor& reactor, int fd) { return reactor.attach(watcher, fd, ops, this); }
+  int attach(Reactor& reactor, int fd) { return reactor.attach(watcher, fd, ops); }
   // As one that has the descriptor to itself.
-  int attach_as_user(Reactor& reactor, int fd) { return reactor.attach(watcher, fd, user_ops, this); }
+  int attach_as_user(Reactor& reactor, int fd) { return reactor.attach(watcher, fd, user_ops); }
 
   // Attached, and interested.
   void watch(Reactor& reactor, int fd, unsigned interest) {
@@ -29,8 +32,8 @@ struct Probe {
   }
 
   static constexpr WatcherOps ops{.on_ready = &Probe::on_ready};
-  static constexpr WatcherOps user_ops{.on_ready = &Probe::on_ready, .user = &Probe::itself};
-  Watcher watcher;
+  static constexpr WatcherOps user_ops{.on_ready = &Probe::on_ready, .user = &OwnedWatcher::owner_of};
+  OwnedWatcher watcher;
   std::vector<unsigned> told;
   std::function<void()> react;
 };
