@@ -87,12 +87,13 @@ def test_connection_over_a_unix_socket_pair(loop, run):
     async def scenario(left, right):
         transport, protocol = await loop.create_connection(Recorder, sock=left)
         right.send(b"hello")
-        await protocol.until(lambda: protocol.received == b"hello")
+        await protocol.until(lambda: protocol.received)
         transport.abort()
         await until(lambda: descriptor_closed(transport))
+        return protocol.received
 
     with socket_pair() as (left, right):
-        run(scenario(left, right))
+        assert run(scenario(left, right)) == b"hello"
 
 
 def test_local_address(loop, run):

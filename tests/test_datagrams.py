@@ -665,8 +665,9 @@ def test_transport_that_reads_is_kept_alive(loop, run):
             reference().close()
             await protocol.until_called("connection_lost")
             await until(lambda: gc.collect() is not None and reference() is None)
+            return protocol.received
 
-    run(scenario())
+    assert run(scenario()) == [b"x"]
 
 
 def test_debug_mode(loop, run):

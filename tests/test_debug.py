@@ -5,7 +5,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support import enable_debug, outcome_of, run_script
+from support import TIME_LIMIT, assert_silent, enable_debug, outcome_of, run_script
 
 
 async def coroutine_function():
@@ -106,17 +106,20 @@ def test_failing_slow_callback(same_as_asyncio, loop_log):
 
 
 def test_quick_callbacks_are_not_reported(loop, forever):
-    enable_debug(loop)
-    loop.call_soon(callback)
-    loop.call_later(0.001, loop.stop)
-    forever()  # the leak guard would see a report
+    loop.set_debug(True)
+    loop.slow_callback_duration = TIME_LIMIT
+    with assert_silent(loop):
+        loop.call_soon(callback)
+        loop.call_later(0.001, loop.stop)
+        forever()
 
 
 def test_nothing_is_reported_outside_debug_mode(loop, forever):
     loop.slow_callback_duration = 0
-    loop.call_soon(callback)
-    loop.call_later(0.001, loop.stop)
-    forever()
+    with assert_silent(loop):
+        loop.call_soon(callback)
+        loop.call_later(0.001, loop.stop)
+        forever()
 
 
 # -- the wrong thread ----------------------------------------------------------------------------------------------
@@ -157,10 +160,13 @@ def test_threadsafe_call_from_another_thread_is_right(loop, forever):
     assert ran == [True]
 
 
-def test_loop_that_does_not_run_belongs_to_no_thread(loop):
+def test_loop_that_does_not_run_belongs_to_no_thread(loop, forever):
     enable_debug(loop)
+    ran = []
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(loop.call_soon, callback).result()
+        pool.submit(loop.call_soon, lambda: (ran.append(True), loop.stop())).result()
+    forever()
+    assert ran == [True]
 
 
 # -- coroutines as callbacks ---------------------------------------------------------------------------------------

@@ -87,13 +87,14 @@ def test_pipe_that_its_owner_closes_in_the_turn_that_tells_of_its_readers_end(lo
         with os.fdopen(writing, "wb", 0) as file:
             transport, _ = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, file)
             transport.write(b"x" * 300_000)
-            await asyncio.sleep(0.01)
+            await several_turns()
             os.close(reading)
             await asyncio.sleep(0)
         await several_turns()
+        return transport.is_closing(), transport.get_write_buffer_size()
 
     loop.set_exception_handler(lambda loop, context: None)  # asyncio's EBADF
-    run(scenario())
+    assert run(scenario()) == (True, 0)
 
 
 @pytest.mark.zloop_only  # asyncio's add_reader() raises FileNotFoundError, once

@@ -82,7 +82,7 @@ def test_clock_that_jumps_while_the_loop_waits(clocked):
 
     async def scenario():
         fired = loop.create_future()
-        loop.call_later(HOUR, fired.set_result, None)
+        loop.call_later(HOUR, fired.set_result, "fired")
 
         def jump():
             clock.offset += HOUR + 1
@@ -90,10 +90,11 @@ def test_clock_that_jumps_while_the_loop_waits(clocked):
 
         thread = threading.Timer(0.01, jump)
         thread.start()
-        await fired
+        result = await fired
         thread.join()
+        return result
 
-    loop.run_until_complete(scenario())
+    assert loop.run_until_complete(scenario()) == "fired"
 
 
 def run_by_a_clock_that_stands_still(loop, now):
@@ -152,12 +153,12 @@ def test_clock_in_the_class_itself(make_loop, monkeypatch):
     async def scenario():
         nonlocal offset
         fired = loop.create_future()
-        loop.call_later(HOUR, fired.set_result, None)
+        loop.call_later(HOUR, fired.set_result, "fired")
         offset = HOUR + 1
         loop.call_soon(lambda: None)
-        await fired
+        return await fired
 
-    loop.run_until_complete(scenario())
+    assert loop.run_until_complete(scenario()) == "fired"
 
 
 def test_clock_that_fails_ends_the_run(loop):

@@ -244,11 +244,13 @@ def test_transport_at_work_needs_no_holder(loop, run):
             del protocol, _
             await several_turns()
             writer.write(b"hello")
-            await until(lambda: reference().received == b"hello")
+            await until(lambda: reference().received)
+            received = reference().received
             writer.close()
             await until(lambda: reader.closed)
+            return received
 
-    run(scenario())
+    assert run(scenario()) == b"hello"
 
 
 # -- reading -------------------------------------------------------------------------------------------------------

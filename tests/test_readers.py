@@ -299,13 +299,19 @@ def test_blocking_mode_is_left_alone(loop):
 
 def test_readers_registered_from_other_callbacks_and_while_stopped(loop, forever, pair):
     left, right = pair
+    told = []
+
+    def on_readable(when):
+        told.append(when)
+        loop.remove_reader(left)
+        loop.stop()
+
     right.send(b"x")
-    loop.call_soon(loop.add_reader, left, loop.stop)
+    loop.call_soon(loop.add_reader, left, on_readable, "from a callback")
     forever()
-    loop.remove_reader(left)
-    loop.add_reader(left, loop.stop)
+    loop.add_reader(left, on_readable, "while stopped")
     forever()
-    loop.remove_reader(left)
+    assert told == ["from a callback", "while stopped"]
 
 
 # -- ends and errors -----------------------------------------------------------------------------------------------

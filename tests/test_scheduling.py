@@ -416,14 +416,15 @@ def test_timer_scheduled_by_a_due_timer_waits_for_the_next_turn(loop, forever):
 
 def test_far_timer_hides_neither_input_nor_other_threads(loop, forever):
     with socket_pair() as (left, right), ThreadPoolExecutor(1) as thread:
-        timer = loop.call_later(3600, print)
-        loop.add_reader(left, loop.stop)
+        told = []
+        timer = loop.call_later(3600, told.append, "timer")
+        loop.add_reader(left, lambda: (told.append("input"), loop.remove_reader(left), loop.stop()))
         thread.submit(right.send, b"x")
         forever()
-        loop.remove_reader(left)
-        thread.submit(loop.call_soon_threadsafe, loop.stop)
+        thread.submit(loop.call_soon_threadsafe, lambda: (told.append("thread"), loop.stop()))
         forever()
         timer.cancel()
+    assert told == ["input", "thread"]
 
 
 @pytest.mark.parametrize(

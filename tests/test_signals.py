@@ -90,9 +90,12 @@ def test_handler_takes_its_turn(loop, forever):
 
 
 def test_signal_that_came_before_the_loop_ran_is_not_lost(loop, forever):
-    loop.add_signal_handler(signal.SIGUSR1, loop.stop)
+    told = []
+    loop.add_signal_handler(signal.SIGUSR1, lambda: (told.append("signal"), loop.stop()))
     signal.raise_signal(signal.SIGUSR1)
+    assert told == []
     forever()
+    assert told == ["signal"]
 
 
 def test_each_signal_has_its_handler(loop, forever):

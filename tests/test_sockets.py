@@ -473,14 +473,15 @@ def test_connecting_unix_sockets(loop, run, tmp_path):
     async def scenario(listener, sock):
         await loop.sock_connect(sock, path)
         accepted, _address = await loop.sock_accept(listener)
-        accepted.close()
+        with accepted:
+            return sock.getpeername(), accepted.getsockname()
 
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as sock:
         listener.bind(path)
         listener.listen()
         listener.setblocking(False)
         sock.setblocking(False)
-        run(scenario(listener, sock))
+        assert run(scenario(listener, sock)) == (path, path)
 
 
 def test_connecting_to_a_path_that_is_not_there(same_as_asyncio):

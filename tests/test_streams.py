@@ -436,8 +436,9 @@ def test_plain_function_as_a_handler(loop, run):
             await close(each)
         server.close()
         await server.wait_closed()
+        return [type(each) for each in writers]
 
-    run(scenario())
+    assert run(scenario()) == [asyncio.StreamWriter]
 
 
 def test_cancelled_handler(same_as_asyncio):

@@ -13,6 +13,7 @@ from support import (
     LOCALHOST,
     Recorder,
     alike,
+    assert_silent,
     awaited_outcome,
     descriptor_closed,
     enable_debug,
@@ -116,13 +117,14 @@ def test_over_sockets_that_are_connected_already(loop, run, tls):
         transport, protocol = await loop.create_connection(Recorder, sock=right, ssl=tls.client, server_hostname=HOST)
         accepted_transport, accepted = await accepting
         accepted_transport.write(b"hello")
-        await protocol.until(lambda: protocol.received == b"hello")
+        await protocol.until(lambda: protocol.received)
         transport.close()
         await accepted.until_called("connection_lost")
         await protocol.until_called("connection_lost")
+        return protocol.received
 
     with tcp_pair() as (left, right):
-        run(scenario(left, right))
+        assert run(scenario(left, right)) == b"hello"
 
 
 def test_certificate_of_somebody_else(same_as_asyncio, tls):
@@ -171,8 +173,9 @@ def test_empty_hostname_is_not_checked(loop, run, tls):
         transport.close()
         await protocol.until_called("connection_lost")
         await stop(server)
+        return protocol.calls[-1], transport.get_extra_info("peercert")
 
-    run(scenario())
+    assert run(scenario()) == (("connection_lost", None), {})  # nobody looked at the certificate
 
 
 def test_peer_that_does_not_speak_tls(same_as_asyncio, tls):
@@ -280,11 +283,16 @@ def test_flow_control(loop, run, tls):
     async def scenario():
         async with tls_connection(loop, tls) as (transport, protocol, accepted):
             accepted.transport.pause_reading()
+            sent = b""
             while "pause_writing" not in protocol.names():
+                sent += pattern(1 << 20)
                 transport.write(pattern(1 << 20))
                 await several_turns()
             accepted.transport.resume_reading()
             await protocol.until_called("resume_writing")
+            await accepted.until(lambda: len(accepted.received) >= len(sent))
+            assert accepted.received == sent
+            assert protocol.names() == ["connection_made", "pause_writing", "resume_writing"]
 
     run(scenario())
 
@@ -376,7 +384,7 @@ def test_server_needs_a_context(same_as_asyncio):
 
 @pytest.mark.parametrize("turns", range(0, 12, 2))
 def test_cancelled_connection_leaves_nothing(loop, run, tls, turns):
-    """The leak guard sees to the descriptors, however far the handshake had got."""
+    """However far the handshake had got."""
 
     async def scenario():
         server = await loop.create_server(Recorder, LOCALHOST, 0, ssl=tls.server)
@@ -396,7 +404,8 @@ def test_cancelled_connection_leaves_nothing(loop, run, tls, turns):
         await all_tasks_done()
         await several_turns()
 
-    run(scenario())
+    with assert_silent(loop):
+        run(scenario())
 
 
 def test_accepted_connection_in_its_handshake_is_closed_with_its_task(loop, run, tls):
@@ -484,13 +493,14 @@ def test_tls_inside_tls(loop, run, tls):
             inner = await loop.start_tls(transport, protocol, tls.client, server_hostname=HOST)
             inner_server = await serving
             inner.write(b"twice wrapped")
-            await accepted.until(lambda: accepted.received == b"twice wrapped")
+            await accepted.until(lambda: accepted.received)
             inner_server.abort()
             inner.abort()
             await protocol.until_called("connection_lost")
             await accepted.until_called("connection_lost")
+            return accepted.received
 
-    run(scenario())
+    assert run(scenario()) == b"twice wrapped"
 
 
 def test_start_tls_with_the_handshake_in_the_readers_buffer(loop, run, tls, loop_kind):

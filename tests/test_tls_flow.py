@@ -105,8 +105,9 @@ def test_start_tls_on_a_writer_that_is_resumed_in_that_turn(loop, run, tls):
             await protocol.until_called("resume_writing")
             secure.abort()
             await protocol.until_called("connection_lost")
+            return protocol.names()
 
-    run(scenario())
+    assert run(scenario()) == ["connection_made", "pause_writing", "resume_writing", "connection_lost"]
 
 
 @pytest.mark.zloop_only
@@ -145,6 +146,7 @@ def test_high_water_mark_of_zero_does_not_keep_an_idle_connection_from_reading(l
             async with connection_to_raw(loop, tls, sockets) as (transport, protocol, peer):
                 transport.set_read_buffer_limits(high=0)
                 await peer.do(peer.object.write, b"still received")
-                await protocol.until(lambda: protocol.received == b"still received")
+                await protocol.until(lambda: protocol.received)
+                return protocol.received
 
-    run(scenario())
+    assert run(scenario()) == b"still received"

@@ -49,12 +49,13 @@ def traced():
 
 
 async def talk(loop, tls, **options):
-    """A message in both directions."""
+    """A message in both directions; what the server got, and what the client got."""
     async with tls_connection(loop, tls, **options) as (transport, protocol, accepted):
         transport.write(b"ping")
         await accepted.until(lambda: accepted.received == b"ping")
         accepted.transport.write(b"pong")
         await protocol.until(lambda: protocol.received == b"pong")
+        return accepted.received, protocol.received
 
 
 # -- the choice ----------------------------------------------------------------------------------------------------
@@ -262,7 +263,7 @@ def test_context_changed_by_the_callback(loop, run, tls):
         client = tls.client
 
     Own.server.sni_callback = lambda sslobj, _name, _context: setattr(sslobj, "context", tls.server)
-    run(talk(loop, Own))
+    assert run(talk(loop, Own)) == (b"ping", b"pong")
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

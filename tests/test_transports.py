@@ -144,7 +144,7 @@ def test_repr_after_the_end(same_as_asyncio):
         return info_of(transport), transport.is_closing(), transport.is_reading()
 
     info, closing, reading = same_as_asyncio(scenario).returned
-    assert info.startswith("closed fd=")
+    assert info.startswith("<SocketTransport closed fd=N")
     assert (closing, reading) == (True, False)
 
 

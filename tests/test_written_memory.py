@@ -143,6 +143,7 @@ def test_mapped_memory_is_given_back_with_the_connection(loop, run, action, mapp
             await until_closable(mapping)
 
     run(scenario())
+    assert mapping.closed
 
 
 @pytest.mark.zloop_only  # asyncio's transports for pipes copy everything that waits
