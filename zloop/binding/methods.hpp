@@ -166,13 +166,16 @@ inline int put_extra_info_front(PyTypeObject* type, PyTypeObject* base) {
   return Front<GetExtraInfo>::put(type, "get_extra_info");
 }
 
-// 0, or -1 with an exception set.
-inline int put_fronts(PyTypeObject* loop_type, CallSoonFn call_soon, CreateTaskFn create_task) {
+// Each puts a function in front of the method of that name, which the type has itself. 0, or -1 with an exception set.
+inline int put_call_soon_front(PyTypeObject* type, CallSoonFn call_soon) {
   CallSoon::call_soon = call_soon;
   CallSoon::context_name = PyUnicode_InternFromString("context");
-  if (CallSoon::context_name == nullptr) return -1;
+  return CallSoon::context_name == nullptr ? -1 : Front<CallSoon>::put(type, "call_soon");
+}
+
+inline int put_create_task_front(PyTypeObject* type, CreateTaskFn create_task) {
   CreateTask::create_task = create_task;
-  return Front<CallSoon>::put(loop_type, "call_soon") < 0 ? -1 : Front<CreateTask>::put(loop_type, "create_task");
+  return Front<CreateTask>::put(type, "create_task");
 }
 
 }  // namespace zloop::binding

@@ -7,4 +7,5 @@ cdef extern from "binding/methods.hpp" namespace "zloop::binding":
     bint is_bound_method(object attribute, object method, object object)
     int put_extra_info_front(PyTypeObject* type, PyTypeObject* base) except -1
     int adopt_methods(PyTypeObject* type) except -1
-    int put_fronts(PyTypeObject* loop_type, CallSoonFn call_soon, CreateTaskFn create_task) except -1
+    int put_call_soon_front(PyTypeObject* type, CallSoonFn call_soon) except -1
+    int put_create_task_front(PyTypeObject* type, CreateTaskFn create_task) except -1

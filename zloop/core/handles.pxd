@@ -1,46 +1,12 @@
 # Handles: what call_soon and its kin return, and what the ready queue and the timer heap hold.
-cimport cython
 from libc.stdint cimport int64_t
 
-from zloop.binding.context cimport are_alike, is_unshared
 from zloop.binding.threads cimport LoopInbox
+from zloop.core.contexts cimport (
+    ContextCache, PyContext_Copy, PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit, contexts_can_be_shared,
+)
 from zloop.engine.ring_buffer cimport ReadyQueue
 from zloop.engine.timer_heap cimport TimerHeap, TimerNode
-
-cdef extern from "Python.h":
-    object PyContext_Copy(object context)
-    object PyContext_CopyCurrent()
-    int PyContext_Enter(object context) except -1
-    int PyContext_Exit(object context) except -1
-
-
-# Else every callback gets a copy of the context at once.
-cdef bint contexts_can_be_shared
-
-
-@cython.final
-cdef class ContextCache:
-    cdef object snapshot         # alike the context that it was last asked for a copy of; never entered
-    cdef object runner           # as good as new, and nobody else's
-
-    cdef object share(self)
-    cdef object share_copy_of(self, object context)
-    cdef int clear(self) except -1
-
-    # A context of the caller's own, alike the snapshot.
-    cdef inline object take_runner(self, object snapshot):
-        cdef object runner = self.runner
-        self.runner = None
-        if runner is not None and are_alike(runner, snapshot):
-            return runner
-        return PyContext_Copy(snapshot)
-
-    # Takes a context that is used no more, if it is as good as new. The caller holds one reference to it.
-    cdef inline bint give_back(self, object context, object snapshot) noexcept:
-        if not is_unshared(context) or not are_alike(context, snapshot):
-            return False
-        self.runner = context
-        return True
 
 
 cdef class LoopCore:
@@ -83,7 +49,6 @@ cdef class TimerHandle(Handle):
     cdef int schedule(self) except -1
 
 
-cdef ContextCache new_context_cache()
 # A handle that `runs_once` may share its context's copy with others until then.
 cdef Handle new_handle(LoopCore loop, object callback, object args, object context, bint runs_once)
 cdef ThreadSafeHandle new_thread_safe_handle(LoopCore loop, object callback, object args, object context)

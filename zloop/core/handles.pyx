@@ -19,12 +19,11 @@ from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.math cimport ceil, isnan
 
-from zloop.binding.context cimport (
-    are_alike, call_in_context, contexts_are_as_described, current_context,
-)
+from zloop.binding.context cimport call_in_context
 from zloop.binding.gc_slots cimport visit_inbox, visit_queue
 from zloop.binding.sealed_types cimport seal_type
 from zloop.binding.threads cimport LoopInbox
+from zloop.core.contexts cimport ContextCache, PyContext_Copy, PyContext_CopyCurrent, contexts_can_be_shared
 from zloop.engine.ring_buffer cimport ReadyQueue
 from zloop.engine.timer_heap cimport never
 
@@ -43,35 +42,6 @@ cdef extern from "Python.h":
     int PyObject_GC_IsTracked(PyObject* thing) noexcept
     void PyObject_GC_Track(PyObject* thing) noexcept
     unsigned long PyThread_get_thread_ident()
-
-contexts_can_be_shared = contexts_are_as_described()
-
-
-cdef class ContextCache:
-    """Contexts for callbacks: one snapshot for many handles or transports, and one context in which they run in turn.
-
-    What a callback sees is what it would see in a copy made for it: see binding/context.hpp.
-    """
-
-    cdef object share(self):
-        """A snapshot of the current context, for a handle to hold and nobody to enter."""
-        cdef PyObject* current = current_context()
-        cdef object snapshot = self.snapshot
-        if snapshot is None or current is NULL or not are_alike(snapshot, <object>current):
-            self.snapshot = snapshot = PyContext_CopyCurrent()
-        return snapshot
-
-    cdef object share_copy_of(self, object context):
-        """The same of another context."""
-        if self.snapshot is None or not contexts_can_be_shared or not are_alike(self.snapshot, context):
-            self.snapshot = PyContext_Copy(context)
-        return self.snapshot
-
-    cdef int clear(self) except -1:
-        """Hold no variable's value any longer: nobody is about to be scheduled."""
-        self.snapshot = None
-        self.runner = None
-        return 0
 
 
 cdef class LoopCore:
@@ -376,11 +346,6 @@ cdef int64_t deadline_of(double when) noexcept:
     return <int64_t>ns
 
 
-cdef ContextCache new_context_cache():
-    return ContextCache.__new__(ContextCache)
-
-
-seal_type(<PyTypeObject*>ContextCache, False)
 seal_type(<PyTypeObject*>LoopCore, False)
 seal_type(<PyTypeObject*>Handle, False)
 seal_type(<PyTypeObject*>ThreadSafeHandle, False)

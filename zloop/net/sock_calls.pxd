@@ -1,6 +1,7 @@
 # What runs per sock_* call.
 from zloop.core.handles cimport Handle
-from zloop.core.loop cimport FdWatcher, Loop
+from zloop.core.descriptors cimport FdWatcher
+from zloop.core.loop cimport Loop
 
 
 # One try at an operation, which does not wait: its result, or `would_block`. What `argument` is, is the attempt's own.

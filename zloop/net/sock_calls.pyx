@@ -17,8 +17,10 @@ from libc.errno cimport EAGAIN
 
 from zloop.binding.address cimport parse_address, sender_address
 from zloop.binding.sealed_types cimport seal_type
-from zloop.core.handles cimport ContextCache, Handle, PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
-from zloop.core.loop cimport FdWatcher, Loop
+from zloop.core.contexts cimport ContextCache, PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
+from zloop.core.handles cimport Handle
+from zloop.core.descriptors cimport FdWatcher
+from zloop.core.loop cimport Loop
 from zloop.engine cimport sys as sys_calls
 from zloop.engine.address cimport Address
 from zloop.engine.listener cimport sockaddr_storage, socklen_t

@@ -20,7 +20,7 @@ from typing import Any, TypeVarTuple
 
 from zloop.core.diagnostics import is_coroutine_function
 from zloop.core.interface import MixinBase
-from zloop.core.loop import leave_it_to_the_loop
+from zloop.core.scheduler import leave_it_to_the_loop
 
 Ts = TypeVarTuple("Ts")
 

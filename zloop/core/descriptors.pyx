@@ -1,0 +1,306 @@
+# cython: language_level=3
+"""Readers and writers: callbacks for when a descriptor is readable or writable."""
+from cpython.object cimport PyObject, PyTypeObject
+from libc.errno cimport EEXIST
+from libc.limits cimport INT_MAX
+
+from zloop.binding.sealed_types cimport seal_type
+from zloop.core.handles cimport Handle, new_handle
+from zloop.core.scheduler cimport Scheduler, check
+from zloop.engine.poller cimport interest_none, interest_read, interest_write
+from zloop.engine.watcher cimport OwnedWatcher, Watcher, WatcherOps
+
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(PyObject* thing)
+
+
+cdef object number_of(object fileobj):
+    """The number of an int or of an object with fileno(), negative if that is closed; ValueError for other objects."""
+    if isinstance(fileobj, int):
+        return fileobj
+    try:
+        return int(fileobj.fileno())
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(f"Invalid file object: {fileobj!r}") from None
+
+
+cdef int descriptor_of(object fileobj) except -1:
+    """The descriptor of an int or of an object with fileno(); ValueError in the words of the selectors module."""
+    cdef object fd = number_of(fileobj)
+    if fd < 0:
+        raise ValueError(f"Invalid file descriptor: {fd}")
+    return fd
+
+
+cdef class FdWatcher:
+    """The reader and the writer of one descriptor: what add_reader() and add_writer() set, and sock_* calls that wait.
+
+    Without either it is idle. It stays attached all the same, until something else needs the number: a program that
+    waits for a descriptor once mostly does it again.
+    """
+
+    cdef bint idle(self) noexcept:
+        return self.reader is None and self.writer is None
+
+    # What the poller watches for follows from the handles. 0 or -errno, the interest unchanged.
+    cdef int apply(self) noexcept:
+        cdef unsigned interest = interest_none
+        cdef bint once = True
+        if self.reader is not None:
+            interest |= interest_read
+            once = self.reader.once
+        if self.writer is not None:
+            interest |= interest_write
+            once = once and self.writer.once
+        if interest == interest_none:
+            self.fileobj = None
+            self.loop.reactor.disarm(self.watcher)
+            return 0
+        if once:
+            return self.loop.reactor.arm(self.watcher, interest)
+        return self.loop.reactor.set_interest(self.watcher, interest)
+
+    # The file that they waited for is gone, and the number is another one's.
+    cdef int forget_callbacks(self) except -1:
+        cdef Handle reader = self.reader
+        cdef Handle writer = self.writer
+        self.reader = self.writer = None
+        self.apply()  # never fails: nothing is asked for
+        self.watcher.renew()
+        if reader is not None:
+            reader.detach_callback()
+        if writer is not None:
+            writer.detach_callback()
+        return 0
+
+    # Waits for one thing more; as apply().
+    cdef int watch(self, Handle handle, bint for_reading) noexcept:
+        if for_reading:
+            self.reader = handle
+        else:
+            self.writer = handle
+        return self.apply()
+
+    cdef int run_ready(self, unsigned ready) except -1:
+        cdef Handle handle = self.reader if ready == interest_read else self.writer
+        if handle is None:
+            return 0
+        if handle._cancelled:  # by its holder: it stays registered until here
+            self.loop.drop_fd_callback(self.watcher.fd(), ready == interest_read)
+        else:
+            self.loop.run_handle(handle)
+        return 0
+
+
+cdef void on_fd_ready(Watcher& fd_watcher, unsigned ready) noexcept:
+    cdef FdWatcher watcher = <FdWatcher>OwnedWatcher.owner_of(fd_watcher)
+    try:
+        watcher.run_ready(ready)
+    except BaseException as exc:
+        watcher.loop.escaped(exc, "Exception in a reader or writer")
+
+
+cdef WatcherOps fd_watcher_ops
+fd_watcher_ops.on_ready = on_fd_ready
+
+
+cdef class DescriptorLoop(Scheduler):
+    """Watches descriptors for their readers and writers."""
+
+    def _ensure_fd_no_transport(self, fileobj):
+        self.check_no_transport(fileobj)
+
+    # RuntimeError if a transport uses the descriptor: two readers would steal each other's bytes.
+    cdef int check_no_transport(self, object fileobj) except -1:
+        cdef object number = number_of(fileobj)
+        cdef void* user = self.reactor.user_of(number) if 0 <= number <= INT_MAX else NULL
+        cdef object transport = None
+        if user != NULL and Py_REFCNT(<PyObject*>user) != 0:  # one on its way out is not to be brought back
+            transport = <object><PyObject*>user
+        elif self.selector_transports is not None:
+            transport = self.selector_transports.get(number)
+        if transport is not None and not transport.is_closing():
+            raise RuntimeError(f"File descriptor {fileobj!r} is used by transport {transport!r}")
+
+    def add_reader(self, fd, callback, *args):
+        """Call callback(*args) whenever fd (an int, or an object with fileno()) can be read from.
+
+        Replaces an earlier reader. Raises ValueError for what is no descriptor, OSError for what cannot be watched (a
+        regular file), RuntimeError for a transport's descriptor or on a closed loop.
+        """
+        self.check_no_transport(fd)
+        self.set_fd_callback(fd, callback, args, None, True)
+
+    def add_writer(self, fd, callback, *args):
+        """Call callback(*args) whenever fd can be written to; otherwise as add_reader()."""
+        self.check_no_transport(fd)
+        self.set_fd_callback(fd, callback, args, None, False)
+
+    def remove_reader(self, fd):
+        """Stop watching fd for reading. True if it was watched."""
+        self.check_no_transport(fd)
+        return self.drop_fd_callback(self.watched_descriptor(fd), True)
+
+    def remove_writer(self, fd):
+        """Stop watching fd for writing. True if it was watched."""
+        self.check_no_transport(fd)
+        return self.drop_fd_callback(self.watched_descriptor(fd), False)
+
+    def _take_back_reader(self, int fd, Handle handle not None):
+        """End what _add_reader() began. False, and all is left alone, if the number is another file's by now."""
+        cdef FdWatcher watcher
+        if self.closed:
+            return True
+        watcher = self.watchers.get(fd)
+        if watcher is None or watcher.reader is not handle:
+            return False
+        self.drop_fd_callback(fd, True)
+        return not self.reactor.is_lost(watcher.watcher)
+
+    # Without the look at the transports: for the loop's own use, and for libraries that know these names.
+    def _add_reader(self, fd, callback, *args, context=None):
+        return self.set_fd_callback(fd, callback, args, context, True)
+
+    def _add_writer(self, fd, callback, *args, context=None):
+        return self.set_fd_callback(fd, callback, args, context, False)
+
+    def _remove_reader(self, fd):
+        return self.drop_fd_callback(self.watched_descriptor(fd), True)
+
+    def _remove_writer(self, fd):
+        return self.drop_fd_callback(self.watched_descriptor(fd), False)
+
+    cdef int watched_descriptor(self, object fileobj) except -1:
+        """descriptor_of(), and of an object that was closed while it is watched the number that it had."""
+        cdef FdWatcher watcher
+        cdef int fd = -1
+        try:
+            return descriptor_of(fileobj)
+        except ValueError:
+            for watcher in self.watchers.values():
+                if watcher.fileobj is fileobj and not watcher.idle():
+                    fd = watcher.watcher.fd()
+                    break
+            else:
+                raise
+        return fd
+
+    cdef FdWatcher watcher_for(self, object fileobj):
+        cdef int fd = descriptor_of(fileobj)
+        cdef FdWatcher watcher = self.watchers.get(fd)
+        cdef int status
+        if watcher is not None and watcher.watcher.attached():  # else another file's has the number by now
+            if watcher.idle():
+                watcher.fileobj = fileobj
+            return watcher
+        watcher = FdWatcher.__new__(FdWatcher)
+        watcher.loop = self
+        watcher.fileobj = fileobj
+        watcher.watcher.set_owner(<void*>watcher)
+        status = self.reactor.attach(watcher.watcher, fd, fd_watcher_ops)
+        if status == -EEXIST:  # a transport that is closing, or a server
+            raise RuntimeError(f"File descriptor {fd} is in use by the event loop")
+        check(status)
+        self.watchers[fd] = watcher
+        return watcher
+
+    cdef Handle set_fd_callback(self, object fileobj, object callback, object args, object context, bint for_reading):
+        cdef Handle handle = new_handle(self, callback, args, context, False)
+        self.set_fd_handle(fileobj, handle, for_reading)
+        return handle
+
+    cdef FdWatcher set_fd_handle(self, object fileobj, Handle handle, bint for_reading):
+        cdef Handle previous
+        cdef FdWatcher watcher
+        cdef int status
+        self.check_closed()
+        watcher = self.watcher_for(fileobj)
+        previous = watcher.reader if for_reading else watcher.writer
+        # What was to be told to the previous one is not told to this one.
+        if previous is not None and not self.reactor.refresh(watcher.watcher):
+            watcher.forget_callbacks()
+            previous = None
+        status = watcher.watch(handle, for_reading)
+        if status < 0 and watcher.watcher.lost():
+            if for_reading:
+                watcher.reader = None
+            else:
+                watcher.writer = None
+            watcher.forget_callbacks()  # the other one's file is gone
+            previous = None
+            status = watcher.watch(handle, for_reading)
+        if status < 0:
+            if for_reading:
+                watcher.reader = previous
+            else:
+                watcher.writer = previous
+            self.forget_if_idle(watcher.watcher.fd())
+            check(status)
+        if previous is not None:
+            previous.detach_callback()
+        return watcher
+
+    cdef bint drop_fd_callback(self, int fd, bint for_reading) except -1:
+        cdef FdWatcher watcher
+        cdef Handle previous
+        if self.closed:
+            return False
+        watcher = self.watchers.get(fd)
+        if watcher is None:
+            return False
+        previous = watcher.reader if for_reading else watcher.writer
+        if previous is None:
+            return False
+        if for_reading:
+            watcher.reader = None
+        else:
+            watcher.writer = None
+        watcher.apply()  # never fails: less is asked for
+        previous.detach_callback()
+        return True
+
+    # Of a handle that nothing has replaced.
+    cdef int drop_fd_handle(self, FdWatcher watcher, Handle handle) except -1:
+        if self.closed:
+            return 0
+        if watcher.reader is handle:
+            watcher.reader = None
+        else:
+            watcher.writer = None
+        watcher.apply()  # never fails: less is asked for
+        return 0
+
+    # A socket that becomes a transport's has one watcher: readers and writers set before are gone, as with asyncio.
+    cdef int evict_watcher(self, int fd) except -1:
+        self.drop_fd_callback(fd, True)
+        self.drop_fd_callback(fd, False)
+        self.forget_if_idle(fd)
+        return 0
+
+    # For a descriptor that is new, whatever had its number before.
+    cdef int renew_watcher(self, int fd) except -1:
+        cdef FdWatcher watcher = self.watchers.get(fd)
+        if watcher is not None:
+            watcher.watcher.renew()
+        return 0
+
+    # Something else is about to be tied to the number.
+    cdef int forget_if_idle(self, int fd) except -1:
+        cdef FdWatcher watcher = self.watchers.get(fd)
+        if watcher is not None and watcher.idle():
+            self.reactor.detach(watcher.watcher)
+            del self.watchers[fd]
+        return 0
+
+    def _watched_descriptors(self):
+        """What is watched for readers and writers: a list of (file object, descriptor, reader, writer)."""
+        cdef FdWatcher watcher
+        cdef list watched = []
+        for fd, watcher in self.watchers.items():
+            if not watcher.idle():
+                watched.append((watcher.fileobj, fd, watcher.reader, watcher.writer))
+        return watched
+
+
+seal_type(<PyTypeObject*>FdWatcher, False)
+seal_type(<PyTypeObject*>DescriptorLoop, False)
