@@ -1,7 +1,8 @@
 """Compares zloop with every other event loop, in one interleaved run; scripts/bench prepares and calls this.
 
-The report goes to standard output, progress to standard error.  results.json, results.md and chart.png are left in the
-output directory.  Ctrl-C ends the measuring; what was found until then is reported.
+The report goes to standard output, progress to standard error.  summary.json, results.md and chart.png are left in the
+output directory; the samples only where --json names a file.  Ctrl-C ends the measuring; what was found until then is
+reported.
 """
 
 from __future__ import annotations
@@ -154,9 +155,9 @@ def choose_loops(asked: list[str], peers: pathlib.Path) -> tuple[dict[str, str],
 def write(results: stats.Results, arguments: argparse.Namespace) -> None:
     """Leave the three files, and print the report."""
     arguments.output.mkdir(parents=True, exist_ok=True)
-    document = json.dumps(results.to_json(), indent=1, ensure_ascii=False) + "\n"
-    for path in filter(None, (arguments.output / "results.json", arguments.json)):
-        path.write_text(document)
+    (arguments.output / "summary.json").write_text(report.compact(results.summary()))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results.to_json(), ensure_ascii=False) + "\n")
     text = report.markdown(results)
     (arguments.output / "results.md").write_text(text)
     try:
@@ -164,7 +165,7 @@ def write(results: stats.Results, arguments: argparse.Namespace) -> None:
     except ImportError as error:
         console.print(f"no chart: {error}")
     print(text)
-    console.print(f"results.json, results.md and chart.png are in {arguments.output}")
+    console.print(f"summary.json, results.md and chart.png are in {arguments.output}")
 
 
 def names(text: str) -> list[str]:
@@ -197,9 +198,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--loops", type=names, default=[], metavar="NAME,...", help="only these loops (default: all)")
     parser.add_argument("--rounds", type=positive, help="rounds (default: 5)")
     parser.add_argument("--quick", action="store_true", help="one short round: a first look")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the results to this file, too")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all the samples to this file")
     parser.add_argument("--list", action="store_true", help="print the rows' names, and measure nothing")
-    parser.add_argument("--from", dest="source", type=pathlib.Path, metavar="FILE", help="report these results instead")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="report this summary, or these samples, instead",
+    )
     arguments = parser.parse_args()
     arguments.output = arguments.output or arguments.default_output
     of_the_script = ("--peers=", "--tools=", "--default-output=")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import pathlib
+import re
+from typing import Any
 
 import rich.box
 from loops import DECIDED_BY_GATHERING, LIMIT, LOOPS, OURS
@@ -162,6 +165,13 @@ def absences(results: Results) -> str:
         names = ", ".join(f"`{name}`" for _, _, name in group)
         lines.append(f"- {loop}: {names}: {failure}")
     return "## No number\n\n" + "\n".join(lines) if lines else ""
+
+
+def compact(document: dict[str, Any]) -> str:
+    """JSON with a line for each cell and each ratio: what has changed shows in a diff."""
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    innermost = re.compile(r"[\[{][^\[\]{}]*[\]}]")
+    return innermost.sub(lambda found: re.sub(r"\s*\n\s*", " ", found[0]), text) + "\n"
 
 
 def new_table(*headings: str) -> Table:

@@ -112,7 +112,7 @@ class Comparison:
 
 @dataclass
 class Results:
-    """Everything that one run found out; turned to JSON and back without loss."""
+    """Everything that one run found out; turned to JSON and back without loss, or to a Summary."""
 
     description: dict[str, str]
     loops: dict[str, str]
@@ -173,36 +173,119 @@ class Results:
         return (geometric_mean(times), len(times)) if times else None
 
     def to_json(self) -> dict[str, Any]:
-        """Samples, and what follows from them."""
-        rows = []
-        for row in self.rows:
-            cells = {}
-            for loop, cell in self.cells.get(row.name, {}).items():
-                value = self.value(row, loop)
-                best_of = not row.lower_is_better
-                judged = {"value": value, "doubt": cell.doubt(best_of), "noise": cell.is_noise(best_of)}
-                judged = judged if value is not None else {}
-                cells[loop] = judged | asdict(cell)
-            rows.append(asdict(row) | {"cells": cells})
+        """The samples."""
+        return self.heading() | {
+            "rows": [
+                asdict(row) | {"cells": {loop: asdict(cell) for loop, cell in self.cells.get(row.name, {}).items()}}
+                for row in self.rows
+            ]
+        }
+
+    def heading(self) -> dict[str, Any]:
+        """What both kinds of JSON begin with."""
         return {
             "description": self.description,
             "loops": self.loops,
             "missing": self.missing,
             "rounds": self.rounds,
             "bounds": {"doubt": DOUBT_BOUND, "foreign": FOREIGN_BOUND, "samples": FEWEST_SAMPLES},
-            "rows": rows,
         }
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Results:
-        results = cls(document["description"], document["loops"], document["missing"], document["rounds"])
-        for row in document["rows"]:
-            results.rows.append(RowFacts(**{name: row[name] for name in RowFacts.__dataclass_fields__}))
-            results.cells[row["name"]] = {
-                loop: Cell([Sample(**sample) for sample in cell["samples"]], cell["failure"])
-                for loop, cell in row["cells"].items()
-            }
+        """Of either kind of JSON: the samples, or a summary."""
+        rows = document["rows"]
+        kind = Summary if any("ratios" in row for row in rows) else cls
+        results = kind(document["description"], document["loops"], document["missing"], document["rounds"])
+        results.rows = [RowFacts(**{name: row[name] for name in RowFacts.__dataclass_fields__}) for row in rows]
+        for row in rows:
+            results.read_row(row)
         return results
+
+    def read_row(self, row: dict[str, Any]) -> None:
+        self.cells[row["name"]] = {
+            loop: Cell([Sample(**sample) for sample in cell["samples"]], cell["failure"])
+            for loop, cell in row["cells"].items()
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """What follows from the samples, which a Summary is made of: a hundredth of their size."""
+        return self.heading() | {"rows": [asdict(row) | self.summarize(row) for row in self.rows]}
+
+    def summarize(self, row: RowFacts) -> dict[str, Any]:
+        cells = {}
+        for loop, cell in self.cells.get(row.name, {}).items():
+            best_of = not row.lower_is_better
+            known = {
+                "value": rounded(cell.value(best_of)),
+                "noise": cell.is_noise(best_of),
+                "rate": rounded(cell.beside("rate")),
+                "p99": rounded(cell.beside("p99")),
+                "failure": cell.failure,
+            }
+            cells[loop] = {name: value for name, value in known.items() if value is not None}
+        best = self.compare_to_best_peer(row)
+        pairs = [(OURS, loop) for loop in self.loops if loop != OURS] + [(LIMIT, OURS)]
+        pairs += [(loop, best.other) for loop in self.loops] if best else []
+        ratios = {}
+        for loop, other in pairs:
+            if found := self.compare(row, loop, other):
+                ratios[f"{loop}/{other}"] = [rounded(found.times), rounded(found.doubt), found.is_noise]
+        return {"cells": cells, "ratios": ratios}
+
+
+@dataclass
+class CellSummary:
+    """What a Cell comes to."""
+
+    known: dict[str, Any]
+
+    @property
+    def failure(self) -> str | None:
+        return self.known.get("failure")
+
+    def value(self, best_of: bool) -> float | None:
+        return self.known.get("value")
+
+    def beside(self, name: str) -> float | None:
+        return self.known.get(name)
+
+    def is_noise(self, best_of: bool) -> bool:
+        return self.known["noise"]
+
+
+@dataclass
+class Summary(Results):
+    """Results without their samples: all that a report needs, and no more."""
+
+    ratios: dict[str, dict[str, Comparison]] = field(default_factory=dict)
+    """By the row's name and the two loops', as zloop/uvloop."""
+
+    def read_row(self, row: dict[str, Any]) -> None:
+        self.cells[row["name"]] = {loop: CellSummary(known) for loop, known in row["cells"].items()}
+        self.ratios[row["name"]] = {
+            pair: Comparison(times, doubt, is_noise, pair.partition("/")[2])
+            for pair, (times, doubt, is_noise) in row["ratios"].items()
+        }
+
+    def cell(self, row: RowFacts, loop: str) -> CellSummary:
+        return self.cells.get(row.name, {}).get(loop, CellSummary({"noise": True}))
+
+    def compare(self, row: RowFacts, loop: str, other: str) -> Comparison | None:
+        return self.ratios.get(row.name, {}).get(f"{loop}/{other}")
+
+    def summary(self) -> dict[str, Any]:
+        rows = []
+        for row in self.rows:
+            ratios = {pair: [r.times, r.doubt, r.is_noise] for pair, r in self.ratios[row.name].items()}
+            cells = {loop: cell.known for loop, cell in self.cells[row.name].items()}
+            rows.append(asdict(row) | {"cells": cells, "ratios": ratios})
+        return self.heading() | {"rows": rows}
+
+
+def rounded(number: float | None) -> float | None:
+    """To nine digits, more than any table shows."""
+    return None if number is None else float(f"{number:.9g}")
 
 
 def geometric_mean(values: Iterable[float]) -> float:

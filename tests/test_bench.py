@@ -166,6 +166,25 @@ def test_results_survive_json(stats):
     assert again.value(row, "zloop") == 8.1
 
 
+def test_a_summary_is_enough_for_the_whole_report_and_has_no_samples(bench, stats):
+    report = bench("report")
+    pace = [1.0, 1.03, 0.98, 1.05]
+    cells = {
+        name: [cost * p for p in pace] for name, cost in (("zloop", 8.0), ("uvloop", 10.123456789), ("limit", 4.0))
+    }
+    results, row = results_of(stats, cells | {"rloop": "it fell over", "asyncio": [30.0, 3.0, 300.0, 9.0]}, rounds=4)
+    results.cells["row"]["zloop"].samples[0] = dataclasses.replace(
+        results.cells["row"]["zloop"].samples[0], rate=60_000.0, p99=123.4
+    )
+    text = report.compact(results.summary())
+    summary = stats.Results.from_json(json.loads(text))
+    assert 'samples": [' not in text
+    assert report.markdown(summary) == report.markdown(results)
+    for loop in results.loops:
+        assert report.points(summary, [row], loop)[0] == pytest.approx(report.points(results, [row], loop)[0])
+    assert report.compact(summary.summary()) == text
+
+
 def test_a_failure_is_no_number_and_has_its_reason_in_the_report(bench, stats):
     results, row = results_of(stats, {"zloop": [8.0] * 3, "uvloop": [10.0] * 3, "rloop": "it fell over"})
     report = bench("report")
@@ -253,13 +272,72 @@ def test_rows_are_chosen_by_name_topic_and_pattern(bench):
 def test_counts_may_grow_a_little(bench):
     instructions = bench("instructions")
     bound = 1000 * (1 + instructions.GROWTH_BOUND)
-    faults = instructions.judge({"a": bound, "b": bound + 1, "c": 1, "d": 500}, {"a": 1000, "b": 1000, "d": 1000})
+    recorded = {name: {"own": 100.0, "all": 1000.0} for name in "abde"}
+    counts = {
+        "a": {"own": 100, "all": bound},
+        "b": {"own": 100, "all": bound + 1},
+        "c": {"own": 1, "all": 1},
+        "d": {"own": 50, "all": 500},
+        "e": {"own": 104, "all": 2000},
+    }
+    faults = instructions.judge(counts, recorded, instructions.KINDS)
     assert faults == {
         "a": None,
         "b": "takes 1,031 instructions; 1,000 are on record",
         "c": "is not on record",
         "d": None,
+        "e": "takes 104 of zloop's own instructions; 100 are on record",
     }
+    assert instructions.judge({"b": counts["b"]}, recorded, ("own",)) == {"b": None}
+
+
+CALLGRIND = """\
+# callgrind format
+positions: line
+events: Ir
+ob=(1) /usr/lib/libpython3.13.so
+fn=(1) run
+16 400
++3 5
+cob=(2) /site-packages/zloop/core/loop.cpython-313-x86_64-linux-gnu.so
+cfn=(2) turn
+calls=1 50
+* 2000
+-2 1
+ob=(2)
+fn=(2)
+50 30
+cob=(1)
+cfn=(1)
+calls=3 16
++1 1200
+* 7
+ob=(3) /site-packages/zloop_other/x.so
+fn=(3) other
+1 1000
+totals: 1443
+"""
+
+
+def test_instructions_are_counted_where_they_are_and_not_where_they_are_called_from(bench, tmp_path):
+    (tmp_path / "out.1").write_text(CALLGRIND)
+    assert bench("instructions").instructions(tmp_path / "out.1") == {"own": 37, "all": 1443}
+
+
+@pytest.mark.parametrize(
+    ("compiler", "expected"),
+    [
+        ("c++ (Debian 12.2.0-14+deb12u1) 12.2.0", "GCC 12"),
+        ("g++ (GCC) 15.1.1 20250521 (Red Hat 15.1.1-2)", "GCC 15"),
+        ("Debian clang version 19.1.7 (3+b1)", "Clang 19"),
+        ("Ubuntu clang version 18.1.3 (1ubuntu1)", "Clang 18"),
+    ],
+)
+def test_a_record_is_for_a_compiler_of_one_major_version(bench, monkeypatch, compiler, expected):
+    instructions = bench("instructions")
+    monkeypatch.setattr(instructions.platform, "python_version_tuple", lambda: ("3", "13", "7"))
+    monkeypatch.setattr(instructions.platform, "machine", lambda: "x86_64")
+    assert instructions.setting(compiler, "Cython 3.3.1") == f"CPython 3.13, {expected}, Cython 3.3, x86_64"
 
 
 def test_counts_without_a_record_are_skipped_tests(bench, tmp_path):
