@@ -1,0 +1,197 @@
+"""Everything that is run on zloop's sources: `nox -l` lists the sessions, `nox -s SESSION -- ARGUMENT…` runs one.
+
+All that a session makes is in build/. A session of one Python is named after it, as tests-3.13; the others run on the
+Python that runs nox. $JOBS says how many things to do at a time, and $CXX names the compiler. Where $ZLOOP_REPORTS
+names a folder, the tests' reports go there (scripts/suite.py counts them).
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+
+import nox
+from nox.command import CommandFailed
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "scripts"))
+
+from tooling import BUILD, ROOT, VERSIONS, benchmarks, clang_tidy, engine, machine, projects, wheels
+
+nox.needs_version = ">=2026.1"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.download_python = "never"
+nox.options.envdir = "build/nox"
+nox.options.error_on_external_run = True
+nox.options.reuse_venv = "yes"
+RUNNING = "{}.{}".format(*sys.version_info)
+nox.options.sessions = ["lint", "engine", f"tests-{RUNNING}"]
+# The Python of this version is the one that runs nox, also where PATH has another.
+home = pathlib.Path(sys._base_executable).parent  # type: ignore[attr-defined]
+if (home / f"python{RUNNING}").exists():
+    os.environ["PATH"] = f"{home}{os.pathsep}{os.environ['PATH']}"
+
+ASAN_TESTS = ("test_tls.py", "test_tls_wire.py", "test_tls_handshakes.py", "test_tls_road.py", "test_bad_input.py")
+ASAN_SETTINGS = {
+    # The interpreter is as it is: its memory comes from malloc(), so that what is written beyond a bytes object shows.
+    "PYTHONMALLOC": "malloc",
+    # Leaks are not looked for: an interpreter leaves many things behind.
+    "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:handle_segv=0",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+}
+
+
+def install_groups(session: nox.Session, *names: str) -> None:
+    """Install dependency groups of pyproject.toml."""
+    project = nox.project.load_toml(ROOT / "pyproject.toml")
+    session.install(*nox.project.dependency_groups(project, *names))
+
+
+def report(option: str, name: str) -> list[str]:
+    """The arguments for a report of the tests, where one is asked for."""
+    folder = os.environ.get("ZLOOP_REPORTS")
+    return [f"{option}={folder}/{name}"] if folder else []
+
+
+def run_pytest(session: nox.Session, *arguments: str, env: dict[str, str] | None = None) -> None:
+    """Run tests on the zloop that is installed, not on the sources beside them."""
+    junit = [*report("--junit-xml", "pytest.xml"), "-o", "junit_family=xunit2"]
+    session.run("python", "-P", "-m", "pytest", *junit, *arguments, env=env)
+
+
+@nox.session(python=VERSIONS)
+def build(session: nox.Session) -> None:
+    """Build zloop's wheel, which the other sessions of this Python install."""
+    wheels.build(session)
+
+
+@nox.session(python=VERSIONS)
+def tests(session: nox.Session) -> None:
+    """Run the behaviour tests; arguments are pytest's."""
+    install_groups(session, "test", "uvicorn")
+    wheels.install(session)
+    run_pytest(session, *session.posargs)
+
+
+@nox.session(python=VERSIONS)
+def conformance(session: nox.Session) -> None:
+    """Run CPython's own asyncio tests on zloop; arguments are tests/conformance's, --help tells them."""
+    script = "import importlib.util as u; print(bool(u.find_spec('test') and u.find_spec('test.test_asyncio')))"
+    if "True" not in str(session.run("python", "-c", script, silent=True)):
+        session.skip("this Python comes without its own tests (on Debian: libpython3-testsuite)")
+    wheels.install(session)
+    jobs = ["-j", str(machine.jobs())]
+    session.run("python", "tests/conformance", *jobs, *report("--json", "conformance.json"), *session.posargs)
+
+
+@nox.session(python=VERSIONS)
+def downstream(session: nox.Session) -> None:
+    """Run other projects' tests on zloop and on asyncio; arguments: uvicorn, anyio, aiohttp==3.13.0 ..."""
+    projects.run(session, lambda name: report("--json", name))
+
+
+@nox.session(python=VERSIONS)
+def instructions(session: nox.Session) -> None:
+    """Count the instructions of hot operations, and compare them with those on record; --help tells the options."""
+    install_groups(session, "bench")
+    wheels.install(session)
+    benchmarks.count_instructions(session, report("--junit", "instructions.xml"))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Judge the form of every source file: pre-commit's hooks, then clang-tidy. All of them run, whatever one finds."""
+    install_groups(session, "lint", "cmake")
+    failed = [name for name, check in LINTERS.items() if not check(session)]
+    if failed:
+        session.error(f"lint: {', '.join(failed)}")
+
+
+def run_hooks(session: nox.Session) -> bool:
+    """The hooks of .pre-commit-config.yaml on all files; pre-commit keeps its tools in build/."""
+    settings = {"PRE_COMMIT_HOME": str(BUILD / "pre-commit")}
+    try:
+        session.run("pre-commit", "run", "--all-files", "--show-diff-on-failure", *session.posargs, env=settings)
+    except CommandFailed:
+        return False
+    return True
+
+
+def run_clang_tidy(session: nox.Session) -> bool:
+    """The engine and its tests as CMake compiles them, the C++ that knows Python, and the load generator."""
+    engine.configure(session, "dev")
+    return clang_tidy.run(session)
+
+
+# What pre-commit does not do within a commit's patience. Each returns whether it found nothing.
+LINTERS = {"hooks": run_hooks, "clang-tidy": run_clang_tidy}
+
+
+@nox.session(name="engine")
+def engine_tests(session: nox.Session) -> None:
+    """Build and run the engine's C++ tests; arguments are presets of CMakePresets.json (dev when none is named)."""
+    wheels.require_compiler(session)
+    install_groups(session, "cmake")
+    for preset in session.posargs or ["dev"]:
+        engine.test(session, preset, report("--output-junit", f"engine-{preset}.xml"))
+
+
+@nox.session(python=[RUNNING])
+def sanitizers(session: nox.Session) -> None:
+    """Run tests under sanitizers; arguments: asan, tsan (the engine's), python (then pytest's arguments); or all."""
+    wanted, *arguments = session.posargs or ["all"]
+    wheels.require_compiler(session)
+    for preset in ("asan", "tsan"):
+        if wanted in {preset, "all"}:
+            install_groups(session, "cmake")
+            engine.test(session, preset, report("--output-junit", f"engine-{preset}.xml"))
+    if wanted in {"python", "all"}:
+        test_sanitized(session, arguments)
+    if wanted not in {"asan", "tsan", "python", "all"}:
+        session.error(f"there is no {wanted}: asan, tsan, python, or all when none is named")
+
+
+def test_sanitized(session: nox.Session, arguments: list[str]) -> None:
+    """The behaviour tests on a zloop that AddressSanitizer and UndefinedBehaviorSanitizer watch."""
+    libraries = engine.sanitizer_libraries(wheels.require_compiler(session))
+    if not libraries:
+        session.skip("this compiler has no AddressSanitizer of its own")
+    install_groups(session, "test")
+    wheels.install(
+        session, "-asan", "-Ccmake.define.ZLOOP_SANITIZE=address,undefined", "-Cbuild-dir=build/asan-{wheel_tag}"
+    )
+    if not any(argument.startswith("tests/") for argument in arguments):
+        arguments = [*(f"tests/{name}" for name in ASAN_TESTS), *arguments]
+    run_pytest(session, *arguments, env=ASAN_SETTINGS | {"LD_PRELOAD": " ".join(libraries)})
+
+
+@nox.session
+def cross(session: nox.Session) -> None:
+    """Compile the engine and its tests for other systems, and run those for Linux; arguments are targets."""
+    install_groups(session, "cmake", "cross")
+    for target in session.posargs or engine.TARGETS:
+        if target not in engine.TARGETS:
+            session.error(f"there is no target {target}: {', '.join(engine.TARGETS)}")
+        engine.cross(session, target, report("--output-junit", f"engine-{target}.xml"))
+
+
+@nox.session
+def packaging(session: nox.Session) -> None:
+    """Show that zloop can be packaged and installed: by an sdist, a wheel of that, and editable."""
+    wheels.require_compiler(session)
+    install_groups(session, "packaging")
+    session.run("python", "scripts/check_packaging.py")
+
+
+@nox.session(python=[RUNNING])
+def bench(session: nox.Session) -> None:
+    """Compare zloop with every other event loop, row by row: scripts/bench, whose options it takes."""
+    install_groups(session, "bench", "cmake")
+    wheels.install(session)
+    benchmarks.compare_loops(session)
+
+
+@nox.session(python=[RUNNING])
+def echo(session: nox.Session) -> None:
+    """Run uvloop's echo benchmark on zloop, asyncio and uvloop; arguments are bench_uvloop/matrix.py's."""
+    benchmarks.echo(session)
