@@ -160,7 +160,7 @@ def write_junit(path: pathlib.Path, faults: dict[str, str | None], skipped: str 
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="scripts/instructions", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="nox -s instructions --", description=__doc__.partition("\n")[0])
     parser.add_argument("--valgrind", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--compiler", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--cython", required=True, help=argparse.SUPPRESS)

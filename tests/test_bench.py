@@ -1,4 +1,4 @@
-"""What scripts/bench makes of its samples (values, noise, ratios, tables), and scripts/instructions of its counts."""
+"""What scripts/bench makes of its samples (values, noise, ratios, tables), and bench/instructions.py of its counts."""
 
 import dataclasses
 import importlib

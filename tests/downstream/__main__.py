@@ -3,7 +3,7 @@
     python tests/downstream PROJECT SOURCE [-k EXPRESSION] [--timeout SECONDS] [--reruns N] [--json FILE] [-v]
 
 SOURCE is the project's unpacked source distribution; the project, what its tests need, and zloop are installed beside
-the Python that this is started with. `scripts/downstream` does all that.
+the Python that this is started with. nox -s downstream does all that.
 
 Both runs get their loop in the same way (inside/sitecustomize.py), which also writes down which loops really ran. The
 files that hold a test which failed, or whose verdicts are unlike, are run some times more on both sides: a difference
