@@ -5,13 +5,13 @@
 Instructions, unlike microseconds, are the same on a busy machine.  There are two counts of each operation:
 
   own    those of zloop's own extension modules.  They follow from its sources, the compiler's major version, CPython's
-         minor version, whose headers are compiled in, and Cython's: they are compared on any machine where these are
+         minor version, whose headers are compiled in, and Cython's.  They are compared on any machine, where these are
          on record.
   all    those of the whole process.  They are the interpreter's and the C library's as well, which depend on how these
          were built: they are compared where all of that is the same, too.
 
-instructions.json has a part for each of the first, and says of the second where its counts were taken.  Fails if a count
-has grown by more than GROWTH_BOUND.
+instructions.json has a part for each setting of the first, and says where the counts were taken, which holds for the
+second.  Fails if a count has grown by more than GROWTH_BOUND.
 """
 
 from __future__ import annotations
