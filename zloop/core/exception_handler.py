@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import traceback
 from asyncio.log import logger
@@ -10,7 +11,7 @@ from typing import Any
 
 from zloop.core.interface import MixinBase
 
-Handler = Callable[[Any, dict[str, Any]], object]
+Handler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
 
 # Keys that are told as stacks rather than as reprs.
 STACK_TITLES = {

@@ -8,9 +8,16 @@ if TYPE_CHECKING:
     import asyncio
     import concurrent.futures
     import socket
+    import ssl
+    from collections.abc import Callable
+    from typing import TypeAlias, TypeVar
 
     from zloop.core import loop as native
     from zloop.net.dns import AddressInfo
+
+    ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
+    ProtocolFactory: TypeAlias = Callable[[], asyncio.BaseProtocol]
+    TlsContext: TypeAlias = ssl.SSLContext | bool | None
 
     class MixinBase(native.Loop, asyncio.AbstractEventLoop):
         """The loop, as one mixin sees it."""

@@ -7,9 +7,15 @@ import warnings
 import weakref
 from asyncio.log import logger
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zloop.core.interface import MixinBase
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Generator
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 
 class LifecycleMixin(MixinBase):
@@ -19,7 +25,7 @@ class LifecycleMixin(MixinBase):
         self._asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
         self._asyncgens_shutdown_called = False
 
-    def run_until_complete(self, future: Any) -> Any:
+    def run_until_complete(self, future: Generator[Any, None, T] | Awaitable[T]) -> T:
         """Run until a future, or a coroutine made into a task, is done; its result or exception.
 
         RuntimeError when the loop is closed, runs already, or is stopped before the future is done.
@@ -27,9 +33,9 @@ class LifecycleMixin(MixinBase):
         self._check_closed()
         self._check_running()
         new_task = not asyncio.isfuture(future)
-        future = asyncio.ensure_future(future, loop=self)
+        future = asyncio.ensure_future(future, loop=self)  # type: ignore[arg-type]  # asyncio takes generators, too
         if new_task:
-            future._log_destroy_pending = False  # if it does not get done, an exception says so
+            future._log_destroy_pending = False  # type: ignore[attr-defined]  # if it does not get done, an exception says so
         self._run_until_done(future, new_task)
         if not future.done():
             raise RuntimeError("Event loop stopped before Future completed.")

@@ -1,7 +1,10 @@
 # The native half of the loop. See MixinBase in zloop/core/interface.py for what the Python half adds to it.
 
 import asyncio
+import sys
+from asyncio.events import _TaskFactory
 from collections.abc import Coroutine, Generator
+from contextvars import Context
 from socket import socket
 from typing import Any, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
@@ -24,9 +27,22 @@ class Loop(DescriptorLoop):
     @property
     def _task_factory(self) -> Any: ...
     def create_future(self) -> asyncio.Future[Any]: ...
-    def create_task(self, coro: _CoroutineLike[_T], **kwargs: Any) -> asyncio.Task[_T]: ...
-    def set_task_factory(self, factory: Any) -> None: ...
-    def get_task_factory(self) -> Any: ...
+    if sys.version_info >= (3, 13):
+        def create_task(
+            self,
+            coro: _CoroutineLike[_T],
+            *,
+            name: str | None = None,
+            context: Context | None = None,
+            eager_start: bool | None = None,
+        ) -> asyncio.Task[_T]: ...
+    else:
+        def create_task(
+            self, coro: _CoroutineLike[_T], *, name: str | None = None, context: Context | None = None
+        ) -> asyncio.Task[_T]: ...
+
+    def set_task_factory(self, factory: _TaskFactory | None) -> None: ...
+    def get_task_factory(self) -> _TaskFactory | None: ...
 
     # For the Python half.
     def _acceptor_of(self, sock: socket) -> Acceptor | None: ...

@@ -10,7 +10,7 @@ import sys
 from asyncio import staggered
 from asyncio.log import logger
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zloop.core.diagnostics import bind_error
 from zloop.core.interface import MixinBase
@@ -23,6 +23,12 @@ from zloop.tls.start_tls import make_ssl_transport
 from zloop.transports.direct_connect import ConnectingDescriptor, can_connect_directly, connect_directly
 from zloop.transports.stream import make_bare_transport, make_socket_transport
 
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from zloop.core.interface import ProtocolT, TlsContext
+
 sock_connect = SocketMixin.sock_connect
 
 
@@ -31,23 +37,23 @@ class ConnectMixin(MixinBase):
 
     async def create_connection(
         self,
-        protocol_factory: Any,
-        host: Any = None,
-        port: Any = None,
+        protocol_factory: Callable[[], ProtocolT],
+        host: str | None = None,
+        port: int | None = None,
         *,
-        ssl: Any = None,
+        ssl: TlsContext = None,
         family: int = 0,
         proto: int = 0,
         flags: int = 0,
         sock: socket.socket | None = None,
-        local_addr: Any = None,
+        local_addr: tuple[str, int] | None = None,
         server_hostname: str | None = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
         happy_eyeballs_delay: float | None = None,
         interleave: int | None = None,
         all_errors: bool = False,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[asyncio.Transport, ProtocolT]:
         """Connect to host:port, or take over a connected stream socket; returns (transport, protocol).
 
         ssl is an SSLContext, or True for the default one. The certificate has to be that of server_hostname, which is
@@ -102,13 +108,13 @@ class ConnectMixin(MixinBase):
 
     async def connect_accepted_socket(
         self,
-        protocol_factory: Any,
+        protocol_factory: Callable[[], ProtocolT],
         sock: socket.socket,
         *,
-        ssl: Any = None,
+        ssl: TlsContext = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[asyncio.Transport, ProtocolT]:
         """Take over a stream socket that was accepted elsewhere; returns (transport, protocol).
 
         With an SSLContext as `ssl` it is the server of a TLS connection.

@@ -7,13 +7,19 @@ import socket
 import stat
 import sys
 from asyncio.log import logger
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zloop.core.interface import MixinBase
 from zloop.core.socket_objects import DATAGRAM_METHODS, has_plain_methods
 from zloop.net.servers import set_reuse_port
 from zloop.transports import selector_transports
 from zloop.transports.datagram import make_datagram_transport
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from zloop.core.interface import ProtocolT
 
 
 class Candidate(NamedTuple):
@@ -30,9 +36,9 @@ class DatagramMixin(MixinBase):
 
     async def create_datagram_endpoint(  # type: ignore[override]  # the stubs still know reuse_address
         self,
-        protocol_factory: Any,
-        local_addr: Any = None,
-        remote_addr: Any = None,
+        protocol_factory: Callable[[], ProtocolT],
+        local_addr: tuple[str, int] | str | None = None,
+        remote_addr: tuple[str, int] | str | None = None,
         *,
         family: int = 0,
         proto: int = 0,
@@ -40,7 +46,7 @@ class DatagramMixin(MixinBase):
         reuse_port: bool | None = None,
         allow_broadcast: bool | None = None,
         sock: socket.socket | None = None,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[asyncio.DatagramTransport, ProtocolT]:
         """Make a datagram endpoint, or make one of a given socket; returns (transport, protocol).
 
         local_addr is bound, remote_addr connected to (with allow_broadcast it is only where everything is sent):

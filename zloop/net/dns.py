@@ -31,7 +31,7 @@ class DnsMixin(MixinBase):
         type: int = 0,
         proto: int = 0,
         flags: int = 0,
-    ) -> list[Any]:
+    ) -> list[tuple[Any, socket.SocketKind, int, str, Any]]:
         """socket.getaddrinfo() without blocking the loop; a list of AddressInfo. Raises socket.gaierror."""
         # Looked up in the module each time: programs replace it.
         resolve = self._getaddrinfo_debug if self.get_debug() else socket.getaddrinfo
@@ -42,7 +42,7 @@ class DnsMixin(MixinBase):
             and not self._executor_shutdown_called
         ):
             try:
-                info = numeric_info(host, port, family, type, proto, flags)
+                info: Any = numeric_info(host, port, family, type, proto, flags)
             except TypeError:  # something that has no hash, in place of a number: the resolver says what is wrong
                 info = None
             if info is not None:
@@ -51,7 +51,9 @@ class DnsMixin(MixinBase):
                 return [info]
         return await self.run_in_executor(None, resolve, host, port, family, type, proto, flags)
 
-    async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
+    async def getnameinfo(
+        self, sockaddr: tuple[str, int] | tuple[str, int, int, int], flags: int = 0
+    ) -> tuple[str, str]:
         """socket.getnameinfo() without blocking the loop. Raises socket.gaierror."""
         return await self.run_in_executor(None, socket.getnameinfo, sockaddr, flags)
 

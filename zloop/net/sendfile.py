@@ -11,7 +11,7 @@ from asyncio import Future, Protocol, constants
 from asyncio.exceptions import SendfileNotAvailableError
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zloop.core.blocking import call_as_sock_sendfile
 from zloop.core.interface import MixinBase
@@ -19,6 +19,10 @@ from zloop.core.socket_objects import WOULD_BLOCK
 from zloop.core.waiters import set_exception_unless_cancelled, set_result_unless_cancelled
 from zloop.net.sock_calls import check_socket, until_writable
 from zloop.transports.selector_transports import LoopMethods, SelectorTransport
+
+if TYPE_CHECKING:
+    from asyncio import WriteTransport
+    from typing import IO
 
 # sendfile(2): one call moves at most this many bytes.
 SENDFILE_MAX = 0x7FFF_F000
@@ -28,7 +32,13 @@ class SendfileMixin(MixinBase):
     """Files to sockets and transports."""
 
     async def sendfile(
-        self, transport: Any, file: Any, offset: int = 0, count: int | None = None, *, fallback: bool = True
+        self,
+        transport: WriteTransport,
+        file: IO[bytes],
+        offset: int = 0,
+        count: int | None = None,
+        *,
+        fallback: bool = True,
     ) -> int:
         """Send a binary file from `offset`, `count` bytes or to its end; the number of bytes sent.
 
@@ -85,7 +95,13 @@ class SendfileMixin(MixinBase):
             gate.restore()
 
     async def sock_sendfile(
-        self, sock: socket.socket, file: Any, offset: int = 0, count: int | None = None, *, fallback: bool | None = True
+        self,
+        sock: socket.socket,
+        file: IO[bytes],
+        offset: int = 0,
+        count: int | None = None,
+        *,
+        fallback: bool | None = True,
     ) -> int:
         """Send a binary file from `offset`, `count` bytes or to its end; the number of bytes sent.
 

@@ -14,7 +14,7 @@ import socket
 import sys
 from asyncio.log import logger
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zloop.core.diagnostics import bind_error
 from zloop.core.interface import MixinBase
@@ -25,21 +25,26 @@ from zloop.tls.start_tls import accept_tls
 from zloop.transports.acceptor import Acceptor, Clients
 from zloop.transports.selector_transports import LoopMethods, takes_context
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from zloop.core.interface import ProtocolFactory, TlsContext
+
 
 class ServerMixin(MixinBase):
     """Servers for stream sockets."""
 
     async def create_server(
         self,
-        protocol_factory: Any,
-        host: Any = None,
-        port: Any = None,
+        protocol_factory: ProtocolFactory,
+        host: str | Sequence[str] | None = None,
+        port: int | None = None,
         *,
         family: int = socket.AF_UNSPEC,
         flags: int = socket.AI_PASSIVE,
         sock: socket.socket | None = None,
         backlog: int = 100,
-        ssl: Any = None,
+        ssl: TlsContext = None,
         reuse_address: bool | None = None,
         reuse_port: bool | None = None,
         keep_alive: bool | None = None,

@@ -9,12 +9,17 @@ import socket
 import stat
 import sys
 from asyncio.log import logger
-from typing import Any
+from typing import TYPE_CHECKING
 
 from zloop.core.blocking import call_as_create_unix_server, call_as_stop_serving
 from zloop.core.interface import MixinBase
 from zloop.core.socket_objects import refuse_ssl_socket
 from zloop.net.connect import check_tls_arguments
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zloop.core.interface import ProtocolFactory, ProtocolT, TlsContext
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -28,15 +33,15 @@ class UnixMixin(MixinBase):
 
     async def create_unix_connection(
         self,
-        protocol_factory: Any,
+        protocol_factory: Callable[[], ProtocolT],
         path: Path | None = None,
         *,
-        ssl: Any = None,
+        ssl: TlsContext = None,
         sock: socket.socket | None = None,
         server_hostname: str | None = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[asyncio.Transport, ProtocolT]:
         """Connect to a path (abstract if it begins with a null), or take over a connected Unix stream socket.
 
         Returns (transport, protocol). TLS needs a server_hostname. Raises OSError.
@@ -77,12 +82,12 @@ class UnixMixin(MixinBase):
 
     async def create_unix_server(
         self,
-        protocol_factory: Any,
+        protocol_factory: ProtocolFactory,
         path: Path | None = None,
         *,
         sock: socket.socket | None = None,
         backlog: int = 100,
-        ssl: Any = None,
+        ssl: TlsContext = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
         start_serving: bool = True,

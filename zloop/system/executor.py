@@ -8,7 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar, TypeVarTuple
+from typing import TypeVar, TypeVarTuple
 
 from zloop.core.interface import MixinBase
 from zloop.core.waiters import set_exception_unless_cancelled, set_result_unless_cancelled
@@ -23,7 +23,9 @@ class ExecutorMixin(MixinBase):
     _default_executor: concurrent.futures.ThreadPoolExecutor | None = None
     _executor_shutdown_called = False
 
-    def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+    def run_in_executor(
+        self, executor: concurrent.futures.Executor | None, func: Callable[[*Ts], T], *args: *Ts
+    ) -> asyncio.Future[T]:
         """Run func(*args) in an executor (None: the default one); a future for its result.
 
         RuntimeError on a closed loop, or when the default executor was shut down.

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from asyncio.log import logger
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zloop.core.interface import MixinBase
 from zloop.transports.pipe import make_read_pipe_transport, make_write_pipe_transport
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from zloop.core.interface import ProtocolT
 
 
 class PipeMixin(MixinBase):
     """Transports over pipes, FIFOs, character devices, and sockets used in one direction."""
 
-    async def connect_read_pipe(self, protocol_factory: Any, pipe: Any) -> tuple[Any, Any]:
+    async def connect_read_pipe(
+        self, protocol_factory: Callable[[], ProtocolT], pipe: Any
+    ) -> tuple[asyncio.ReadTransport, ProtocolT]:
         """Pass what comes out of a pipe, a file object, to a protocol; returns (transport, protocol).
 
         The transport makes the pipe non-blocking, and closes it in the end. ValueError for a regular file.
@@ -30,7 +38,9 @@ class PipeMixin(MixinBase):
             logger.debug("Read pipe %r connected: (%r, %r)", fd, transport, protocol)
         return transport, protocol
 
-    async def connect_write_pipe(self, protocol_factory: Any, pipe: Any) -> tuple[Any, Any]:
+    async def connect_write_pipe(
+        self, protocol_factory: Callable[[], ProtocolT], pipe: Any
+    ) -> tuple[asyncio.WriteTransport, ProtocolT]:
         """Let a protocol write into a pipe, a file object; returns (transport, protocol).
 
         The transport makes the pipe non-blocking, and closes it in the end. ValueError for a regular file.

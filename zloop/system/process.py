@@ -16,14 +16,15 @@ from asyncio import base_events, base_subprocess
 from asyncio.log import logger
 from asyncio.unix_events import waitstatus_to_exitcode  # type: ignore[attr-defined]
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from zloop.core.interface import MixinBase
 
 if TYPE_CHECKING:
-    from zloop.core.handles import Handle
+    from typing import IO, Literal
 
-Protocol = TypeVar("Protocol", bound=asyncio.BaseProtocol)
+    from zloop.core.handles import Handle
+    from zloop.core.interface import ProtocolT
 
 
 class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
@@ -58,14 +59,40 @@ class ProcessMixin(MixinBase):
     if TYPE_CHECKING:  # that of asyncio's takes no other class's loop
 
         async def subprocess_exec(
-            self, protocol_factory: Callable[[], Protocol], program: Any, *args: Any, **options: Any
-        ) -> tuple[asyncio.SubprocessTransport, Protocol]:
+            self,
+            protocol_factory: Callable[[], ProtocolT],
+            program: Any,
+            *args: Any,
+            stdin: int | IO[Any] | None = subprocess.PIPE,
+            stdout: int | IO[Any] | None = subprocess.PIPE,
+            stderr: int | IO[Any] | None = subprocess.PIPE,
+            universal_newlines: Literal[False] = False,
+            shell: Literal[False] = False,
+            bufsize: Literal[0] = 0,
+            encoding: None = None,
+            errors: None = None,
+            text: Literal[False] | None = None,
+            **options: Any,
+        ) -> tuple[asyncio.SubprocessTransport, ProtocolT]:
             """Run a program; returns (transport, protocol)."""
             raise NotImplementedError
 
         async def subprocess_shell(
-            self, protocol_factory: Callable[[], Protocol], cmd: bytes | str, **options: Any
-        ) -> tuple[asyncio.SubprocessTransport, Protocol]:
+            self,
+            protocol_factory: Callable[[], ProtocolT],
+            cmd: bytes | str,
+            *,
+            stdin: int | IO[Any] | None = subprocess.PIPE,
+            stdout: int | IO[Any] | None = subprocess.PIPE,
+            stderr: int | IO[Any] | None = subprocess.PIPE,
+            universal_newlines: Literal[False] = False,
+            shell: Literal[True] = True,
+            bufsize: Literal[0] = 0,
+            encoding: None = None,
+            errors: None = None,
+            text: Literal[False] | None = None,
+            **options: Any,
+        ) -> tuple[asyncio.SubprocessTransport, ProtocolT]:
             """Run a command by the shell; returns (transport, protocol)."""
             raise NotImplementedError
 

@@ -35,6 +35,7 @@ else:
 
 if TYPE_CHECKING:
     import socket
+    import ssl
 
 
 class SSLProtocol(TlsProtocol, asyncio.Protocol):
@@ -147,14 +148,14 @@ class TlsMixin(MixinBase):
     async def start_tls(
         self,
         transport: Any,
-        protocol: Any,
-        sslcontext: Any,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
         *,
         server_side: bool = False,
         server_hostname: str | None = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
-    ) -> Any:
+    ) -> asyncio.Transport:
         """Go on with TLS on a transport; returns the transport that the protocol has to use from now on.
 
         The protocol's connection_made() is not called again. What a server's StreamReader has received and nobody has
