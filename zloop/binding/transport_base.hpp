@@ -1,6 +1,6 @@
 // The instance layout of asyncio's transport classes, for native classes that derive from them.
 //
-// asyncio.BaseTransport has one slot, `_extra` (__slots__, CPython 3.8 to 3.15). _asyncio_bases.cpp checks at import
+// asyncio.BaseTransport has one slot, `_extra` (__slots__, CPython 3.8 to 3.15). _asyncio_base.cpp checks at import
 // that this still is all there is.
 #pragma once
 

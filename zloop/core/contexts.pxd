@@ -21,7 +21,6 @@ cdef class ContextCache:
     cdef object snapshot         # alike the context that it was last asked for a copy of; never entered
     cdef object runner           # as good as new, and nobody else's
 
-    cdef object share_copy_of(self, object context)
     cdef int clear(self) except -1
 
     # A snapshot of the current context, for a handle to hold and nobody to enter.

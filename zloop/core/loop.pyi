@@ -5,13 +5,11 @@ import sys
 from asyncio.events import _TaskFactory
 from collections.abc import Coroutine, Generator
 from contextvars import Context
-from socket import socket
 from typing import Any, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 from zloop.core.descriptors import DescriptorLoop
 from zloop.core.handles import Handle, TimerHandle
-from zloop.transports.acceptor import Acceptor
 
 _T = TypeVar("_T")
 _LoopT = TypeVar("_LoopT", bound=Loop)
@@ -45,7 +43,6 @@ class Loop(DescriptorLoop):
     def get_task_factory(self) -> _TaskFactory | None: ...
 
     # For the Python half.
-    def _acceptor_of(self, sock: socket) -> Acceptor | None: ...
     def _close(self) -> None: ...
     def _close_signal_pipe(self) -> None: ...
     def _give_wakeup_fd_back(self) -> None: ...

@@ -64,9 +64,7 @@ cdef class Loop(DescriptorLoop):
         if args or kwargs:
             check_constructor(type(self))
         self.contexts = new_context_cache()
-        self.connection_contexts = new_context_cache()
         self.watchers = {}
-        self.acceptors = {}
         self.retired = []
         self.signal_fd = -1
         self.saved_origin_depth = -1
@@ -89,19 +87,15 @@ cdef class Loop(DescriptorLoop):
         for watcher in self.watchers.values():
             self.reactor.detach(watcher.watcher)
         try:
-            for acceptor in self.acceptors.values():
-                acceptor.abandon()
+            if self.transports is not None:
+                self.transports.close()
         finally:
             self.reactor.close()
             # Released last: what these drop may run foreign code.
             self.contexts.clear()
             clear_containers(<PyObject*>self)
             self.watchers.clear()
-            self.acceptors.clear()
-
-    def _acceptor_of(self, sock):
-        """The Acceptor of a listening socket object, or None."""
-        return self.acceptors.get(id(sock))
+            self.transports = None
 
     @property
     def _ready(self):

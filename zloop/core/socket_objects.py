@@ -109,7 +109,7 @@ def has_ended(sock: socket.socket) -> bool:
     return bool(poller.poll(0)) and unread == 0
 
 
-def kind_of(sock: socket.socket) -> tuple[int, int, int]:
+def params_of(sock: socket.socket) -> tuple[int, int, int]:
     """Family, type and protocol, as plain numbers: what its accepted connections have, too."""
     return _family_of(sock), _type_of(sock), sock.proto
 

@@ -21,7 +21,7 @@ from zloop.net.dns import AddressInfo
 from zloop.net.sock_methods import SocketMixin
 from zloop.tls.start_tls import make_ssl_transport
 from zloop.transports.direct_connect import ConnectingDescriptor, can_connect_directly, connect_directly
-from zloop.transports.stream import make_bare_transport, make_socket_transport
+from zloop.transports.connection import make_descriptor_transport, make_socket_transport
 
 if TYPE_CHECKING:
     import asyncio
@@ -179,7 +179,7 @@ class ConnectMixin(MixinBase):
             waiter = self.create_future()
             transport: Any = None
             if made_here and not ssl:
-                transport = make_bare_transport(self, sock, protocol, waiter, context)
+                transport = make_descriptor_transport(self, sock, protocol, waiter, context)
             if transport is None and isinstance(sock, ConnectingDescriptor):
                 sock = sock.as_socket()
             if ssl:

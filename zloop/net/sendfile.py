@@ -75,7 +75,7 @@ class SendfileMixin(MixinBase):
                 await drained
                 check_sendfile_arguments(transport._sock, file, offset, count)
                 # The descriptor is the transport's, and so is the watch over it.
-                return await send_natively(transport._sock, file, offset, count, transport._make_room_waiter)
+                return await send_natively(transport._sock, file, offset, count, transport._make_drain_waiter)
             finally:
                 transport._reset_empty_waiter()
         finally:

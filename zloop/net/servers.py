@@ -24,6 +24,7 @@ from zloop.net.dns import AddressInfo
 from zloop.tls.start_tls import accept_tls
 from zloop.transports.acceptor import Acceptor, Clients
 from zloop.transports.selector_transports import LoopMethods, takes_context
+from zloop.transports.state import acceptor_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,7 +114,7 @@ class ServerMixin(MixinBase):
         return server
 
     def _is_served(self, sock: socket.socket, by_others_than: asyncio.Server) -> bool:
-        acceptor = self._acceptor_of(sock)
+        acceptor = acceptor_of(self, sock)
         return acceptor is not None and acceptor.server is not by_others_than
 
     async def _resolve_hosts(self, host: Any, port: Any, family: int, flags: int) -> list[AddressInfo]:
@@ -211,7 +212,7 @@ class ServerMixin(MixinBase):
 
     def _stop_serving(self, sock: socket.socket) -> None:
         """asyncio.Server calls it for each of its sockets; it closes them."""
-        acceptor = self._acceptor_of(sock)
+        acceptor = acceptor_of(self, sock)
         if acceptor is not None:
             acceptor.close()
         else:  # never started, or accept() is somebody's own, or the loop was closed first

@@ -30,7 +30,7 @@ from zloop.transports.direct_connect cimport connects_plainly, goes_on, is_conne
 
 from zloop.core import diagnostics
 from zloop.core.socket_objects import (
-    WOULD_BLOCK, kind_of, plain_socket, refuse_ssl_socket, wrap_descriptor,
+    WOULD_BLOCK, params_of, plain_socket, refuse_ssl_socket, wrap_descriptor,
 )
 
 cdef extern from "Python.h":
@@ -458,7 +458,7 @@ cdef object try_accept(Loop loop, object sock, object argument):
     if accepted < 0:
         return failed(accepted)
     try:
-        connection = wrap_descriptor(*kind_of(sock), accepted)
+        connection = wrap_descriptor(*params_of(sock), accepted)
     except BaseException:
         sys_calls.close(accepted)
         raise

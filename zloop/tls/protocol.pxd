@@ -1,8 +1,9 @@
 # TLS between a transport and an application's protocol.
-from zloop.binding.transport_base cimport TransportBase
+from zloop.binding.transport_base cimport AsyncioBase
+from zloop.engine.flow_control cimport FlowControl
 from zloop.tls.codec cimport TlsCodec
 from zloop.transports.receiver cimport NativeProtocol
-from zloop.transports.stream cimport SocketTransport
+from zloop.transports.stream_socket cimport SocketTransport
 
 
 cdef enum TlsState:
@@ -20,7 +21,7 @@ cdef enum AppState:
     LOST
 
 
-cdef class SSLTransport(TransportBase):
+cdef class SSLTransport(AsyncioBase):
     cdef object __weakref__
     cdef dict __dict__            # programs set attributes, and replace methods, on transports
     cdef TlsProtocol ssl_protocol
@@ -55,12 +56,10 @@ cdef class TlsProtocol(NativeProtocol):
     cdef Py_ssize_t backlog_offset
     cdef Py_ssize_t backlog_size         # bytes, without those
     cdef bint below_is_full              # the transport underneath has called pause_writing() last
-    cdef bint app_is_paused              # the same towards the application
-    cdef size_t write_high_water, write_low_water  # bytes
+    cdef FlowControl write_flow          # of the application, by what it has written
 
     cdef bint app_reading_paused         # the application has called pause_reading() last
-    cdef bint below_reading_paused       # the same towards the transport underneath
-    cdef size_t read_high_water, read_low_water  # bytes
+    cdef FlowControl read_flow           # of the transport underneath, by what is not decrypted
 
     cdef int advance(self) except -1
     cdef int set_protocol(self, object protocol) except -1

@@ -11,7 +11,7 @@ kernel has refused it. What one call of write() or writelines() encrypts leaves 
 import collections
 import ssl
 import warnings
-from asyncio import BufferedProtocol, CancelledError, constants
+from asyncio import BufferedProtocol, CancelledError, Transport, constants
 from asyncio.log import logger
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -23,7 +23,7 @@ from zloop.engine.reactor cimport output_buffer_size
 from zloop.engine.shared_buffer cimport Loan
 from zloop.tls.codec cimport make_codec, make_no_codec
 from zloop.transports.receiver cimport cut_bytes, native_protocol
-from zloop.transports.writing cimport water_marks
+from zloop.transports.base cimport set_water_marks
 
 cdef extern from "Python.h":
     PyObject* new_bytes "PyBytes_FromStringAndSize"(const char* data, Py_ssize_t size) except NULL
@@ -31,12 +31,8 @@ cdef extern from "Python.h":
 cdef tuple again_errors = (ssl.SSLWantReadError, ssl.SSLSyscallError)
 cdef tuple no_memory = (MemoryError, SystemError)  # the second is what the ssl module may make of the first
 cdef object dont_nag_before = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
-cdef size_t write_high_water_default = constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE * 1024
-cdef size_t read_high_water_default = constants.FLOW_CONTROL_HIGH_WATER_SSL_READ * 1024
-
-# The low and the high one.
-cdef (size_t, size_t) write_marks = water_marks(write_high_water_default, None)
-cdef (size_t, size_t) read_marks = water_marks(read_high_water_default, None)
+cdef object write_high_water_default = constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE * 1024
+cdef object read_high_water_default = constants.FLOW_CONTROL_HIGH_WATER_SSL_READ * 1024
 
 # Encrypted at once, bytes: whole records, and no more than the kernel may take of them.
 cdef Py_ssize_t piece_size_max = 16 * 16384
@@ -46,7 +42,7 @@ cdef enum:
     scratch_size = 4 * 1024
 
 
-cdef class SSLTransport(TransportBase):
+cdef class SSLTransport(AsyncioBase, Transport):
     """The application's end of a TLS connection. Made by the loop's methods.
 
     Programs look for "ssl" in the name of a transport's class, CPython's own tests among them.
@@ -123,12 +119,12 @@ cdef class SSLTransport(TransportBase):
         """
         if high is None and low is None:
             high = read_high_water_default
-        self.ssl_protocol.read_low_water, self.ssl_protocol.read_high_water = water_marks(high, low)
+        set_water_marks(self.ssl_protocol.read_flow, high, low)
         self.ssl_protocol.control_reading()
 
     def get_read_buffer_limits(self):
         """The low and the high water mark of what is received, in bytes."""
-        return (self.ssl_protocol.read_low_water, self.ssl_protocol.read_high_water)
+        return (self.ssl_protocol.read_flow.low_water(), self.ssl_protocol.read_flow.high_water())
 
     def get_read_buffer_size(self):
         """Bytes received and not decrypted."""
@@ -167,12 +163,12 @@ cdef class SSLTransport(TransportBase):
         """
         if high is None and low is None:
             high = write_high_water_default
-        self.ssl_protocol.write_low_water, self.ssl_protocol.write_high_water = water_marks(high, low)
+        set_water_marks(self.ssl_protocol.write_flow, high, low)
         self.ssl_protocol.control_app_writing()
 
     def get_write_buffer_limits(self):
         """The low and the high water mark of the write buffer, in bytes."""
-        return (self.ssl_protocol.write_low_water, self.ssl_protocol.write_high_water)
+        return (self.ssl_protocol.write_flow.low_water(), self.ssl_protocol.write_flow.high_water())
 
     def get_write_buffer_size(self):
         """Bytes written that the transport underneath has not got."""
@@ -180,7 +176,7 @@ cdef class SSLTransport(TransportBase):
 
     @property
     def _protocol_paused(self):
-        return bool(self.ssl_protocol.app_is_paused)
+        return bool(self.ssl_protocol.write_flow.paused())
 
     # ---- the end
 
@@ -219,8 +215,8 @@ cdef class TlsProtocol(NativeProtocol):
         self.extra = {}
         self.codec = no_codec
         self.backlog = collections.deque()
-        self.write_low_water, self.write_high_water = write_marks
-        self.read_low_water, self.read_high_water = read_marks
+        set_water_marks(self.write_flow, write_high_water_default, None)
+        set_water_marks(self.read_flow, read_high_water_default, None)
 
     def __init__(
         self,
@@ -344,7 +340,8 @@ cdef class TlsProtocol(NativeProtocol):
     def _take_over(self, transport):
         """In place of the application's protocol, which may have been told to wait until what is written is sent."""
         transport.set_protocol(self)
-        self.below_is_full = self.app_is_paused = getattr(transport, "_protocol_paused", False)
+        self.below_is_full = getattr(transport, "_protocol_paused", False)
+        self.write_flow.set_paused(self.below_is_full)
 
     def _prepend(self, data):
         """Bytes that came before this protocol did, and that belong to the handshake."""
@@ -677,12 +674,9 @@ cdef class TlsProtocol(NativeProtocol):
         cdef size_t size = self.backlog_size + self.codec.uncollected()
         if self._app_protocol is None:
             return 0
-        # Both marks may be the same, 0 with nothing to wait for: what would be resumed at once is not paused.
-        if size >= self.write_high_water and size > self.write_low_water and not self.app_is_paused:
-            self.app_is_paused = True
+        if self.write_flow.pauses_from(size):
             method = "pause_writing"
-        elif size <= self.write_low_water and self.app_is_paused and self.takes_writes_at_once():
-            self.app_is_paused = False
+        elif self.takes_writes_at_once() and self.write_flow.resumes_at(size):
             method = "resume_writing"
         else:
             return 0
@@ -834,11 +828,9 @@ cdef class TlsProtocol(NativeProtocol):
         # Nothing waits for the application once the connection is on its way down.
         if self.state == SHUTDOWN:
             size = 0
-        if size >= self.read_high_water and size > self.read_low_water and not self.below_reading_paused:
-            self.below_reading_paused = True
+        if self.read_flow.pauses_from(size):
             self._transport.pause_reading()
-        elif size <= self.read_low_water and self.below_reading_paused:
-            self.below_reading_paused = False
+        elif self.read_flow.resumes_at(size):
             self._transport.resume_reading()
         return 0
 

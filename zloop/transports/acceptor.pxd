@@ -16,10 +16,10 @@ cdef class Acceptor:
     cdef object __weakref__
     cdef optional[Listener] listener_storage
     cdef Listener* listener        # in listener_storage
-    cdef Loop loop                 # whose `acceptors` owns this object while it serves
+    cdef Loop loop                 # whose TransportState owns this object while it serves
     cdef int fd                    # the listening socket's
     cdef int burst                 # connections accepted at a time
-    cdef tuple kind                # the listening socket's family, type and protocol
+    cdef tuple params              # the listening socket's family, type and protocol
     cdef object sock               # the listening socket, as it was handed in; None once closed
     cdef object held               # it, or what it hands its calls on to; owns the descriptor, held open against others
     cdef object protocol_factory

@@ -14,16 +14,20 @@ from zloop.binding.address cimport address_tuple
 from zloop.binding.gc_slots cimport visit_list
 from zloop.binding.sealed_types cimport refuse_copies
 from zloop.binding.trampolines cimport call_method
-from zloop.core.handles cimport ContextCache, PyContext_Enter, PyContext_Exit, raise_current
-from zloop.core.loop cimport Loop, check
+from zloop.core.contexts cimport PyContext_Copy, PyContext_Enter, PyContext_Exit
+from zloop.core.handles cimport raise_current
+from zloop.core.loop cimport Loop
+from zloop.core.scheduler cimport check
 from zloop.engine cimport sys as sys_calls
 from zloop.engine.address cimport SmallAddress
 from zloop.engine.listener cimport ListenerOps, out_of_resources, sockaddr_storage, socklen_t
+from zloop.transports.connection cimport transport_of_descriptor, transport_of_socket
 from zloop.transports.direct_connect cimport makes_plain_sockets
-from zloop.transports.stream cimport SocketTransport, new_bare_transport, tie_socket
+from zloop.transports.state cimport transport_state
+from zloop.transports.stream_socket cimport SocketTransport
 
 from zloop.core import diagnostics
-from zloop.core.socket_objects import hold_socket, kind_of, let_go_socket, unhold_socket, wrap_descriptor
+from zloop.core.socket_objects import hold_socket, params_of, let_go_socket, unhold_socket, wrap_descriptor
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject* thing)
@@ -98,7 +102,7 @@ cdef class Acceptor:
         self.loop = loop
         self.sock = sock
         self.held = held
-        self.kind = kind_of(held)
+        self.params = params_of(held)
         self.protocol_factory = protocol_factory
         self.server = server
         self.context = context
@@ -119,12 +123,12 @@ cdef class Acceptor:
         hold_socket(held)
         if before is not None:
             before.give_way(held)
-        loop.acceptors[id(sock)] = self
+        transport_state(loop).acceptors[id(sock)] = self
 
     # Who accepts the connections of the same descriptor, or None.
     cdef Acceptor acceptor_before(self):
         cdef Acceptor acceptor
-        for acceptor in self.loop.acceptors.values():
+        for acceptor in transport_state(self.loop).acceptors.values():
             if acceptor.fd == self.fd and acceptor.listener.is_open():
                 return acceptor
         return None
@@ -149,8 +153,7 @@ cdef class Acceptor:
     # Returns the listening socket, which is still held.
     cdef object retire(self):
         sock, self.sock = self.sock, None
-        self.loop.acceptors.pop(id(sock), None)
-        self.loop.connection_contexts.clear()
+        transport_state(self.loop).acceptors.pop(id(sock), None)
         self.listener.close()
         self.loop.retired.append(self)  # a protocol factory may have called this, in the middle of a burst
         return sock
@@ -163,7 +166,6 @@ cdef class Acceptor:
     def abandon(self):
         """The loop is closed first: stop accepting, and leave the socket to its other owner, the Server."""
         self.sock = None
-        self.loop.connection_contexts.clear()
         self.listener.close()
         if self.listener.lost():
             self.held.detach()
@@ -175,13 +177,12 @@ cdef class Acceptor:
 
     cdef int accepted(self, int fd, const sockaddr_storage& peer, socklen_t peer_size) except -1:
         cdef SmallAddress small
-        cdef ContextCache contexts
         cdef int owned = fd  # until it is the transport's
         if (
             self.accept_tls is not None
             or self.loop.debug
             or not makes_plain_sockets()
-            or self.kind[0] not in known_families
+            or self.params[0] not in known_families
             or peer_size == 0
             or not small.assign(peer, peer_size)
         ):
@@ -193,13 +194,12 @@ cdef class Acceptor:
             return self.accepted_object(fd, peername)
         protocol = None
         try:
-            contexts = self.loop.connection_contexts
-            context = contexts.take_runner(contexts.share_copy_of(self.context))
+            context = PyContext_Copy(self.context)
             PyContext_Enter(context)
             try:
                 protocol = self.protocol_factory()
                 owned = -1
-                new_bare_transport(self.loop, fd, small, self.kind, protocol, None, self.server, context)
+                transport_of_descriptor(self.loop, fd, small, self.params, protocol, None, self.server, context)
             finally:
                 PyContext_Exit(context)
         except BaseException as exc:
@@ -212,7 +212,7 @@ cdef class Acceptor:
     cdef int accepted_object(self, int fd, object peername) except -1:
         protocol = None
         try:
-            conn = wrap_descriptor(*self.kind, fd)
+            conn = wrap_descriptor(*self.params, fd)
         except BaseException:
             sys_calls.close(fd)
             raise
@@ -229,7 +229,7 @@ cdef class Acceptor:
                     self.loop.create_task(self.accept_tls(conn, extra))
                     return 0
                 protocol = self.protocol_factory()
-                tie_socket(self.loop, conn, protocol, None, extra, self.server, context)
+                transport_of_socket(self.loop, conn, protocol, None, extra, self.server, context)
             finally:
                 PyContext_Exit(context)
         except BaseException as exc:

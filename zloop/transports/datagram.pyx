@@ -14,9 +14,7 @@ system calls are shared:
 """
 import socket
 import sys
-import warnings
-from asyncio import constants
-from asyncio.log import logger
+from asyncio import DatagramTransport as AsyncioDatagramTransport, Transport, constants
 from collections import deque
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -26,9 +24,11 @@ from libc.errno cimport EAGAIN, EBADF
 
 from zloop.binding.address cimport parse_address, sender_address
 from zloop.binding.sealed_types cimport seal_type
-from zloop.binding.transport_base cimport DatagramTransportBase
-from zloop.core.handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
-from zloop.core.loop cimport Loop, check
+from zloop.binding.trampolines cimport call_method
+from zloop.core.contexts cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
+from zloop.core.handles cimport raise_current
+from zloop.core.loop cimport Loop
+from zloop.core.scheduler cimport check
 from zloop.engine.address cimport Address
 from zloop.engine.datagram cimport (
     DatagramOps,
@@ -39,14 +39,14 @@ from zloop.engine.datagram cimport (
     routed_by_owner,
 )
 from zloop.engine.shared_buffer cimport Loan
-from zloop.transports.stream cimport describe_socket, describe_transport
-from zloop.transports.writing cimport bytes_of, end_in_context, water_marks
+from zloop.transports.base cimport BaseTransport, WritingTransport, begin, check_new, describe_transport
+from zloop.transports.lazy_socket cimport describe_socket
+from zloop.transports.stream cimport bytes_of
 
 from zloop.core import diagnostics
 from zloop.core.socket_objects import WOULD_BLOCK, has_ended, hold_socket, let_go_socket
-from zloop.core.waiters import set_result_unless_cancelled
 
-cdef object dont_nag_before = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
+cdef int unwarned = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES - 1  # asyncio counts the end itself, too
 # CPython 3.13 sends empty datagrams, and counts a header with each that is queued.
 cdef bint sends_empty = sys.version_info >= (3, 13)
 cdef size_t header_size = 8 if sys.version_info >= (3, 13) else 0
@@ -63,89 +63,46 @@ cdef enum:
     burst_size = 8
 
 
-cdef class DatagramTransport(DatagramTransportBase):
+cdef class DatagramTransport(WritingTransport, Transport, AsyncioDatagramTransport):
     """A datagram socket, tied to a protocol. Made by the loop's create_datagram_endpoint()."""
 
     def __cinit__(self):
         self.datagram = &self.datagram_storage.emplace(datagram_ops, release_reference, <void*>self)
-        self.fd = -1
 
     def __dealloc__(self):
         if self.datagram is not NULL:
             self.datagram.close()  # here, as a destructor must not release what is queued
 
-    def __del__(self):
-        if self._sock is None:
-            return
-        try:
-            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-        finally:
-            self.let_go()  # whatever becomes of the warning
-
     def __repr__(self):
-        return describe_transport(
-            self, self.loop, self._sock is None, self.closing, self.fd,
-            self.datagram.reading(), self.datagram.blocked(), self.buffered(),
-        )
+        return describe_transport(self, self.datagram.reading(), self.datagram.blocked())
 
-    # ---- protocol and state
+    cdef bint is_open(self) noexcept:
+        return self._sock is not None
 
-    def set_protocol(self, protocol):
-        """Let another protocol have the endpoint."""
-        self.protocol = protocol
-
-    def get_protocol(self):
-        """The protocol; None once the connection is lost."""
-        return self.protocol
-
-    def is_closing(self):
-        """True when the transport is closed or on its way."""
-        return self.closing
-
-    @property
-    def _loop(self):
-        return self.loop
-
-    @property
-    def _protocol(self):
-        return self.protocol
+    cdef bint waits_for_kernel(self) noexcept:
+        return self.datagram.reading() or self.datagram.pending() > 0
 
     # ---- receiving
 
-    def is_reading(self):
-        """True when datagrams are passed to the protocol as they come."""
-        return self.wants_data()
+    cdef int start_reading(self) except -1:
+        if not self.ended:
+            check(self.datagram.start_reading())
+        if self.backlog:
+            self.schedule_delivery()
+        return 0
 
-    def pause_reading(self):
-        """Pass nothing to the protocol until resume_reading(). Does nothing when closing or paused."""
-        if not self.wants_data():
-            return
-        self._paused = True
+    cdef int stop_reading(self) noexcept:
         self.datagram.stop_reading()
-        self.anchor()
-        if self.loop.debug:
-            logger.debug("%r pauses reading", self)
+        return 0
 
-    def resume_reading(self):
-        """Pass datagrams to the protocol again. Does nothing when closing or not paused."""
-        if self.closing or not self._paused:
-            return
-        self._paused = False
-        self._start_reading()
-        if self.loop.debug:
-            logger.debug("%r resumes reading", self)
-
-    def _start_reading(self):
-        """Scheduled behind connection_made(), which may have paused or closed."""
-        if self.wants_data():
-            if not self.ended:
-                check(self.datagram.start_reading())
-            if self.backlog:
-                self.schedule_delivery()
-            self.anchor()
-
-    cdef bint wants_data(self) noexcept:
-        return not self.closing and not self._paused
+    # The socket has datagrams, or an error to tell.
+    cdef int readable(self) except -1:
+        PyContext_Enter(self.context)
+        try:
+            self.receive()
+        finally:
+            PyContext_Exit(self.context)
+        return 0
 
     cdef int receive(self) except -1:
         cdef int budget = datagrams_in_a_turn
@@ -212,7 +169,7 @@ cdef class DatagramTransport(DatagramTransportBase):
     cdef int end_reading(self) except -1:
         self.ended = True
         self.datagram.stop_reading()
-        return self.anchor()
+        return self.update_keepalive()
 
     cdef object name_sender(self, const ReceivedDatagram& received):
         # Very often it is the last one again.
@@ -234,7 +191,7 @@ cdef class DatagramTransport(DatagramTransportBase):
     cdef int schedule_delivery(self) except -1:
         if not self.delivery_scheduled:
             self.delivery_scheduled = True
-            self.loop.call_soon(self._deliver_next, context=self._context)
+            self.loop.call_soon(self._deliver_next, context=self.context)
         return 0
 
     def _deliver_next(self):
@@ -278,13 +235,11 @@ cdef class DatagramTransport(DatagramTransportBase):
             if addr not in (None, self._address):
                 raise ValueError(f"Invalid address: must be None or {self._address}")
             addr = self._address
-        if self.conn_lost and (self._address or self._sock is None):
-            if self.conn_lost >= dont_nag_before:
-                logger.warning("socket.send() raised exception.")
-            self.conn_lost += 1
+        if self.ending and (self._address or self._sock is None):
+            self.drop_write("socket.send() raised exception.", unwarned)
         elif self.datagram.lost():  # the descriptor is another file's by now
             self.fail(diagnostics.os_error(EBADF), "Fatal write error on datagram transport")
-        elif not self.datagram.is_open() or self.conn_lost:
+        elif not self.datagram.is_open() or self.ending:
             self.send_by_socket(data, addr)
         elif self.connected or (addr is None and self.has_peer):
             self.send_natively(data, NULL)
@@ -303,7 +258,7 @@ cdef class DatagramTransport(DatagramTransportBase):
             error = exc
         if error is not None:
             return self.fail(error, "Fatal write error on datagram transport")
-        if self.conn_lost:  # an exporter's code ended the endpoint
+        if self.ending:  # an exporter's code ended the endpoint
             return 0
         status = self.datagram.send_now(PyBytes_AS_STRING(payload), <size_t>PyBytes_GET_SIZE(payload), to)
         if status == 0:
@@ -319,7 +274,7 @@ cdef class DatagramTransport(DatagramTransportBase):
             error = self.try_socket(data, addr)
             if not isinstance(error, WOULD_BLOCK):
                 return self.send_failed(error)
-            if self.conn_lost:
+            if self.ending:
                 return 0
             self.loop.check_closed()
         return self.enqueue(bytes(data), Route.owner, addr, NULL)
@@ -363,8 +318,8 @@ cdef class DatagramTransport(DatagramTransportBase):
         check(self.datagram.queue(datagram))
         Py_INCREF(reference)  # the queue's, given up by release_reference()
         if self.datagram.is_open():
-            self.anchor()
-        return self.pause_protocol_if_full()
+            self.update_keepalive()
+        return self.pause_if_full()
 
     cdef int send_failed(self, object exception) except -1:
         if exception is None:
@@ -406,14 +361,18 @@ cdef class DatagramTransport(DatagramTransportBase):
         self.send_failed(error)
         return True
 
-    # The kernel has room.
+    # The kernel takes more.
     cdef int writable(self) except -1:
         try:
-            self.send_queued()
+            PyContext_Enter(self.context)
+            try:
+                self.send_queued()
+            finally:
+                PyContext_Exit(self.context)
         finally:
-            if self.conn_lost == 0:
-                self.anchor()
-                self.resume_protocol_if_drained()  # which may send, close or abort
+            if not self.ending:
+                self.update_keepalive()
+                self.resume_if_drained()  # which may send, close or abort
                 self.end_when_drained()
         return 0
 
@@ -421,135 +380,29 @@ cdef class DatagramTransport(DatagramTransportBase):
         """Bytes sent that the kernel has not taken, with a header's 8 for each datagram (from CPython 3.13)."""
         return self.buffered()
 
-    def get_write_buffer_limits(self):
-        """The low and the high water mark of the write buffer, in bytes."""
-        return (self.low_water, self.high_water)
-
-    def set_write_buffer_limits(self, high=None, low=None):
-        """Set when pause_writing() (above high) and resume_writing() (at most low) are called: bytes.
-
-        Defaults: high is 64 KiB, or four times low; low is a quarter of high. ValueError unless high >= low >= 0.
-        """
-        self.low_water, self.high_water = water_marks(high, low)
-        self.pause_protocol_if_full()
-
     cdef size_t buffered(self) noexcept:
         return self.datagram.pending_bytes() + header_size * self.datagram.pending()
 
-    cdef int pause_protocol_if_full(self) except -1:
-        if self.protocol_paused or self.conn_lost or self.buffered() <= self.high_water:
-            return 0
-        self.protocol_paused = True
-        try:
-            self.protocol.pause_writing()
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self._report(exc, "protocol.pause_writing() failed")
-        return 0
-
-    cdef int resume_protocol_if_drained(self) except -1:
-        if not self.protocol_paused or self.buffered() > self.low_water:
-            return 0
-        self.protocol_paused = False
-        try:
-            self.protocol.resume_writing()
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self._report(exc, "protocol.resume_writing() failed")
-        return 0
-
     # ---- the end
 
-    def close(self):
-        """Send what is queued, then close the endpoint. Nothing more is received."""
-        if self.closing:
-            return
-        self.closing = True
-        self.datagram.stop_reading()
-        self.backlog.clear()
-        self.end_when_drained()
-        self.anchor()
-
-    def abort(self):
-        """Close the endpoint now; what the kernel has not taken is lost."""
-        self.force_close(None)
-
-    def _force_close(self, exc):
-        self.force_close(exc)
-
-    def _fatal_error(self, exc, message="Fatal error on transport"):
-        self.fail(exc, message)
-
-    # An error that ends the endpoint. OSError is the network's business and is only logged in debug mode.
-    cdef int fail(self, object exception, str message) except -1:
-        if isinstance(exception, OSError):
-            if self.loop is not None and self.loop.debug:
-                logger.debug("%r: %s", self, message, exc_info=exception)
-        else:
-            self._report(exception, message)
-        return self.force_close(exception)
-
-    def _report(self, exc, message):
-        if self.loop is not None:
-            self.loop.call_exception_handler(
-                {"message": message, "exception": exc, "transport": self, "protocol": self.protocol}
-            )
-
-    cdef int force_close(self, object exception) except -1:
-        if self.conn_lost:
-            return 0
+    cdef int discard_pending(self) except -1:
         self.datagram.discard_pending()
-        self.closing = True
-        self.datagram.stop_reading()
-        self.backlog.clear()
-        return self.schedule_connection_lost(exception)
+        return 0
 
+    # An empty datagram waits, too.
     cdef int end_when_drained(self) except -1:
-        if self.closing and self.conn_lost == 0 and self.datagram.pending() == 0:
+        if self.closing and not self.ending and self.datagram.pending() == 0:
             self.schedule_connection_lost(None)
         return 0
 
-    cdef int schedule_connection_lost(self, object exception) except -1:
-        self.conn_lost += 1
-        try:
-            self.loop.call_soon(self._call_connection_lost, exception, context=self._context)
-        except MemoryError:
-            self.unscheduled = exception
-            self.loop.end_without_memory(self, self.anchorage)
-        return 0
-
-    def _end_unscheduled(self):
-        """In place of a callback that there was no memory for."""
-        exception, self.unscheduled = self.unscheduled, None
-        end_in_context(self, self._context, exception)
-
-    def _call_connection_lost(self, exc):
-        """Tell the protocol, once, and let everything go."""
-        if self.loop is None:
-            return
-        self.closing = True
-        self.conn_lost += 1
-        try:
-            self.protocol.connection_lost(exc)
-        finally:
-            self.let_go()
-            self.protocol = None
-            self.loop = None
-
-    cdef int let_go(self) except -1:
-        """Give everything back: the engine's half, the descriptor, the place in the loop's tables."""
+    cdef int release(self) except -1:
         self.datagram.close()
-        self.anchor()
+        self.backlog.clear()
+        self.update_keepalive()
         sock, self._sock = self._sock, None
         if sock is not None:
             let_go_socket(sock, lost=self.datagram.lost())
         return 0
-
-    cdef int anchor(self) except -1:
-        cdef bint waits = self.datagram.reading() or self.datagram.pending() > 0
-        return self.loop.hold_while(waits, self, self.anchorage)
 
 
 def make_datagram_transport(Loop loop not None, sock, protocol, address, waiter):
@@ -560,15 +413,13 @@ def make_datagram_transport(Loop loop not None, sock, protocol, address, waiter)
     """
     cdef DatagramTransport transport
     cdef bint is_internet
-    # A closed loop and what is no protocol are found out before anything is tied.
-    loop.check_closed()
-    connection_made = protocol.connection_made
+    connection_made = check_new(loop, protocol)
     loop._ensure_fd_no_transport(sock)
     transport = DatagramTransport.__new__(DatagramTransport)
     transport.loop = loop
     transport.fd = sock.fileno()
     transport.family = sock.family
-    transport._context = PyContext_CopyCurrent()
+    transport.context = PyContext_CopyCurrent()
     transport._address = address
     transport.extra = {}
     describe_socket(transport.extra, sock)
@@ -576,17 +427,14 @@ def make_datagram_transport(Loop loop not None, sock, protocol, address, waiter)
     transport.has_peer = transport.extra["peername"] is not None
     transport.may_end = sock.type == SOCK_SEQPACKET
     transport.backlog = deque()
-    transport.low_water, transport.high_water = water_marks(None, None)
-    transport.set_protocol(protocol)
+    transport.protocol = protocol
     loop.evict_watcher(transport.fd)
     is_internet = transport.family == AF_INET or transport.family == AF_INET6
     check(transport.datagram.open(
         loop.reactor, transport.fd, longest_internet_datagram if is_internet else longest_datagram))
     hold_socket(sock)
     transport._sock = sock
-    loop.call_soon(connection_made, transport, context=transport._context)
-    loop.call_soon(transport._start_reading, context=transport._context)
-    loop.call_soon(set_result_unless_cancelled, waiter, None, context=transport._context)
+    begin(transport, connection_made, transport._start_reading, waiter)
     return transport
 
 
@@ -596,30 +444,26 @@ cdef void release_reference(void* data) noexcept:
     Py_DECREF(<object><PyObject*>data)
 
 
-cdef void on_readable(void* owner) noexcept:
-    cdef DatagramTransport transport = <DatagramTransport>owner
-    cdef Loop loop = transport.loop
+cdef void read_callback_failed(BaseTransport transport, Loop loop) noexcept:
     try:
-        PyContext_Enter(transport._context)
-        try:
-            transport.receive()
-        finally:
-            PyContext_Exit(transport._context)
+        raise_current()
     except BaseException as exc:
         loop.escaped(exc, f"Exception in callback {type(transport).__name__}._read_ready()")
 
 
-cdef void on_writable(void* owner) noexcept:
-    cdef DatagramTransport transport = <DatagramTransport>owner
-    cdef Loop loop = transport.loop
+cdef void write_callback_failed(BaseTransport transport, Loop loop) noexcept:
     try:
-        PyContext_Enter(transport._context)
-        try:
-            transport.writable()
-        finally:
-            PyContext_Exit(transport._context)
+        raise_current()
     except BaseException as exc:
         loop.escaped(exc, f"Exception in callback {type(transport).__name__}._sendto_ready()")
+
+
+cdef void on_readable(void* owner) noexcept:
+    call_method(owner, DatagramTransport.readable, read_callback_failed)
+
+
+cdef void on_writable(void* owner) noexcept:
+    call_method(owner, DatagramTransport.writable, write_callback_failed)
 
 
 cdef DatagramOps datagram_ops

@@ -4,18 +4,13 @@ import asyncio
 from typing import Any
 
 from zloop.core.loop import Loop
-from zloop.transports.writing import WritingTransport
+from zloop.transports.base import BaseTransport
+from zloop.transports.stream import StreamTransport
 
-class ReadPipeTransport(asyncio.ReadTransport):
+class ReadPipeTransport(BaseTransport, asyncio.ReadTransport):
     _pipe: Any
-    @property
-    def _paused(self) -> bool: ...
-    @property
-    def _loop(self) -> Loop | None: ...
-    @property
-    def _protocol(self) -> asyncio.BaseProtocol | None: ...
 
-class WritePipeTransport(WritingTransport):
+class WritePipeTransport(StreamTransport):
     _pipe: Any
 
 def make_read_pipe_transport(

@@ -7,8 +7,7 @@ _UnixWritePipeTransport.
 import fcntl
 import os
 import stat
-import warnings
-from asyncio import constants
+from asyncio import ReadTransport, Transport, constants
 from asyncio.log import logger
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -17,86 +16,41 @@ from libc.errno cimport EBADF, EEXIST, EIO
 
 from zloop.binding.methods cimport adopt_methods
 from zloop.binding.sealed_types cimport seal_type
-from zloop.core.handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
-from zloop.core.loop cimport Loop, check
+from zloop.binding.trampolines cimport call_method
+from zloop.core.contexts cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
+from zloop.core.handles cimport raise_current
+from zloop.core.loop cimport Loop
+from zloop.core.scheduler cimport check
 from zloop.engine.stream cimport Stream, StreamOps, pipe_io, write_end_io
-from zloop.transports.writing cimport WritingTransport, end_in_context, release_bytes
+from zloop.transports.base cimport BaseTransport, begin, check_new, end_in_context
+from zloop.transports.stream cimport StreamTransport, release_bytes
 
 from zloop.core import diagnostics
-from zloop.core.waiters import set_result_unless_cancelled
 
-cdef object dont_nag_before = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
+cdef int unwarned = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 
 
-cdef class ReadPipeTransport(ReadTransportBase):
+cdef class ReadPipeTransport(BaseTransport, ReadTransport):
     """The reading end of a pipe, tied to a protocol. Made by connect_read_pipe()."""
 
     def __cinit__(self):
-        self.fd = -1
         self.duplicate = -1
 
-    def __del__(self):
-        if self._pipe is None:
-            return
-        try:
-            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-        finally:
-            self.let_go()  # whatever becomes of the warning
-
     def __repr__(self):
-        polled = ["polling" if self.stream.reading() else "idle"]
-        return describe(self, self._pipe, self.closing, self.fd, self.loop, polled)
+        return describe(self, self._pipe, ["polling" if self.stream.reading() else "idle"])
 
-    @property
-    def _loop(self):
-        return self.loop
+    cdef bint is_open(self) noexcept:
+        return self._pipe is not None
 
-    @property
-    def _protocol(self):
-        return self.protocol
+    cdef bint waits_for_kernel(self) noexcept:
+        return self.stream.reading()
 
-    def set_protocol(self, protocol):
-        """Let another protocol have what is read from here on."""
-        self.protocol = protocol
+    cdef int start_reading(self) except -1:
+        return check(self.stream.start_reading())
 
-    def get_protocol(self):
-        """The protocol; None once the connection is lost."""
-        return self.protocol
-
-    def is_closing(self):
-        """True when the transport is closed or on its way."""
-        return self.closing
-
-    # ---- reading
-
-    def is_reading(self):
-        """True when data is passed to the protocol as it comes."""
-        return not self.closing and not self._paused
-
-    def pause_reading(self):
-        """Pass no data to the protocol until resume_reading(). Does nothing when closing or paused."""
-        if not self.is_reading():
-            return
-        self._paused = True
+    cdef int stop_reading(self) noexcept:
         self.stream.stop_reading()
-        self.anchor()
-        if self.loop.debug:
-            logger.debug("%r pauses reading", self)
-
-    def resume_reading(self):
-        """Pass data to the protocol again. Does nothing when closing or not paused."""
-        if self.closing or not self._paused:
-            return
-        self._paused = False
-        self._start_reading()
-        if self.loop.debug:
-            logger.debug("%r resumes reading", self)
-
-    def _start_reading(self):
-        """Also scheduled behind connection_made(), which may have paused or closed."""
-        if self.is_reading():
-            check(self.stream.start_reading())
-            self.anchor()
+        return 0
 
     # An exception of the protocol is reported by the caller, and the pipe stays open.
     cdef int receive(self, const char* data, size_t size) except -1:
@@ -112,89 +66,34 @@ cdef class ReadPipeTransport(ReadTransportBase):
         if self.loop.debug:
             logger.info("%r was closed by peer", self)
         self.loop.call_soon(self.protocol.eof_received, context=self.context)
-        return self.end(None)
+        return self.force_close(None)
 
-    # ---- the end
+    cdef int read_failed(self, int error) except -1:
+        return self.fail(diagnostics.os_error(error), "Fatal read error on pipe transport")
 
-    def close(self):
-        """End the connection. Nothing more is received."""
-        if not self.closing:
-            self.end(None)
+    # The other end of a terminal hung up.
+    cdef bint only_logs(self, object exception) except -1:
+        return isinstance(exception, OSError) and exception.errno == EIO
 
-    # The other end of a terminal hung up: EIO, which is only logged in debug mode.
-    cdef int fail(self, object exception) except -1:
-        message = "Fatal read error on pipe transport"
-        if isinstance(exception, OSError) and exception.errno == EIO:
-            if self.loop.debug:
-                logger.debug("%r: %s", self, message, exc_info=exception)
-        else:
-            self.loop.call_exception_handler(
-                {"message": message, "exception": exception, "transport": self, "protocol": self.protocol}
-            )
-        return self.end(exception)
-
-    cdef int end(self, object exception) except -1:
-        self.closing = True
-        self.stream.stop_reading()
-        self.anchor()
-        try:
-            self.loop.call_soon(self._call_connection_lost, exception, context=self.context)
-        except MemoryError:
-            self.unscheduled = exception
-            self.loop.end_without_memory(self, self.anchorage)
-        return 0
-
-    def _end_unscheduled(self):
-        """In place of a callback that there was no memory for."""
-        exception, self.unscheduled = self.unscheduled, None
-        end_in_context(self, self.context, exception)
-
-    def _call_connection_lost(self, exc):
-        """Tell the protocol, once, and let everything go."""
-        if self.loop is None:
-            return
-        self.closing = True
-        try:
-            self.protocol.connection_lost(exc)
-        finally:
-            self.let_go()
-            self.protocol = None
-            self.loop = None
-
-    cdef int anchor(self) except -1:
-        cdef bint waits = self.stream.reading()
-        return self.loop.hold_while(waits, self, self.anchorage)
-
-    cdef int let_go(self) except -1:
+    cdef int release(self) except -1:
         self.stream.close()
-        self.anchor()
+        self.update_keepalive()
         pipe, self._pipe = self._pipe, None
-        close_both(pipe, self.duplicate)
-        return 0
+        return close_both(pipe, self.duplicate)
 
 
-cdef class WritePipeTransport(WritingTransport):
+cdef class WritePipeTransport(StreamTransport, Transport):
     """The writing end of a pipe, tied to a protocol. Made by connect_write_pipe()."""
 
     def __cinit__(self):
-        self.fd = -1
         self.duplicate = -1
-
-    def __del__(self):
-        if self._pipe is None:
-            return
-        try:
-            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-        finally:
-            self.let_go()  # whatever becomes of the warning
 
     def __repr__(self):
         polled = ["polling" if self.stream.blocked() else "idle", f"bufsize={self.stream.pending()}"]
-        return describe(self, self._pipe, self.closing, self.fd, self.loop, polled)
+        return describe(self, self._pipe, polled)
 
-    def set_protocol(self, protocol):
-        """Tell another protocol from here on."""
-        self.protocol = protocol
+    cdef bint is_open(self) noexcept:
+        return self._pipe is not None
 
     # ---- writing
 
@@ -211,9 +110,7 @@ cdef class WritePipeTransport(WritingTransport):
         if not data:
             return
         if self.closing:
-            if self.conn_lost >= dont_nag_before:
-                logger.warning("pipe closed by peer or os.write(pipe, data) raised exception.")
-            self.conn_lost += 1
+            self.drop_write("pipe closed by peer or os.write(pipe, data) raised exception.", unwarned)
             return
         self.send(data)
 
@@ -229,6 +126,13 @@ cdef class WritePipeTransport(WritingTransport):
         if os.write(self.fd, data) < memoryview(data).nbytes:
             self.loop.check_closed()
 
+    cdef int write_failed(self, object exception) except -1:
+        self.dropped_writes += 1  # as asyncio counts
+        return self.fail(exception, "Fatal write error on pipe transport")
+
+    cdef int write_failed_later(self, int error) except -1:
+        return self.write_failed(diagnostics.os_error(error))
+
     def can_write_eof(self):
         """True: it is what close() does."""
         return True
@@ -239,29 +143,43 @@ cdef class WritePipeTransport(WritingTransport):
             return
         self.closing = True
         if self.stream.pending() == 0:
-            self.end(None)
+            self.force_close(None)
 
     # The kernel took something of the queue.
     cdef int flushed(self) except -1:
         if self.ending:
             return 0
-        self.anchor()
-        self.resume_protocol_if_drained()  # which may write, close or abort
+        self.update_keepalive()
+        self.resume_if_drained()  # which may write, close or abort
         if self.closing and not self.ending and self.stream.pending() == 0:
             self.ending = True
             end_in_context(self, self.context, None)
         return 0
 
+    # ---- the reader at the other end
+
+    def is_reading(self):
+        """NotImplementedError: a writing end has nothing to read."""
+        raise NotImplementedError
+
+    def pause_reading(self):
+        """NotImplementedError: a writing end has nothing to read."""
+        raise NotImplementedError
+
+    def resume_reading(self):
+        """NotImplementedError: a writing end has nothing to read."""
+        raise NotImplementedError
+
     def _watch_reader(self):
-        """Scheduled behind connection_made(): from here on the transport ends when nobody reads the pipe."""
+        """Scheduled behind connection_made(): from here on the transport ends when the other end is closed."""
         if not self.ending:
-            check(self.stream.start_reading())
-            self.anchor()
+            self.start_reading()
+            self.update_keepalive()
 
     cdef int reader_gone(self) except -1:
         if self.loop.debug:
             logger.info("%r was closed by peer", self)
-        return self.end(BrokenPipeError() if self.stream.pending() else None)
+        return self.force_close(BrokenPipeError() if self.stream.pending() else None)
 
     # ---- the end
 
@@ -270,51 +188,11 @@ cdef class WritePipeTransport(WritingTransport):
         if self._pipe is not None:
             self.write_eof()
 
-    def abort(self):
-        """End the connection now; what the kernel has not taken is lost."""
-        self.end(None)
-
-    cdef int write_failed(self, object exception) except -1:
-        self.conn_lost += 1
-        return self.fail(exception, "Fatal write error on pipe transport")
-
-    # OSError is the reader's business and is only logged in debug mode.
-    cdef int fail(self, object exception, str message) except -1:
-        if not isinstance(exception, OSError):
-            self._report(exception, message)
-        elif self.loop.debug:
-            logger.debug("%r: %s", self, message, exc_info=exception)
-        return self.end(exception)
-
-    cdef int end(self, object exception) except -1:
-        if self.ending:
-            return 0
-        self.closing = True
-        self.stream.discard_pending()
-        self.stream.stop_reading()
-        self.anchor()
-        self.ending = True
-        return self.end_soon(exception)
-
-    def _call_connection_lost(self, exc):
-        """Tell the protocol, once, and let everything go."""
-        if self.loop is None:
-            return
-        self.closing = True
-        self.ending = True
-        try:
-            self.protocol.connection_lost(exc)
-        finally:
-            self.let_go()
-            self.protocol = None
-            self.loop = None
-
-    cdef int let_go(self) except -1:
+    cdef int release(self) except -1:
         self.stream.close()
-        self.anchor()
+        self.update_keepalive()
         pipe, self._pipe = self._pipe, None
-        close_both(pipe, self.duplicate)
-        return 0
+        return close_both(pipe, self.duplicate)
 
 
 adopt_methods(<PyTypeObject*>WritePipeTransport)
@@ -331,9 +209,7 @@ def make_read_pipe_transport(Loop loop not None, pipe, protocol, waiter):
     mode = os.fstat(fd).st_mode
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
         raise ValueError("Pipe transport is for pipes/sockets only.")
-    # A closed loop and what is no protocol are found out before anything is tied.
-    loop.check_closed()
-    connection_made = protocol.connection_made
+    connection_made = check_new(loop, protocol)
     os.set_blocking(fd, False)
     transport = ReadPipeTransport.__new__(ReadPipeTransport)
     transport.loop = loop
@@ -345,9 +221,7 @@ def make_read_pipe_transport(Loop loop not None, pipe, protocol, waiter):
     loop.forget_if_idle(fd)
     transport.duplicate = open_stream(&transport.stream, loop, fd, read_ops, transport)
     transport._pipe = pipe
-    loop.call_soon(connection_made, transport, context=transport.context)
-    loop.call_soon(transport._start_reading, context=transport.context)
-    loop.call_soon(set_result_unless_cancelled, waiter, None, context=transport.context)
+    begin(transport, connection_made, transport._start_reading, waiter)
     return transport
 
 
@@ -361,10 +235,8 @@ def make_write_pipe_transport(Loop loop not None, pipe, protocol, waiter):
         raise ValueError("Pipe transport is only for pipes, sockets and character devices")
     # Of a FIFO that is opened both ways the transport is a reader itself: what can be read is what it wrote.
     is_own_reader = is_fifo and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
-    tells_of_reader = not is_own_reader and not stat.S_ISCHR(mode)
-    # A closed loop and what is no protocol are found out before anything is tied.
-    loop.check_closed()
-    connection_made = protocol.connection_made
+    watches_reader = not is_own_reader and not stat.S_ISCHR(mode)
+    connection_made = check_new(loop, protocol)
     os.set_blocking(fd, False)
     transport = WritePipeTransport.__new__(WritePipeTransport)
     transport.loop = loop
@@ -373,15 +245,12 @@ def make_write_pipe_transport(Loop loop not None, pipe, protocol, waiter):
     transport.fd = fd
     transport.extra = {"pipe": pipe}
     loop.drop_fd_callback(fd, False)
-    if tells_of_reader:
+    if watches_reader:
         loop.drop_fd_callback(fd, True)
     loop.forget_if_idle(fd)
     transport.duplicate = open_stream(&transport.stream, loop, fd, write_ops, transport)
     transport._pipe = pipe
-    loop.call_soon(connection_made, transport, context=transport.context)
-    if tells_of_reader:
-        loop.call_soon(transport._watch_reader, context=transport.context)
-    loop.call_soon(set_result_unless_cancelled, waiter, None, context=transport.context)
+    begin(transport, connection_made, transport._watch_reader if watches_reader else None, waiter)
     return transport
 
 
@@ -409,17 +278,17 @@ cdef int close_both(object pipe, int duplicate) except -1:
     return 0
 
 
-cdef str describe(object transport, object pipe, bint closing, int fd, Loop loop, list polled):
+cdef str describe(BaseTransport transport, object pipe, list polled):
     """The repr() of a pipe's transport; `polled` is what there is to say while the loop can watch it."""
     info = [type(transport).__name__]
     if pipe is None:
         info.append("closed")
-    elif closing:
+    elif transport.closing:
         info.append("closing")
-    info.append(f"fd={fd}")
+    info.append(f"fd={transport.fd}")
     if pipe is None:
         info.append("closed")
-    elif loop is None or loop.closed:
+    elif transport.loop is None or transport.loop.closed:
         info.append("open")
     else:
         info += polled
@@ -428,62 +297,46 @@ cdef str describe(object transport, object pipe, bint closing, int fd, Loop loop
 
 # ---- what the engine calls: the interpreter is held, and nothing may be raised
 
-cdef void on_data(void* owner, const char* data, size_t size) noexcept:
-    cdef ReadPipeTransport transport = <ReadPipeTransport>owner
-    cdef Loop loop = transport.loop
+cdef void read_callback_failed(BaseTransport transport, Loop loop) noexcept:
     try:
-        transport.receive(data, size)
+        raise_current()
     except BaseException as exc:
         loop.escaped(exc, f"Exception in callback {type(transport).__name__}._read_ready()")
+
+
+cdef void write_callback_failed(BaseTransport transport, Loop loop) noexcept:
+    try:
+        raise_current()
+    except BaseException as exc:
+        loop.escaped(exc, f"Exception in callback {type(transport).__name__}._write_ready()")
+
+
+cdef void on_data(void* owner, const char* data, size_t size) noexcept:
+    call_method(owner, ReadPipeTransport.receive, read_callback_failed, data, size)
 
 
 cdef void on_end(void* owner) noexcept:
-    cdef ReadPipeTransport transport = <ReadPipeTransport>owner
-    cdef Loop loop = transport.loop
-    try:
-        transport.receive_end()
-    except BaseException as exc:
-        loop.escaped(exc, f"Exception in callback {type(transport).__name__}._read_ready()")
+    call_method(owner, ReadPipeTransport.receive_end, read_callback_failed)
 
 
 cdef void on_read_error(void* owner, int error) noexcept:
-    cdef ReadPipeTransport transport = <ReadPipeTransport>owner
-    cdef Loop loop = transport.loop
-    try:
-        transport.fail(diagnostics.os_error(error))
-    except BaseException as exc:
-        loop.escaped(exc, f"Exception in callback {type(transport).__name__}._read_ready()")
+    call_method(owner, ReadPipeTransport.read_failed, read_callback_failed, error)
 
 
 cdef void on_reader_gone(void* owner) noexcept:
-    cdef WritePipeTransport transport = <WritePipeTransport>owner
-    cdef Loop loop = transport.loop
-    try:
-        transport.reader_gone()
-    except BaseException as exc:
-        loop.escaped(exc, f"Exception in callback {type(transport).__name__}._read_ready()")
+    call_method(owner, WritePipeTransport.reader_gone, read_callback_failed)
 
 
 cdef void on_flushed(void* owner) noexcept:
-    cdef WritePipeTransport transport = <WritePipeTransport>owner
-    cdef Loop loop = transport.loop
-    try:
-        transport.flushed()
-    except BaseException as exc:
-        loop.escaped(exc, f"Exception in callback {type(transport).__name__}._write_ready()")
+    call_method(owner, WritePipeTransport.flushed, write_callback_failed)
 
 
 cdef void on_write_error(void* owner, int error) noexcept:
-    cdef WritePipeTransport transport = <WritePipeTransport>owner
-    cdef Loop loop = transport.loop
-    try:
-        transport.write_failed(diagnostics.os_error(error))
-    except BaseException as exc:
-        loop.escaped(exc, f"Exception in callback {type(transport).__name__}._write_ready()")
+    call_method(owner, WritePipeTransport.write_failed_later, write_callback_failed, error)
 
 
-# What is not set is never called: a reading end has no writes, no end reads into the protocol's memory, and nobody
-# waits for room past the queue.
+# What is not set is never called: a reading end has no writes, no end reads into the protocol's memory, and no pipe is
+# written to past its queue.
 cdef StreamOps read_ops
 read_ops.io = &pipe_io
 read_ops.release = release_bytes

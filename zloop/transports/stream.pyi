@@ -1,34 +1,5 @@
-# The transport of a connected stream socket.
+# What the transports that write to a stream share.
 
-import asyncio
-from contextvars import Context
-from socket import socket
-from typing import Any
+from zloop.transports.base import WritingTransport
 
-from zloop.core.loop import Loop
-from zloop.transports.direct_connect import ConnectingDescriptor
-from zloop.transports.writing import WritingTransport
-
-class SocketTransport(WritingTransport):
-    _sendfile_compatible: Any
-    _start_tls_compatible: bool
-    @property
-    def _sock(self) -> socket | None: ...
-
-def make_socket_transport(
-    loop: Loop,
-    sock: socket,
-    protocol: asyncio.BaseProtocol,
-    waiter: asyncio.Future[None] | None = None,
-    *,
-    extra: dict[str, Any] | None = None,
-    server: Any = None,
-    context: Context | None = None,
-) -> SocketTransport: ...
-def make_bare_transport(
-    loop: Loop,
-    sock: socket | ConnectingDescriptor,
-    protocol: asyncio.BaseProtocol,
-    waiter: asyncio.Future[None],
-    context: Context,
-) -> SocketTransport | None: ...
+class StreamTransport(WritingTransport): ...

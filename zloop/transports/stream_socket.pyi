@@ -1,0 +1,9 @@
+# The transport of a connected stream socket.
+
+from typing import Any
+
+from zloop.transports.lazy_socket import LazySocketTransport
+
+class SocketTransport(LazySocketTransport):
+    _sendfile_compatible: Any
+    _start_tls_compatible: bool
