@@ -313,7 +313,7 @@ void Reactor::note_interest(Watcher& watcher, unsigned interest) noexcept {
   if (watcher.interest_ != interest_none) --watched_;
   if (interest != interest_none) ++watched_;
   watcher.interest_ = static_cast<unsigned char>(interest);
-  pacer_.restart();
+  polling_.reset();
 }
 
 void Reactor::detach(Watcher& watcher) noexcept {
@@ -351,7 +351,7 @@ int Reactor::wait(std::int64_t timeout_ns) noexcept {
   if (const int status = own_kernel_objects(); status < 0) return status;
   ++waits_;
   interrupt_dispatch();  // there was none, if an exception ended the turn
-  const bool only_looks = timeout_ns == 0;
+  const bool does_not_block = timeout_ns == 0;
   if (timeout_ns != 0 && !wakeup_.try_sleep()) timeout_ns = 0;
   const int count = poller_->wait(events_.data(), events_capacity, timeout_ns);
   wakeup_.awake();
@@ -362,7 +362,7 @@ int Reactor::wait(std::int64_t timeout_ns) noexcept {
     suspects_orphan_ = holds_orphan_event();
     if (suspects_orphan_) replace_poller();
   }
-  only_looks ? pacer_.looked(count) : pacer_.waited(count);
+  does_not_block ? polling_.polled(count) : polling_.blocked(count);
   return count;
 }
 

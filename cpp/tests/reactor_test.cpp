@@ -144,7 +144,7 @@ TEST_CASE("a reactor counts what it watches") {
   CHECK(reactor.watched() == 0);
 }
 
-TEST_CASE("a reactor that has looked in vain for long leaves looks out, until an event is likely") {
+TEST_CASE("a reactor skips polls after many empty ones, until an event is likely") {
   OpenReactor reactor;
   const Pair pair = make_pair();
   Probe probe;
@@ -152,39 +152,48 @@ TEST_CASE("a reactor that has looked in vain for long leaves looks out, until an
   // The machine may take its time, which is a reason to look, too.
   const auto begin_to_skip = [&reactor] {
     int looks = 0;
-    while (!reactor.skips_wait(0)) {
+    while (!reactor.skips_poll(0)) {
       REQUIRE(reactor.turn() == 0);
       REQUIRE(++looks < 10'000);
     }
     return looks;
   };
-  CHECK(begin_to_skip() >= zloop::PollPacer::looks_in_vain);
+  CHECK(begin_to_skip() >= zloop::AdaptivePolling::empty_polls_to_skip);
   SECTION("it is told of one") {
     put(pair.theirs.get(), "x");
     CHECK(reactor.turn() == 1);
-    CHECK_FALSE(reactor.skips_wait(0));
+    CHECK_FALSE(reactor.skips_poll(0));
   }
   SECTION("something else is watched") {
     REQUIRE(reactor.set_interest(probe.watcher, interest_both) == 0);
-    CHECK_FALSE(reactor.skips_wait(0));
+    CHECK_FALSE(reactor.skips_poll(0));
   }
   SECTION("it has blocked") {
     REQUIRE(reactor.wait(1) == 0);
-    CHECK_FALSE(reactor.skips_wait(0));
+    CHECK_FALSE(reactor.skips_poll(0));
   }
   SECTION("the loop begins to run") {
-    reactor.restart_pacing();
-    CHECK_FALSE(reactor.skips_wait(0));
+    reactor.reset_adaptive_polling();
+    CHECK_FALSE(reactor.skips_poll(0));
   }
 }
 
-TEST_CASE("a reactor does not look for what is unimportant") {
+TEST_CASE("a reactor does not poll for watchers that are ignored") {
   OpenReactor reactor;
   const Pair pair = make_pair();
   Probe probe;
   probe.watch(reactor, pair.ours.get(), interest_read);
-  CHECK_FALSE(reactor.skips_wait(0));
-  CHECK(reactor.skips_wait(1));
+  CHECK_FALSE(reactor.skips_poll(0));
+  CHECK(reactor.skips_poll(1));
+}
+
+TEST_CASE("a reactor without adaptive polling polls in every turn") {
+  OpenReactor reactor;
+  reactor.disable_adaptive_polling();
+  for (int i = 0; i < 3 * zloop::AdaptivePolling::empty_polls_to_skip; ++i) {
+    CHECK_FALSE(reactor.skips_poll(0));
+    CHECK(reactor.turn() == 0);
+  }
 }
 
 TEST_CASE("a number can have one watcher") {

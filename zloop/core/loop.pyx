@@ -23,6 +23,7 @@ from zloop.core.scheduler cimport check
 from zloop.engine cimport sys as sys_calls
 from zloop.engine.ring_buffer cimport ReadyQueue
 
+from zloop.core import settings
 from zloop.core.tasks import task_from_factory
 
 cdef extern from "Python.h":
@@ -71,6 +72,8 @@ cdef class Loop(DescriptorLoop):
         self.slow_callback_duration = 0.1
         try:
             self.debug = coroutines._is_debug_mode()
+            if not settings.adaptive_polling():
+                self.reactor.disable_adaptive_polling()
         except SystemError:  # what os.environ makes of a MemoryError
             raise MemoryError from None
         check(self.reactor.open())

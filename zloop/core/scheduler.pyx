@@ -261,7 +261,7 @@ cdef class Scheduler(LoopCore):
         return -1 if deadline == never else self.time_left(deadline)
 
     cdef bint skips_poll(self) noexcept:
-        """True if a turn that would not block need not ask the poller: see PollPacer for when that is.
+        """True if a turn that would not block need not poll: see AdaptivePolling for when that is.
 
         A signal makes the next turn ask. The signals' pipe is no reason by itself: what it holds of a signal whose
         handler was replaced behind the loop's back is seen when the poller is asked the next time.
@@ -269,7 +269,7 @@ cdef class Scheduler(LoopCore):
         if self.signals_known != signals_seen:
             self.signals_known = signals_seen
             return False
-        return self.reactor.skips_wait(<size_t>(self.signal_fd >= 0))
+        return self.reactor.skips_poll(<size_t>(self.signal_fd >= 0))
 
     cdef int run_turn(self) except -1:
         """Poll, then run what was ready, then what the poller told, then the timers that are due: asyncio's order.
@@ -430,7 +430,7 @@ cdef class Scheduler(LoopCore):
         self.running = True
         self.thread_id = PyThread_get_thread_ident()
         self.itself = {"loop": self}
-        self.reactor.restart_pacing()
+        self.reactor.reset_adaptive_polling()
         events._set_running_loop(self)
         self.old_asyncgen_hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)

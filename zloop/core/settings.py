@@ -14,3 +14,14 @@ def tls_way() -> str:
             "as without it) or 'portable' (through the ssl module)"
         )
     return way
+
+
+def adaptive_polling() -> bool:
+    """Whether turns may skip polls (adaptive_polling.hpp): not with ZLOOP_ADAPTIVE_POLLING=0. ValueError for others."""
+    value = os.environ.get("ZLOOP_ADAPTIVE_POLLING") or "1"
+    if value not in ("0", "1"):
+        raise ValueError(
+            f"ZLOOP_ADAPTIVE_POLLING is {value!r} in the environment; it may be '1' (a turn that has callbacks to run "
+            "may skip its poll: as without it) or '0' (every turn polls)"
+        )
+    return value == "1"

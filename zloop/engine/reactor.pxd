@@ -18,8 +18,9 @@ cdef extern from "zloop/reactor.hpp" namespace "zloop":
         bint refresh(Watcher& watcher) noexcept
         void detach(Watcher& watcher) noexcept
         void* user_of(int fd) noexcept
-        bint skips_wait(size_t unimportant) noexcept
-        void restart_pacing() noexcept
+        bint skips_poll(size_t ignored) noexcept
+        void reset_adaptive_polling() noexcept
+        void disable_adaptive_polling() noexcept
         int wait(int64_t timeout_ns) noexcept nogil
         void dispatch() noexcept
         void interrupt_dispatch() noexcept

@@ -12,8 +12,8 @@
 #include <memory>
 #include <vector>
 
+#include "zloop/adaptive_polling.hpp"
 #include "zloop/fork_mark.hpp"
-#include "zloop/poll_pacer.hpp"
 #include "zloop/poller.hpp"
 #include "zloop/shared_buffer.hpp"
 #include "zloop/wakeup.hpp"
@@ -83,12 +83,14 @@ class Reactor {
   // How many watchers the poller watches for something: without any, only notify() ends a wait().
   [[nodiscard]] std::size_t watched() const noexcept { return watched_; }
 
-  // Whether a turn may go without its wait(0), by the rule of PollPacer; it is counted then. `unimportant`: how many of
-  // the watchers are no reason to look.
-  bool skips_wait(std::size_t unimportant) noexcept { return pacer_.skips(watched_ > unimportant); }
+  // Whether a turn may go without its wait(0), see AdaptivePolling; it is counted then. `ignored`: how many of the
+  // watchers are no reason to poll.
+  bool skips_poll(std::size_t ignored) noexcept { return polling_.skips(watched_ > ignored); }
 
-  // Every turn waits again, until that has been in vain for a while: the loop begins to run.
-  void restart_pacing() noexcept { pacer_.restart(); }
+  // The next turns poll: the loop begins to run.
+  void reset_adaptive_polling() noexcept { polling_.reset(); }
+  // Every turn polls.
+  void disable_adaptive_polling() noexcept { polling_.disable(); }
 
   // The one blocking call, made without the interpreter. timeout_ns below zero: until something happens. Stores what is
   // ready for dispatch() and returns how much, or -errno: -EINTR after a signal.
@@ -143,7 +145,7 @@ class Reactor {
 
   std::unique_ptr<Poller> poller_;
   Wakeup wakeup_;
-  PollPacer pacer_;
+  AdaptivePolling polling_;
   std::vector<Slot> slots_;  // by descriptor
   std::size_t watched_ = 0;
   SharedBuffer read_buffer_{read_buffer_size};
