@@ -26,6 +26,8 @@ nox.options.error_on_external_run = True
 nox.options.reuse_venv = "yes"
 RUNNING = "{}.{}".format(*sys.version_info)
 nox.options.sessions = ["lint", "engine", f"tests-{RUNNING}"]
+# Its caches are in build/, too.
+os.environ.setdefault("VIRTUALENV_OVERRIDE_APP_DATA", str(BUILD / "virtualenv"))
 # The Python of this version is the one that runs nox, also where PATH has another.
 home = pathlib.Path(sys._base_executable).parent  # type: ignore[attr-defined]
 if (home / f"python{RUNNING}").exists():
@@ -85,9 +87,10 @@ def conformance(session: nox.Session) -> None:
 
 
 @nox.session(python=VERSIONS)
-def downstream(session: nox.Session) -> None:
-    """Run other projects' tests on zloop and on asyncio; arguments: uvicorn, anyio, aiohttp==3.13.0 ..."""
-    projects.run(session, lambda name: report("--json", name))
+@nox.parametrize("project", projects.PROJECTS, ids=projects.PROJECTS)
+def downstream(session: nox.Session, project: str) -> None:
+    """Run a project's tests on zloop and on asyncio; arguments: its release (==1.0), then tests/downstream's."""
+    projects.run(session, project, report("--json", f"{project}.json"))
 
 
 @nox.session(python=VERSIONS)
@@ -187,7 +190,6 @@ def packaging(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Compare zloop with every other event loop, row by row: scripts/bench, whose options it takes."""
     install_groups(session, "bench", "cmake")
-    wheels.install(session)
     benchmarks.compare_loops(session)
 
 

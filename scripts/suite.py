@@ -39,6 +39,7 @@ MOST_LINES = 100
 """Of what a stage that failed has printed last."""
 SYSTEMS = ("aarch64-macos", "x86_64-macos", "x86_64-freebsd")
 EMULATED = ("aarch64-linux-musl",)
+PROJECTS = ("uvicorn", "anyio", "aiohttp")
 
 
 @dataclass
@@ -147,7 +148,7 @@ def plan_python(version: str, options: argparse.Namespace) -> list[Stage]:
         Stage(f"{version}: conformance", f"conformance-{version}"),
     ]
     if options.all:
-        stages.append(Stage(f"{version}: downstream", f"downstream-{version}"))
+        stages += [Stage(f"{version}: {name}", f"downstream-{version}({name})") for name in PROJECTS]
     return stages
 
 

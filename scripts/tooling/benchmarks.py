@@ -24,12 +24,14 @@ CLIENT_HASH = "3c182976ef7b722a9690b3835795b0122fd9a277063047cb02ab62bf8a27eb04"
 def compare_loops(session: nox.Session) -> None:
     """Run bench/ with the session's arguments, on whatever can be had of peers, libraries and OpenSSL's headers."""
     version = machine.version_of(session_python(session))
-    if not {"--list", "-h", "--help", "--from"} & set(session.posargs):
+    tools = BUILD / "bench"
+    if not {"--list", "-h", "--help"} & set(session.posargs):
+        wheels.install(session)
+        tools = build_tools(session)
         for library in LIBRARIES:
             fetch_library(session, library)
         for peer in PEERS:
             fetch_peer(session, peer, peers_folder(version))
-    tools = build_tools(session)
     session.run(
         *("python", str(ROOT / "bench"), f"--peers={peers_folder(version)}", f"--tools={tools}"),
         f"--default-output={BUILD / 'bench' / f'results-{version}'}",

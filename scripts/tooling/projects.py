@@ -5,45 +5,19 @@ import pathlib
 import re
 import shutil
 import tarfile
-from collections.abc import Callable
 
 import nox
-from nox.command import CommandFailed
 
 from tooling import BUILD, ROOT, wheels
 
 PROJECTS = ("uvicorn", "anyio", "aiohttp")
 
 
-def run(session: nox.Session, report: Callable[[str], list[str]]) -> None:
-    """Run the suites that the arguments name, as uvicorn==0.54.0; what follows -- is for tests/downstream."""
-    wanted, arguments = split(session.posargs)
-    failed = []
-    for requirement in wanted or PROJECTS:
-        try:
-            run_suite(session, requirement, [*report(f"{name_of(requirement)}.json"), *arguments])
-        except CommandFailed:
-            failed.append(requirement)
-    if failed:
-        session.error(f"something differs: {', '.join(failed)}")
-
-
-def split(words: list[str]) -> tuple[list[str], list[str]]:
-    """The projects, and what follows them."""
-    for number, word in enumerate(words):
-        if name_of(word) not in PROJECTS:
-            return words[:number], words[number + (word == "--") :]
-    return words, []
-
-
-def name_of(requirement: str) -> str:
-    return re.split("[=<>!~]", requirement, maxsplit=1)[0]
-
-
-def run_suite(session: nox.Session, requirement: str, arguments: list[str]) -> None:
-    """Run one suite in an environment of its own, so that no project's libraries are another's."""
-    name = name_of(requirement)
-    source = unpack(session, requirement, BUILD / "downstream" / f"{name}-{session.python}")
+def run(session: nox.Session, name: str, report: list[str]) -> None:
+    """Run a project's tests. The first argument may say which release, as ==1.0; without it, it is the newest."""
+    release = next((word for word in session.posargs[:1] if re.match("[=<>!~]", word)), "")
+    arguments = session.posargs[1:] if release else session.posargs
+    source = unpack(session, name, release, BUILD / "downstream" / f"{name}-{session.python}")
     session.install("pip>=25.1")  # which knows --group
     session.install(source.name.replace("-", "==", 1), "pytest-timeout", *test_requirements(name, source))
     # Some choose it by themselves where it is installed: their tests would run on neither loop that is compared.
@@ -52,16 +26,15 @@ def run_suite(session: nox.Session, requirement: str, arguments: list[str]) -> N
     log = BUILD / "log" / f"downstream-{name}-{session.python}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     session.log(f"running the tests of {source.name}; what they print is in {log.relative_to(ROOT)}")
-    session.run("python", "-P", "tests/downstream", name, str(source), "--log", str(log), *arguments)
+    session.run("python", "-P", "tests/downstream", name, str(source), "--log", str(log), *report, *arguments)
 
 
-def unpack(session: nox.Session, requirement: str, folder: pathlib.Path) -> pathlib.Path:
+def unpack(session: nox.Session, name: str, release: str, folder: pathlib.Path) -> pathlib.Path:
     """Fetch a project's source distribution, and return where it lies unpacked."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    name = name_of(requirement)
     options = ["--no-deps", "--no-binary", name, "--dest", str(folder)]
-    session.run("python", "-m", "pip", "download", *options, requirement, silent=True)
+    session.run("python", "-m", "pip", "download", *options, name + release, silent=True)
     [archive] = folder.glob("*.tar.gz")
     with tarfile.open(archive) as content:
         content.extractall(folder, filter="data")
