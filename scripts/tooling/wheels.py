@@ -37,7 +37,8 @@ def build(session: nox.Session, flavour: str = "", *options: str) -> tuple[pathl
         session.log("building zloop (a minute or two the first time)")
         parallel = {"CMAKE_BUILD_PARALLEL_LEVEL": str(machine.jobs())}
         command = ["python", "-m", "pip", "wheel", "--verbose", "--no-deps", "--wheel-dir", str(folder)]
-        session.run(*command, *options, str(ROOT), env=parallel, silent=True)
+        # A log shows how far it is; on a terminal it would bury the rest, unless it fails.
+        session.run(*command, *options, str(ROOT), env=parallel, silent="ZLOOP_REPORTS" not in os.environ)
         stamp.write_text(key)
     [wheel] = folder.glob("*.whl")
     return wheel, key
