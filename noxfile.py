@@ -103,7 +103,7 @@ def instructions(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Judge the form of every source file: pre-commit's hooks, then clang-tidy. All of them run, whatever one finds."""
+    """Judge the form of every source file: pre-commit's hooks, stubtest, clang-tidy. All run, whatever one finds."""
     install_groups(session, "lint", "cmake")
     failed = [name for name, check in LINTERS.items() if not check(session)]
     if failed:
@@ -126,8 +126,19 @@ def run_clang_tidy(session: nox.Session) -> bool:
     return clang_tidy.run(session)
 
 
+def run_stubtest(session: nox.Session) -> bool:
+    """The Cython modules' stubs, beside the modules that are built from these sources."""
+    install_groups(session, "stubs")
+    wheels.install(session)
+    try:
+        session.run("python", "-P", "scripts/check_stubs.py")
+    except CommandFailed:
+        return False
+    return True
+
+
 # What pre-commit does not do within a commit's patience. Each returns whether it found nothing.
-LINTERS = {"hooks": run_hooks, "clang-tidy": run_clang_tidy}
+LINTERS = {"hooks": run_hooks, "stubs": run_stubtest, "clang-tidy": run_clang_tidy}
 
 
 @nox.session(name="engine")

@@ -187,7 +187,8 @@ def test_signal_in_the_child_is_not_the_parents(script):
             await asyncio.sleep(0.01)
             print(seen)
             os.kill(os.getpid(), signal.SIGUSR1)
-            await asyncio.sleep(0.01)
+            while not seen:
+                await asyncio.sleep(0.001)
             print(seen)
         loop.run_until_complete(use())
     """) == ["[]", "['signal']"]

@@ -5,12 +5,14 @@ from contextvars import Context
 from typing import Any, TypeVarTuple
 
 from _typeshed import FileDescriptorLike
+from typing_extensions import disjoint_base
 
 from zloop.core.handles import Handle
 from zloop.core.scheduler import Scheduler
 
 _Ts = TypeVarTuple("_Ts")
 
+@disjoint_base
 class DescriptorLoop(Scheduler):
     def add_reader(self, fd: FileDescriptorLike, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None: ...
     def add_writer(self, fd: FileDescriptorLike, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None: ...

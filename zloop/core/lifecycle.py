@@ -7,15 +7,14 @@ import warnings
 import weakref
 from asyncio.log import logger
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zloop.core.interface import MixinBase
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator
-    from typing import TypeVar
 
-    T = TypeVar("T")
+T = TypeVar("T")
 
 
 class LifecycleMixin(MixinBase):

@@ -8,6 +8,8 @@ from contextvars import Context
 from typing import Any, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
+from typing_extensions import disjoint_base
+
 from zloop.core.descriptors import DescriptorLoop
 from zloop.core.handles import Handle, TimerHandle
 
@@ -15,6 +17,7 @@ _T = TypeVar("_T")
 _LoopT = TypeVar("_LoopT", bound=Loop)
 _CoroutineLike: TypeAlias = Generator[Any, None, _T] | Coroutine[Any, Any, _T]
 
+@disjoint_base
 class Loop(DescriptorLoop):
     @property
     def _ready(self) -> tuple[Handle, ...]: ...

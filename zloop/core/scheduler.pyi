@@ -5,10 +5,13 @@ from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any, TypeVarTuple
 
+from typing_extensions import disjoint_base
+
 from zloop.core.handles import Handle, TimerHandle
 
 _Ts = TypeVarTuple("_Ts")
 
+@disjoint_base
 class Scheduler:
     slow_callback_duration: float
     @property

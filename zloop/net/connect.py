@@ -20,8 +20,8 @@ from zloop.net import sock_calls
 from zloop.net.dns import AddressInfo
 from zloop.net.sock_methods import SocketMixin
 from zloop.tls.start_tls import make_ssl_transport
-from zloop.transports.direct_connect import ConnectingDescriptor, can_connect_directly, connect_directly
 from zloop.transports.connection import make_descriptor_transport, make_socket_transport
+from zloop.transports.direct_connect import ConnectingDescriptor, can_connect_directly, connect_directly
 
 if TYPE_CHECKING:
     import asyncio

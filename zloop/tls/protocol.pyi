@@ -4,6 +4,9 @@ import asyncio
 from ssl import SSLContext, SSLObject
 from typing import Any
 
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class SSLTransport(asyncio.Transport):
     _closed: bool
     _sendfile_compatible: Any
@@ -16,7 +19,11 @@ class SSLTransport(asyncio.Transport):
     def _ssl_protocol(self) -> TlsProtocol: ...
     @property
     def _sslcontext(self) -> SSLContext: ...
+    def get_read_buffer_limits(self) -> tuple[int, int]: ...
+    def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+    def get_read_buffer_size(self) -> int: ...
 
+@disjoint_base
 class TlsProtocol:
     def __init__(
         self,

@@ -15,8 +15,8 @@ from zloop.core import settings
 from zloop.core.diagnostics import report_failed_connection
 from zloop.core.interface import MixinBase
 from zloop.core.socket_objects import STREAM_METHODS, has_plain_methods
-from zloop.transports.selector_transports import SelectorTransport
 from zloop.transports.connection import make_socket_transport
+from zloop.transports.selector_transports import SelectorTransport
 
 try:
     from ssl import SSLContext

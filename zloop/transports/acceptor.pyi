@@ -4,22 +4,26 @@ from asyncio import BaseProtocol, Transport
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context
 from socket import socket
-from typing import Any
+from typing import Any, Self
+
+from typing_extensions import disjoint_base
 
 from zloop.core.loop import Loop
 
+@disjoint_base
 class Clients:
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Transport]: ...
-    def __contains__(self, transport: object) -> bool: ...
+    def __contains__(self, transport: object, /) -> bool: ...
     def add(self, transport: Transport) -> None: ...
     def discard(self, transport: Transport) -> None: ...
     def copy(self) -> list[Transport]: ...
 
+@disjoint_base
 class Acceptor:
     server: Any
-    def __init__(
-        self,
+    def __new__(
+        cls,
         loop: Loop,
         sock: socket,
         held: socket,
@@ -28,5 +32,6 @@ class Acceptor:
         backlog: int,
         context: Context,
         accept_tls: Callable[[socket, dict[str, Any]], Coroutine[Any, Any, None]] | None = None,
-    ) -> None: ...
+    ) -> Self: ...
+    def abandon(self) -> None: ...
     def close(self) -> None: ...

@@ -3,8 +3,11 @@
 import asyncio
 from contextvars import Context
 
+from typing_extensions import disjoint_base
+
 from zloop.core.loop import Loop
 
+@disjoint_base
 class BaseTransport(asyncio.BaseTransport):
     @property
     def _context(self) -> Context: ...
@@ -14,7 +17,11 @@ class BaseTransport(asyncio.BaseTransport):
     def _protocol(self) -> asyncio.BaseProtocol | None: ...
     @property
     def _paused(self) -> bool: ...
+    def is_reading(self) -> bool: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
 
+@disjoint_base
 class WritingTransport(BaseTransport, asyncio.Transport):
     @property
     def _protocol_paused(self) -> bool: ...

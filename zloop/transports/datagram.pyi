@@ -5,8 +5,11 @@ from contextvars import Context
 from socket import socket
 from typing import Any
 
+from typing_extensions import disjoint_base
+
 from zloop.core.loop import Loop
 
+@disjoint_base
 class DatagramTransport(asyncio.Transport, asyncio.DatagramTransport):
     @property
     def _address(self) -> Any: ...

@@ -3,8 +3,11 @@
 from socket import socket
 from typing import Any
 
+from typing_extensions import disjoint_base
+
 from zloop.core.loop import Loop
 
+@disjoint_base
 class ConnectingDescriptor:
     pending: bool
     def is_connected(self) -> bool: ...

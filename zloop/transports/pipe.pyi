@@ -3,13 +3,17 @@
 import asyncio
 from typing import Any
 
+from typing_extensions import disjoint_base
+
 from zloop.core.loop import Loop
 from zloop.transports.base import BaseTransport
 from zloop.transports.stream import StreamTransport
 
+@disjoint_base
 class ReadPipeTransport(BaseTransport, asyncio.ReadTransport):
     _pipe: Any
 
+@disjoint_base
 class WritePipeTransport(StreamTransport):
     _pipe: Any
 
