@@ -6,7 +6,8 @@ Instructions, unlike microseconds, are the same on a busy machine.  There are tw
 
   own    those of zloop's own extension modules.  They follow from its sources, the compiler's major version, CPython's
          minor version, whose headers are compiled in, and Cython's.  They are compared on any machine, where these are
-         on record.
+         on record.  (Two builds of CPython 3.11, with and without PGO, run the same number for each operation, while
+         their totals are up to 13 % apart.)
   all    those of the whole process.  They are the interpreter's and the C library's as well, which depend on how these
          were built: they are compared where all of that is the same, too.
 
