@@ -23,7 +23,7 @@ void Wakeup::close() noexcept {
   read_end_ = write_end_ = -1;
 }
 
-bool Wakeup::notify() noexcept {
+bool Wakeup::notify_first() noexcept {
   if (state_.exchange(State::notified, std::memory_order_acq_rel) != State::sleeping) return false;
   const std::uint64_t one = 1;
   // A pipe is full at some time, because the loop does not read it; an eventfd after 2^64 - 2 writes.
@@ -41,8 +41,8 @@ bool Wakeup::try_sleep() noexcept {
   return state_.compare_exchange_strong(expected, State::sleeping, std::memory_order_acq_rel);
 }
 
-// An exchange, where a store would do for the value: reading what notify() wrote is what makes everything that its
-// caller did before visible to the look at the queues that follows.
+// An exchange, where a store would do for the value: reading what notify() wrote makes everything that its caller did
+// before visible to the check of the queues that follows.
 void Wakeup::awake() noexcept { state_.exchange(State::awake, std::memory_order_acq_rel); }
 
 }  // namespace zloop

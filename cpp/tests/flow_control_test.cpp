@@ -1,9 +1,10 @@
 // FlowControl: when a writer is paused and resumed.
 #include "zloop/flow_control.hpp"
 
-#include <catch2/catch_test_macros.hpp>
 #include <cstddef>
 #include <limits>
+
+#include "support/catch.hpp"
 
 using zloop::FlowControl;
 

@@ -1,6 +1,8 @@
 #include "zloop/inbox.hpp"
 
 #include <array>
+#include <cstddef>
+#include <mutex>
 #include <new>
 #include <thread>
 #include <vector>
@@ -96,11 +98,15 @@ TEST_CASE("many threads push while the loop takes: nothing is lost, doubled, or 
   constexpr std::size_t each = 20'000;
   Items items(threads_count * each);
   Inbox inbox;
+  std::mutex lock;
   std::vector<std::jthread> threads;
   threads.reserve(threads_count);
   for (std::size_t t = 0; t < threads_count; ++t) {
-    threads.emplace_back([&inbox, &items, t] {
-      for (std::size_t i = 0; i < each; ++i) inbox.push(items[(t * each) + i]);
+    threads.emplace_back([&inbox, &lock, &items, t] {
+      for (std::size_t i = 0; i < each; ++i) {
+        const std::scoped_lock guard(lock);
+        inbox.push(items[(t * each) + i]);
+      }
     });
   }
   ReadyQueue queue;
@@ -108,8 +114,12 @@ TEST_CASE("many threads push while the loop takes: nothing is lost, doubled, or 
   const std::int64_t give_up_ns = zloop::monotonic_ns() + zloop::test::patience_ns;
   for (std::size_t taken = 0; taken < threads_count * each;) {
     REQUIRE(zloop::monotonic_ns() < give_up_ns);
-    if (!inbox.pending()) std::this_thread::yield();
-    taken += inbox.take_into(queue);
+    const std::size_t before = taken;
+    {
+      const std::scoped_lock guard(lock);
+      taken += inbox.take_into(queue);
+    }
+    if (taken == before) std::this_thread::yield();
     while (!queue.empty()) {
       const auto index = static_cast<std::size_t>(static_cast<char*>(queue.pop_front()) - static_cast<char*>(items[0]));
       const std::size_t thread = index / each;

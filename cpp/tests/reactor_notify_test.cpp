@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <mutex>
 #include <stop_token>
 #include <thread>
 
@@ -55,8 +56,8 @@ class Producer {
  public:
   static constexpr int wakes_wanted = 300;
 
-  Producer(Reactor& reactor, zloop::Inbox& inbox)
-      : reactor_(reactor), inbox_(inbox), thread_([this](const std::stop_token& stop) { run(stop); }) {}
+  Producer(Reactor& reactor, zloop::Inbox& inbox, std::mutex& lock)
+      : reactor_(reactor), inbox_(inbox), lock_(lock), thread_([this](const std::stop_token& stop) { run(stop); }) {}
 
   void take() { ++taken_; }
   [[nodiscard]] bool running() const { return running_; }
@@ -71,16 +72,23 @@ class Producer {
  private:
   void run(const std::stop_token& stop) {
     for (int left = 1; wakes_ < wakes_wanted && !stop.stop_requested(); ++left) {
-      inbox_.push(this);
-      if (reactor_.notify()) ++wakes_;
+      leave_item();
       while (taken_ < left && !stop.stop_requested()) std::this_thread::yield();
     }
     running_ = false;
+    const std::scoped_lock guard(lock_);
+    if (reactor_.notify()) ++wakes_;
+  }
+
+  void leave_item() {
+    const std::scoped_lock guard(lock_);
+    inbox_.push(this);
     if (reactor_.notify()) ++wakes_;
   }
 
   Reactor& reactor_;
   zloop::Inbox& inbox_;
+  std::mutex& lock_;  // of the inbox
   std::atomic<int> taken_{0};
   std::atomic<bool> running_{true};
   int wakes_ = 0;  // the thread's, until it has ended
@@ -90,9 +98,10 @@ class Producer {
 TEST_CASE("threads that leave work while the loop goes to sleep: all of it is found, no wake-up is doubled") {
   OpenReactor reactor;
   zloop::Inbox inbox;
+  std::mutex lock;
   zloop::ReadyQueue queue;
   std::deque<Producer> producers;
-  for (int i = 0; i < 4; ++i) producers.emplace_back(reactor, inbox);
+  for (int i = 0; i < 4; ++i) producers.emplace_back(reactor, inbox, lock);
   int waits = 0;
   while (std::ranges::any_of(producers, &Producer::running)) {
     ++waits;
@@ -100,7 +109,10 @@ TEST_CASE("threads that leave work while the loop goes to sleep: all of it is fo
     REQUIRE(reactor.wait(patience_ns) >= 0);
     REQUIRE(zloop::monotonic_ns() - before < patience_ns);  // or a notification was lost
     reactor.dispatch();
-    if (inbox.pending()) inbox.take_into(queue);
+    {
+      const std::scoped_lock guard(lock);
+      inbox.take_into(queue);
+    }
     while (!queue.empty()) static_cast<Producer*>(queue.pop_front())->take();
   }
   int wakes = 0;

@@ -12,7 +12,6 @@
 #include <numeric>
 #include <stop_token>
 #include <thread>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -23,7 +22,7 @@ namespace {
 
 using zloop::Wakeup;
 
-// How many writes there were since the last look, each of the number one: an eventfd adds them up, a pipe does not.
+// How many writes there were since the last call, each of the number one: an eventfd adds them up, a pipe does not.
 std::uint64_t writes_seen(const Wakeup& wakeup) {
   std::array<std::uint64_t, 512> read{};
   const ssize_t size = ::read(wakeup.fd(), read.data(), sizeof(read));
@@ -57,18 +56,6 @@ TEST_CASE("a loop that is awake is notified without a write, and does not go to 
   CHECK_FALSE(wakeup.try_sleep());
   CHECK_FALSE(wakeup.try_sleep());
   CHECK(writes_seen(wakeup) == 0);
-}
-
-TEST_CASE("a notification under a lock does what any other does") {
-  Wakeup wakeup;
-  REQUIRE(wakeup.open() == 0);
-  CHECK_FALSE(wakeup.notify_under_lock());
-  CHECK_FALSE(wakeup.try_sleep());
-  wakeup.awake();
-  REQUIRE(wakeup.try_sleep());
-  CHECK(wakeup.notify_under_lock());
-  CHECK_FALSE(wakeup.notify_under_lock());
-  CHECK(writes_seen(wakeup) == 1);
 }
 
 TEST_CASE("a loop that sleeps is woken by one write") {
@@ -111,15 +98,7 @@ TEST_CASE("a notification that finds no room makes some", "[linux]") {
 }
 
 // Threads that post something, notify once, and wait until the loop has seen it: a lost notification would stop them
-// all. Each goes on until it has found the loop asleep so many times.
-//
-// Under a lock, if it is one; the loop's look takes it too.
-struct NoLock {
-  void lock() noexcept {}
-  void unlock() noexcept {}
-};
-
-template <typename Lock>
+// all. Each goes on until it has found the loop asleep so many times. All is done under one lock, the loop's check too.
 class Posters {
  public:
   static constexpr std::uint64_t count = 4;
@@ -131,8 +110,8 @@ class Posters {
     }
   }
 
-  // The loop's look at its queues; false when nobody will post any more.
-  bool look() {
+  // The loop's check of its queues; false when all threads have ended.
+  bool check() {
     const std::scoped_lock lock(lock_);
     seen_ = posted_.load(std::memory_order_relaxed);
     return running_ > 0;
@@ -163,13 +142,13 @@ class Posters {
   }
 
   bool notify() {
-    const bool woke = std::is_same_v<Lock, NoLock> ? wakeup_.notify() : wakeup_.notify_under_lock();
+    const bool woke = wakeup_.notify();
     if (woke) ++wakes_;
     return woke;
   }
 
   Wakeup& wakeup_;
-  Lock lock_;
+  std::mutex lock_;
   std::atomic<std::uint64_t> posted_{0};
   std::atomic<std::uint64_t> seen_{0};
   std::atomic<std::uint64_t> wakes_{0};
@@ -177,14 +156,13 @@ class Posters {
   std::vector<std::jthread> threads_;
 };
 
-template <typename Lock>
-void sleep_while_threads_notify() {
+TEST_CASE("threads that notify while the loop goes to sleep: none is lost, none writes twice") {
   Wakeup wakeup;
   REQUIRE(wakeup.open() == 0);
-  Posters<Lock> posters(wakeup);
+  Posters posters(wakeup);
   std::uint64_t sleeps = 0;
   std::uint64_t writes = 0;
-  while (posters.look()) {
+  while (posters.check()) {
     if (wakeup.try_sleep()) {
       ++sleeps;
       pollfd sleeping{.fd = wakeup.fd(), .events = POLLIN, .revents = 0};
@@ -196,16 +174,8 @@ void sleep_while_threads_notify() {
   const std::uint64_t wakes = posters.wakes();
   writes += writes_seen(wakeup);
   CHECK(writes == wakes);
-  CHECK(wakes >= Posters<Lock>::count * Posters<Lock>::wakes_each);
+  CHECK(wakes >= Posters::count * Posters::wakes_each);
   CHECK(wakes <= sleeps);
-}
-
-TEST_CASE("threads that notify while the loop goes to sleep: none is lost, none writes twice") {
-  sleep_while_threads_notify<NoLock>();
-}
-
-TEST_CASE("threads that notify under a lock while the loop goes to sleep: none is lost, none writes twice") {
-  sleep_while_threads_notify<std::mutex>();
 }
 
 }  // namespace

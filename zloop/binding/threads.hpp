@@ -1,28 +1,43 @@
-// How other threads reach the loop, on builds with the interpreter's lock and without.
-//
-// With it, whoever touches the inbox holds that lock: the inbox needs none of its own, and a burst of calls from other
-// threads takes one locked instruction together, not several each.
+// How other threads reach the loop: the inbox, and the lock that each call of it needs.
 #pragma once
 
 #include <Python.h>
 
+#include <cstddef>
+#include <mutex>
+
 #include "zloop/inbox.hpp"
-#include "zloop/reactor.hpp"
 
 namespace zloop::binding {
 
 #ifdef Py_GIL_DISABLED
 
-using LoopInbox = Inbox;
+// Without the GIL the lock is its own. for_each() is for the garbage collector, which has stopped the other threads.
+class LoopInbox : private Inbox {
+ public:
+  using Inbox::for_each;
 
-inline void tell_of_push(Reactor& reactor) { reactor.notify(); }
+  void push(void* item) {
+    const std::scoped_lock lock(lock_);
+    Inbox::push(item);
+  }
+  bool pending() {
+    const std::scoped_lock lock(lock_);
+    return Inbox::pending();
+  }
+  std::size_t take_into(ReadyQueue& queue) {
+    const std::scoped_lock lock(lock_);
+    return Inbox::take_into(queue);
+  }
+
+ private:
+  std::mutex lock_;
+};
 
 #else
 
-using LoopInbox = BasicInbox<HeldByCaller>;
-
-// The loop takes the lock back after each Reactor::wait(), and looks into the inbox then (Loop.run_turn).
-inline void tell_of_push(Reactor& reactor) { reactor.notify_under_lock(); }
+// The lock is the GIL, which the loop takes back after each Reactor::wait(), before it checks the inbox.
+using LoopInbox = Inbox;
 
 #endif
 

@@ -1,4 +1,3 @@
-from zloop.engine.reactor cimport Reactor
 from zloop.engine.ring_buffer cimport ReadyQueue
 
 cdef extern from "binding/threads.hpp" namespace "zloop::binding":
@@ -7,5 +6,3 @@ cdef extern from "binding/threads.hpp" namespace "zloop::binding":
         void push(void* item) except +
         bint pending() noexcept
         size_t take_into(ReadyQueue& queue) except +
-
-    void tell_of_push(Reactor& reactor) noexcept

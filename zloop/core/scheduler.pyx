@@ -18,7 +18,6 @@ from zloop.binding.gc_slots cimport visit_list
 from zloop.binding.methods cimport is_bound_method, put_call_soon_front
 from zloop.binding.prefetch cimport prefetch_handle
 from zloop.binding.sealed_types cimport seal_type
-from zloop.binding.threads cimport tell_of_push
 from zloop.core.handles cimport (
     Handle, LoopCore, TimerHandle, deadline_of, new_handle, new_thread_safe_handle, new_timer_handle, track_if_held,
     track_queued, untrack,
@@ -217,7 +216,7 @@ cdef class Scheduler(LoopCore):
             return handle
         self.inbox.push(<void*>handle)
         Py_INCREF(handle)
-        tell_of_push(self.reactor)
+        self.reactor.notify()
         return handle
 
     def call_later(self, delay, callback, *args, context=None):

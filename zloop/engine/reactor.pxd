@@ -23,6 +23,7 @@ cdef extern from "zloop/reactor.hpp" namespace "zloop":
         void disable_adaptive_polling() noexcept
         int wait(int64_t timeout_ns) noexcept nogil
         void dispatch() noexcept
+        bint notify() noexcept
         void interrupt_dispatch() noexcept
         SharedBuffer& read_buffer() noexcept
         SharedBuffer& output_buffer() noexcept

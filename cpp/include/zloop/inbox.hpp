@@ -1,42 +1,28 @@
-// Where other threads leave work for the loop.
+// Where other threads leave callbacks for the loop.
 //
-// The one queue that crosses threads: push() may come from anywhere, take_into() only from the loop thread.
-// The lock is held for moving pointers, never around a call into foreign code. Each slot owns one reference, taken
-// before the push; the receiver of take_into() gets it. Waking the loop is Wakeup's work, not the inbox's.
+// Any thread may push(); the loop takes. It has no lock of its own: every call is made under one lock of the callers',
+// Python's GIL for example, which no call into foreign code releases. After push(), the thread calls Wakeup::notify().
+// Each slot owns one reference, taken before the push; the receiver of take_into() gets it.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
-#include <mutex>
 #include <vector>
 
 #include "zloop/ring_buffer.hpp"
 
 namespace zloop {
 
-// The lock of an inbox whose callers, the loop too, hold another one around each call but pending().
-struct HeldByCaller {
-  void lock() noexcept {}
-  void unlock() noexcept {}
-};
-
-template <typename Lock>
-class BasicInbox {
+class Inbox {
  public:
-  // Any thread. Throws std::bad_alloc, having taken nothing.
-  void push(void* item) {
-    const std::scoped_lock lock(lock_);
-    items_.push_back(item);
-    pending_.store(true, std::memory_order_release);
-  }
+  // Throws std::bad_alloc, having taken nothing.
+  void push(void* item) { items_.push_back(item); }
 
-  // A hint that costs one load: true whenever a push has happened before (in this thread's view) and was not taken.
-  [[nodiscard]] bool pending() const noexcept { return pending_.load(std::memory_order_acquire); }
+  // True if there is something to take.
+  [[nodiscard]] bool pending() const noexcept { return !items_.empty(); }
 
-  // Loop thread. Moves everything behind what `queue` already holds, in push order, and returns how much that was.
-  // Throws std::bad_alloc; what was not moved stays, in order.
+  // Moves everything behind what `queue` already holds, in push order, and returns how many items that were. Throws
+  // std::bad_alloc; what was not moved stays, in order.
   std::size_t take_into(ReadyQueue& queue) {
-    const std::scoped_lock lock(lock_);
     std::size_t moved = 0;
     try {
       for (; moved < items_.size(); ++moved) queue.push_back(items_[moved]);
@@ -45,11 +31,10 @@ class BasicInbox {
       throw;
     }
     items_.clear();
-    pending_.store(false, std::memory_order_release);
     return moved;
   }
 
-  // Calls visit(item) for each slot, until one returns non-zero. The caller keeps pushers out (Python: holds the GIL).
+  // Calls visit(item) for each slot, until one returns non-zero.
   template <typename Visit>
   int for_each(Visit visit) const {
     for (void* item : items_) {
@@ -59,11 +44,7 @@ class BasicInbox {
   }
 
  private:
-  Lock lock_;
-  std::atomic<bool> pending_{false};
-  std::vector<void*> items_;  // guarded by lock_
+  std::vector<void*> items_;  // each slot owns one reference
 };
-
-using Inbox = BasicInbox<std::mutex>;
 
 }  // namespace zloop

@@ -105,10 +105,9 @@ class Reactor {
   // Drops the events that dispatch() has not come to; also from inside it. The next wait() reports them again.
   void interrupt_dispatch() noexcept;
 
-  // Any thread: makes a wait() that is going on, or the next one that would block, return.
+  // Any thread, under the lock that Wakeup::notify() asks for: makes a wait() in progress, or the next one that would
+  // block, return. True if it had to write.
   bool notify() noexcept { return wakeup_.notify(); }
-  // The same, by Wakeup::notify_under_lock()'s rules.
-  bool notify_under_lock() noexcept { return wakeup_.notify_under_lock(); }
 
   // Memory for what all connections do in turn, on loan for: one read of a stream; one of a datagram socket, with room
   // for many a datagram; bytes that are made to be sent, and sent.

@@ -1,10 +1,10 @@
 // Wakes a loop that sleeps in its poller.
 //
-// Owns an eventfd or, where there is none, a pipe. notify() may come from any thread, and from a signal handler; the
-// rest is the loop thread's. Whoever calls close() sees to it that no notify() is going on: it could write to a
-// stranger that has the number next. A write is made only when the loop really sleeps and nobody has woken it yet, so
-// that a burst of notifications costs one system call. A notification is never lost: one that arrives between the
-// loop's last look at its queues and its sleep makes try_sleep() fail.
+// Owns an eventfd or, where there is none, a pipe. Any thread may call notify(), under the lock of the queue that it
+// has added to; the rest is the loop thread's. The caller of close() makes sure that no notify() is in progress: it
+// could write to another file that gets the descriptor's number. A write is made only when the loop sleeps and has not
+// been notified yet, so that a burst of notifications costs one system call. A notification is never lost: one that
+// arrives between the loop's last check of its queues and its sleep makes try_sleep() fail.
 #pragma once
 
 #include <atomic>
@@ -27,24 +27,23 @@ class Wakeup {
   // each write is one event then, and the loop never needs to read.
   [[nodiscard]] int fd() const noexcept { return read_end_; }
 
-  // Any thread. True if this call wrote, which it does only for a loop that sleeps.
-  bool notify() noexcept;
+  // Any thread, under a lock that the loop takes each time between awake() and the check of its queues. True if this
+  // call wrote, which it does only for a loop that sleeps. It takes no locked instruction while an earlier notification
+  // is pending. A stale state does no harm: a loop whose awake() this thread has not seen has yet to take the lock, and
+  // finds then what the thread has left.
+  bool notify() noexcept { return state_.load(std::memory_order_relaxed) != State::notified && notify_first(); }
 
-  // The same, without a locked instruction while an earlier notification is on its way. For callers who hold a lock
-  // that the loop takes each time between awake() and the look at its queues. So a state that is out of date does no
-  // harm: a loop whose awake() this caller has not seen has yet to take the lock, and will find what the caller left.
-  bool notify_under_lock() noexcept { return state_.load(std::memory_order_relaxed) != State::notified && notify(); }
-
-  // Loop thread. True: the loop may block, and whoever notifies from here on will write. False: somebody has notified
-  // since awake(); look at the queues instead of sleeping.
+  // Loop thread. True: the loop may block, and the next notify() writes. False: there was a notify() since awake();
+  // check the queues instead of sleeping.
   [[nodiscard]] bool try_sleep() noexcept;
 
-  // Loop thread, after the poller returned and before the queues are looked at.
+  // Loop thread, after the poller returned and before the queues are checked.
   void awake() noexcept;
 
  private:
   enum class State : std::uint8_t { awake, sleeping, notified };
 
+  bool notify_first() noexcept;
   void drain() const noexcept;
 
   std::atomic<State> state_{State::awake};
