@@ -144,7 +144,7 @@ _CLASSES_OF_TRANSPORTS = {
 """asyncio's, and zloop's of the same kind."""
 
 _ALIKE = [
-    (re.compile(r"\bat 0x[0-9a-fA-F]+"), "at 0x…"),
+    (re.compile(r"\b(at |id=)0x[0-9a-fA-F]+"), r"\g<1>0x…"),
     (re.compile(r"\bTask-\d+\b"), "Task-N"),
     (re.compile(r"\bfd=\d+"), "fd=N"),
     (re.compile(r"\bdescriptor \d+\b"), "descriptor N"),

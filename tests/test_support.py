@@ -17,6 +17,7 @@ EQUAL = {
     "descriptors": ("<SocketTransport fd=7 read=idle>", "<SocketTransport fd=10 read=idle>"),
     "descriptors in messages": ("File descriptor 7 is used", "File descriptor 10 is used"),
     "addresses in memory": ("<function f at 0x7f01>", "<function f at 0x7f02>"),
+    "addresses of tasks in call graphs": ("Task(name='a', id=0x7f01)", "Task(name='a', id=0x7f02)"),
     "names of tasks": ("<Task pending name='Task-1'>", "<Task pending name='Task-12'>"),
     "deadlines": ("<TimerHandle when=1.5 f()>", "<TimerHandle when=2.25 f()>"),
     "durations": ("took 0.100 seconds", "took 0.213 seconds"),

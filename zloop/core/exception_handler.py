@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import asyncio
 import sys
 import traceback
 from asyncio.log import logger
