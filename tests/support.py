@@ -155,6 +155,7 @@ _ALIKE = [
     (re.compile(r"<_ThreadSafeHandle\b"), "<Handle"),  # of CPython 3.14 and later
     (re.compile(r"<(?:_UnixSelectorEventLoop|Loop) (?=running=)"), "<Loop "),
     (re.compile(r"\b\w+Transport(?=\._)"), "Transport"),  # the one of the bases that has the private method
+    (re.compile(r"<_?[A-Z]\w*(?=\.\.\.)"), "<…"),  # a class's name that reprlib has cut, and what it kept is shorter
     (re.compile(r"\b_\w+Transport\b"), lambda match: _CLASSES_OF_TRANSPORTS.get(match[0], match[0])),
 ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import asyncio
 import sys
 import traceback
 from asyncio.log import logger

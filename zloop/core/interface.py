@@ -11,16 +11,9 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
     from typing import TypeAlias, TypeVar
-    import ssl
-    from collections.abc import Callable
-    from typing import TypeAlias, TypeVar
 
     from zloop.core import loop as native
     from zloop.net.dns import AddressInfo
-
-    ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
-    ProtocolFactory: TypeAlias = Callable[[], asyncio.BaseProtocol]
-    TlsContext: TypeAlias = ssl.SSLContext | bool | None
 
     ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
     ProtocolFactory: TypeAlias = Callable[[], asyncio.BaseProtocol]

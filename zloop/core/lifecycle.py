@@ -16,12 +16,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Generator
-    from typing import TypeVar
-
-    T = TypeVar("T")
-
 
 class LifecycleMixin(MixinBase):
     """What happens once in a loop's life, or once in each run."""

@@ -3,8 +3,6 @@
 import asyncio
 import sys
 from asyncio.events import _TaskFactory
-import sys
-from asyncio.events import _TaskFactory
 from collections.abc import Coroutine, Generator
 from contextvars import Context
 from typing import Any, TypeAlias, TypeVar

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
     from zloop.core.interface import ProtocolT, TlsContext
 
-if TYPE_CHECKING:
-    from zloop.core.interface import ProtocolT, TlsContext
-
 sock_connect = SocketMixin.sock_connect
 
 

@@ -21,12 +21,6 @@ if TYPE_CHECKING:
 
     from zloop.core.interface import ProtocolT
 
-if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable
-
-    from zloop.core.interface import ProtocolT
-
 
 class Candidate(NamedTuple):
     """A socket that an endpoint may come to have, and the addresses of both its ends, resolved, or None."""

@@ -6,12 +6,9 @@ import functools
 import socket
 import sys
 from asyncio.log import logger
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zloop.core.interface import MixinBase
-
-if TYPE_CHECKING:
-    from socket import _GetAddrInfoResult
 
 # (family, type, protocol, canonical name, address), as socket.getaddrinfo() has them
 AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]

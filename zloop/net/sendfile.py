@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from asyncio import WriteTransport
     from typing import IO
 
-if TYPE_CHECKING:
-    from asyncio import WriteTransport
-    from typing import IO
-
 # sendfile(2): one call moves at most this many bytes.
 SENDFILE_MAX = 0x7FFF_F000
 

@@ -31,11 +31,6 @@ if TYPE_CHECKING:
 
     from zloop.core.interface import ProtocolFactory, TlsContext
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from zloop.core.interface import ProtocolFactory, TlsContext
-
 
 class ServerMixin(MixinBase):
     """Servers for stream sockets."""

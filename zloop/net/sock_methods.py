@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-if TYPE_CHECKING:
-    from socket import _Address, _RetAddress
-
-    from _typeshed import ReadableBuffer, WriteableBuffer
-
 
 class SocketMixin(MixinBase):
     """sock_recv() and its kin."""

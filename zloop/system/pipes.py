@@ -14,12 +14,6 @@ if TYPE_CHECKING:
 
     from zloop.core.interface import ProtocolT
 
-if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable
-
-    from zloop.core.interface import ProtocolT
-
 
 class PipeMixin(MixinBase):
     """Transports over pipes, FIFOs, character devices, and sockets used in one direction."""
