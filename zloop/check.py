@@ -70,10 +70,10 @@ def tls_way() -> str:
     """The way that TLS takes here, and why."""
     if ssl is None:
         return "none: this Python has no ssl module"
-    from zloop.tls.codec import way_of_tls  # noqa: PLC0415  # there is none without OpenSSL
+    from zloop.tls.direct import tls_backend  # noqa: PLC0415  # there is none without OpenSSL
 
     try:
-        return way_of_tls()
+        return tls_backend()
     except ValueError as exc:
         return str(exc)
 

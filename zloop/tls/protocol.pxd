@@ -1,8 +1,8 @@
 # TLS between a transport and an application's protocol.
 from zloop.binding.transport_base cimport AsyncioBase
 from zloop.engine.flow_control cimport FlowControl
-from zloop.tls.codec cimport TlsCodec
-from zloop.transports.receiver cimport NativeProtocol
+from zloop.tls.backlog cimport Backlog
+from zloop.tls.reader cimport TlsReader
 from zloop.transports.stream_socket cimport SocketTransport
 
 
@@ -28,18 +28,14 @@ cdef class SSLTransport(AsyncioBase):
     cdef public bint _closed      # close() or abort() was called, or the connection is lost
 
 
-cdef class TlsProtocol(NativeProtocol):
+cdef class TlsProtocol(TlsReader):
     cdef readonly object _loop
     cdef readonly object _sslcontext
     cdef readonly object _transport      # the one underneath; None before connection_made() and after connection_lost()
     cdef SocketTransport socket_transport  # the same, if it is one; else None
-    cdef readonly object _app_protocol   # None once the connection is lost
     cdef readonly SSLTransport _app_transport  # None once the connection is lost
-    cdef bint app_is_buffered            # _app_protocol is an asyncio.BufferedProtocol
-    cdef NativeProtocol app_native       # its native face, if it has one; else None
     cdef dict extra                      # what get_extra_info() answers by itself
     cdef object waiter                   # a future, done when the handshake is over; None then, or if there is none
-    cdef TlsCodec codec
 
     cdef TlsState state
     cdef AppState app_state
@@ -51,10 +47,7 @@ cdef class TlsProtocol(NativeProtocol):
     cdef object shutdown_timer           # TimerHandle, or None
     cdef object handshake_began          # loop.time() in debug mode, else None
 
-    # Written, and not encrypted yet: bytes objects, of the first of which `backlog_offset` bytes are done with.
-    cdef object backlog                  # a deque
-    cdef Py_ssize_t backlog_offset
-    cdef Py_ssize_t backlog_size         # bytes, without those
+    cdef Backlog backlog                 # written, and not encrypted yet
     cdef bint below_is_full              # the transport underneath has called pause_writing() last
     cdef FlowControl write_flow          # of the application, by what it has written
 
@@ -62,7 +55,6 @@ cdef class TlsProtocol(NativeProtocol):
     cdef FlowControl read_flow           # of the transport underneath, by what is not decrypted
 
     cdef int advance(self) except -1
-    cdef int set_protocol(self, object protocol) except -1
     cdef int wake_waiter(self, object exception) except -1
     cdef int tell_of_loss(self, object exception) except -1
     cdef int do_handshake(self) except -1
@@ -83,12 +75,6 @@ cdef class TlsProtocol(NativeProtocol):
     cdef int send_output(self) except -1
     cdef int process_outgoing(self) except -1
     cdef int do_read(self) except -1
-    cdef bint read_once(self) except -1
-    cdef bint read_copied(self, Py_ssize_t capacity) except -1
-    cdef bint read_native(self, Py_ssize_t capacity) except -1
-    cdef bint read_buffered(self) except -1
-    cdef bint end_read(self, Py_ssize_t last, object error) except -1
-    cdef Py_ssize_t fill(self, char* data, Py_ssize_t size, Py_ssize_t* filled) except -2
     cdef int receive_end(self) except -1
     cdef int call_eof_received(self) except -1
     cdef int fatal_error(self, object exception, str message) except -1

@@ -6,6 +6,8 @@ from typing import Any
 
 from typing_extensions import disjoint_base
 
+from zloop.tls.reader import TlsReader
+
 @disjoint_base
 class SSLTransport(asyncio.Transport):
     _closed: bool
@@ -24,7 +26,7 @@ class SSLTransport(asyncio.Transport):
     def get_read_buffer_size(self) -> int: ...
 
 @disjoint_base
-class TlsProtocol:
+class TlsProtocol(TlsReader):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -37,8 +39,6 @@ class TlsProtocol:
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
     ) -> None: ...
-    @property
-    def _app_protocol(self) -> asyncio.BaseProtocol | None: ...
     @property
     def _app_transport(self) -> SSLTransport: ...
     @property

@@ -2,33 +2,31 @@
 """TLS between a transport and an application's protocol.
 
 TlsProtocol is the protocol of the transport underneath; SSLTransport, its other face, is the transport that the
-application sees. A codec (zloop.tls.codec) turns what one receives into what the other is given. States, time-outs,
+application sees. An engine (tls/engine.pyx) turns what one receives into what the other is given. States, time-outs,
 messages and the order of events are those of asyncio.sslproto.
 
 Over a SocketTransport no object is made of what is received before it is decrypted, nor of what is encrypted before the
 kernel has refused it. What one call of write() or writelines() encrypts leaves in that call, together.
 """
-import collections
 import ssl
 import warnings
-from asyncio import BufferedProtocol, CancelledError, Transport, constants
+from asyncio import CancelledError, Transport, constants
 from asyncio.log import logger
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.object cimport PyObject, PyTypeObject
+from cpython.object cimport PyTypeObject
 
 from zloop.binding.sealed_types cimport seal_type
 from zloop.engine.reactor cimport output_buffer_size
 from zloop.engine.shared_buffer cimport Loan
-from zloop.tls.codec cimport make_codec, make_no_codec
-from zloop.transports.receiver cimport cut_bytes, native_protocol
+from zloop.tls.backlog cimport new_backlog
+from zloop.tls.direct cimport make_engine
+from zloop.tls.engine cimport TlsEngine, again_errors, make_no_engine
 from zloop.transports.base cimport set_water_marks
 
-cdef extern from "Python.h":
-    PyObject* new_bytes "PyBytes_FromStringAndSize"(const char* data, Py_ssize_t size) except NULL
+from zloop.tls.arguments import default_context, positive
 
-cdef tuple again_errors = (ssl.SSLWantReadError, ssl.SSLSyscallError)
 cdef tuple no_memory = (MemoryError, SystemError)  # the second is what the ssl module may make of the first
 cdef object dont_nag_before = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 cdef object write_high_water_default = constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE * 1024
@@ -36,11 +34,6 @@ cdef object read_high_water_default = constants.FLOW_CONTROL_HIGH_WATER_SSL_READ
 
 # Encrypted at once, bytes: whole records, and no more than the kernel may take of them.
 cdef Py_ssize_t piece_size_max = 16 * 16384
-
-# Up to so many bytes are decrypted on the stack and copied; for more the bytes object is made first, and cut to size.
-cdef enum:
-    scratch_size = 4 * 1024
-
 
 cdef class SSLTransport(AsyncioBase, Transport):
     """The application's end of a TLS connection. Made by the loop's methods.
@@ -128,7 +121,7 @@ cdef class SSLTransport(AsyncioBase, Transport):
 
     def get_read_buffer_size(self):
         """Bytes received and not decrypted."""
-        return self.ssl_protocol.codec.unread()
+        return self.ssl_protocol.engine.unread()
 
     # ---- writing
 
@@ -172,7 +165,7 @@ cdef class SSLTransport(AsyncioBase, Transport):
 
     def get_write_buffer_size(self):
         """Bytes written that the transport underneath has not got."""
-        return self.ssl_protocol.backlog_size + self.ssl_protocol.codec.uncollected()
+        return self.ssl_protocol.backlog.size + self.ssl_protocol.engine.pending_output()
 
     @property
     def _protocol_paused(self):
@@ -202,19 +195,17 @@ cdef class SSLTransport(AsyncioBase, Transport):
 
     def _test__append_write_backlog(self, data):
         """CPython's own tests fill the backlog by this."""
-        copy = bytes(data)
-        self.ssl_protocol.backlog.append(copy)
-        self.ssl_protocol.backlog_size += len(copy)
+        self.ssl_protocol.backlog.append(bytes(data), 0)
 
 
-cdef class TlsProtocol(NativeProtocol):
+cdef class TlsProtocol(TlsReader):
     """The protocol of the transport under a TLS connection."""
 
     def __cinit__(self):
         self.state = UNWRAPPED
         self.extra = {}
-        self.codec = no_codec
-        self.backlog = collections.deque()
+        self.engine = no_engine
+        self.backlog = new_backlog()
         set_water_marks(self.write_flow, write_high_water_default, None)
         set_water_marks(self.read_flow, read_high_water_default, None)
 
@@ -242,7 +233,7 @@ cdef class TlsProtocol(NativeProtocol):
         self.set_protocol(app_protocol)
         self.app_state = NOT_MADE if call_connection_made else MADE
         hostname = server_hostname if server_hostname and not server_side else None
-        self.codec = make_codec(self._sslcontext, server_side, hostname)
+        self.engine = make_engine(self._sslcontext, server_side, hostname)
         transport = SSLTransport.__new__(SSLTransport)
         transport.ssl_protocol = self
         transport._closed = False
@@ -250,7 +241,7 @@ cdef class TlsProtocol(NativeProtocol):
 
     @property
     def _sslobj(self):
-        return self.codec.sslobj
+        return self.engine.sslobj
 
     @property
     def _app_reading_paused(self):
@@ -263,13 +254,6 @@ cdef class TlsProtocol(NativeProtocol):
         if self._transport is not None:
             return self._transport.get_extra_info(name, default)
         return default
-
-    cdef int set_protocol(self, object protocol) except -1:
-        self._app_protocol = protocol
-        self.app_is_buffered = isinstance(protocol, BufferedProtocol)
-        native = native_protocol(protocol)
-        self.app_native = native if native is not None and native.lends else None
-        return 0
 
     cdef int wake_waiter(self, object exception) except -1:
         waiter, self.waiter = self.waiter, None
@@ -301,7 +285,6 @@ cdef class TlsProtocol(NativeProtocol):
     def connection_lost(self, exc):
         """Tell the application, if it knows of the connection, and let everything go."""
         self.backlog.clear()
-        self.backlog_size = self.backlog_offset = 0
         self.conn_lost += 1
         if self._app_transport is not None:
             self._app_transport._closed = True
@@ -326,11 +309,11 @@ cdef class TlsProtocol(NativeProtocol):
         return 0
 
     cdef int receive(self, const char* data, size_t size) except -1:
-        self.codec.feed(data, size)
+        self.engine.feed(data, size)
         try:
             self.advance()
         finally:
-            self.codec.retain()
+            self.engine.retain()
         return 0
 
     def data_received(self, bytes data not None):
@@ -346,8 +329,8 @@ cdef class TlsProtocol(NativeProtocol):
     def _prepend(self, data):
         """Bytes that came before this protocol did, and that belong to the handshake."""
         copy = bytes(data)
-        self.codec.feed(PyBytes_AS_STRING(copy), PyBytes_GET_SIZE(copy))
-        self.codec.retain()
+        self.engine.feed(PyBytes_AS_STRING(copy), PyBytes_GET_SIZE(copy))
+        self.engine.retain()
 
     cdef int advance(self) except -1:
         if self.state == WRAPPED:
@@ -390,7 +373,7 @@ cdef class TlsProtocol(NativeProtocol):
     def resume_writing(self):
         """The transport underneath takes more."""
         self.below_is_full = False
-        if self.backlog and self.state == WRAPPED:
+        if self.backlog.size > 0 and self.state == WRAPPED:
             try:
                 self.do_write(False)
             except Exception as exc:
@@ -412,7 +395,7 @@ cdef class TlsProtocol(NativeProtocol):
         cdef bint is_over = False
         cdef object error = None
         try:
-            is_over = self.codec.shake_hands()
+            is_over = self.engine.do_handshake()
         except ssl.SSLError as exc:
             error = exc
         return self.handshake_done(error) if is_over or error is not None else self.process_outgoing()
@@ -424,7 +407,7 @@ cdef class TlsProtocol(NativeProtocol):
         if exception is not None:
             return self.handshake_failed(exception)
         self.state = WRAPPED
-        sslobj = self.codec.sslobj
+        sslobj = self.engine.sslobj
         try:
             peercert = sslobj.getpeercert()
         except Exception as exc:
@@ -495,7 +478,7 @@ cdef class TlsProtocol(NativeProtocol):
         cdef object error = None
         try:
             if not self.at_end:
-                self.codec.say_farewell()
+                self.engine.shutdown()
         except ssl.SSLError as exc:
             error = exc
         if isinstance(error, again_errors):
@@ -587,17 +570,15 @@ cdef class TlsProtocol(NativeProtocol):
         cdef Py_ssize_t left
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
-            if self.state == WRAPPED and self.backlog_size == 0:
+            if self.state == WRAPPED and self.backlog.size == 0:
                 done = self.encrypt(<const char*>view.buf, view.len, more, False)
             left = view.len - done
             if left == 0:
                 return 0
             if PyBytes_CheckExact(data):
-                self.backlog_offset += done  # more than nothing is done only if this becomes the first
-                self.backlog.append(data)
+                self.backlog.append(data, done)
             else:
-                self.backlog.append(PyBytes_FromStringAndSize(<const char*>view.buf + done, left))
-            self.backlog_size += left
+                self.backlog.append(PyBytes_FromStringAndSize(<const char*>view.buf + done, left), 0)
         finally:
             PyBuffer_Release(&view)
         return 0
@@ -610,10 +591,10 @@ cdef class TlsProtocol(NativeProtocol):
         while done < size and (keep or not self.below_is_full):
             piece = min(size - done, piece_size_max)
             if more or self.below_is_full or self.socket_transport is None:
-                count = self.codec.write(data + done, piece)
+                count = self.engine.write(data + done, piece)
             else:
                 count = self.encrypt_and_send(data + done, piece)
-            if not more or self.codec.uncollected() >= piece_size_max:
+            if not more or self.engine.pending_output() >= piece_size_max:
                 self.send_output()
             if count < 0:
                 break
@@ -627,38 +608,35 @@ cdef class TlsProtocol(NativeProtocol):
         cdef char* memory
         cdef Py_ssize_t count
         if transport.loop is None:  # the connection is lost
-            return self.codec.write(data, size)
+            return self.engine.write(data, size)
         memory = loan.begin(transport.loop.reactor.output_buffer())
         if memory == NULL:
             raise MemoryError
-        count = self.codec.write_into(data, size, memory, output_buffer_size)
-        if self.codec.sealed_size > 0:
-            transport.send_lent(memory, self.codec.sealed_size)
+        count = self.engine.write_into(data, size, memory, output_buffer_size)
+        if self.engine.encrypted_size > 0:
+            transport.send_lent(memory, self.engine.encrypted_size)
         return count
 
     cdef int do_write(self, bint keep) except -1:
         cdef Py_ssize_t done, left
-        while self.backlog and (keep or not self.below_is_full):
-            data = self.backlog[0]
-            left = PyBytes_GET_SIZE(data) - self.backlog_offset
-            done = self.encrypt(PyBytes_AS_STRING(data) + self.backlog_offset, left, True, keep)
-            self.backlog_size -= done
+        while self.backlog.size > 0 and (keep or not self.below_is_full):
+            chunk = self.backlog.first()
+            left = PyBytes_GET_SIZE(chunk) - self.backlog.offset
+            done = self.encrypt(PyBytes_AS_STRING(chunk) + self.backlog.offset, left, True, keep)
+            self.backlog.consume(done)
             if done < left:
-                self.backlog_offset += done
                 break
-            self.backlog_offset = 0
-            self.backlog.popleft()
         return self.process_outgoing()
 
     cdef int send_output(self) except -1:
         while not self.below_is_full and self._transport is not None:
-            sealed = self.codec.collect()
-            if sealed is None:
+            ciphertext = self.engine.collect()
+            if ciphertext is None:
                 return 0
             if self.socket_transport is not None:
-                self.socket_transport.write(sealed)
+                self.socket_transport.write(ciphertext)
             else:
-                self._transport.write(sealed)
+                self._transport.write(ciphertext)
         return 0
 
     cdef int process_outgoing(self) except -1:
@@ -671,7 +649,7 @@ cdef class TlsProtocol(NativeProtocol):
         return self.state != DO_HANDSHAKE and self.state != UNWRAPPED
 
     cdef int control_app_writing(self) except -1:
-        cdef size_t size = self.backlog_size + self.codec.uncollected()
+        cdef size_t size = self.backlog.size + self.engine.pending_output()
         if self._app_protocol is None:
             return 0
         if self.write_flow.pauses_from(size):
@@ -706,11 +684,14 @@ cdef class TlsProtocol(NativeProtocol):
             self.fatal_error(exc, "Fatal error on SSL protocol")
 
     cdef int do_read(self) except -1:
+        cdef int more = 1
         try:
-            while self.state in (WRAPPED, FLUSHING) and not self.app_reading_paused and self.read_once():
-                pass
+            while more > 0 and self.state in (WRAPPED, FLUSHING) and not self.app_reading_paused:
+                more = self.read_once()
+                if more == 0:
+                    self.receive_end()
             if self.state in (WRAPPED, FLUSHING):
-                if self.backlog_size > 0:
+                if self.backlog.size > 0:
                     self.do_write(False)
                 else:
                     self.process_outgoing()
@@ -718,89 +699,6 @@ cdef class TlsProtocol(NativeProtocol):
         except Exception as exc:
             self.fatal_error(exc, "Fatal error on SSL protocol")
         return 0
-
-    # One callback of the application. True if there may be more.
-    cdef bint read_once(self) except -1:
-        if not self.codec.readable():
-            return False
-        if self.app_is_buffered:
-            return self.read_buffered()
-        if self.app_native is not None:
-            return self.read_native(self.codec.readable_max())
-        return self.read_copied(self.codec.readable_max())
-
-    cdef bint read_copied(self, Py_ssize_t capacity) except -1:
-        cdef Py_ssize_t filled = 0
-        cdef Py_ssize_t last = -1
-        cdef PyObject* made = NULL  # owned
-        cdef char[scratch_size] scratch  # of this call alone: asking for an error lets other threads run
-        cdef char* target = scratch
-        if capacity > scratch_size:
-            made = new_bytes(NULL, capacity)
-            target = PyBytes_AS_STRING(<object>made)
-        try:
-            last = self.fill(target, capacity, &filled)
-            error = None
-        except BaseException as exc:
-            error = exc
-        payload = cut_bytes(made, filled) if made != NULL else PyBytes_FromStringAndSize(scratch, filled)
-        if filled > 0:
-            self._app_protocol.data_received(payload)
-        return self.end_read(last, error)
-
-    cdef bint read_native(self, Py_ssize_t capacity) except -1:
-        cdef NativeProtocol native = self.app_native
-        cdef Py_ssize_t filled = 0
-        cdef Py_ssize_t last = -1
-        cdef char* target
-        if not native.lend(&target, <size_t>capacity):
-            return self.read_copied(capacity)
-        try:
-            last = self.fill(target, capacity, &filled)
-            error = None
-        except BaseException as exc:
-            error = exc
-        native.filled(<size_t>filled)
-        return self.end_read(last, error)
-
-    cdef bint read_buffered(self) except -1:
-        cdef Py_buffer view
-        cdef Py_ssize_t filled = 0
-        cdef Py_ssize_t last = -1
-        buffer = self._app_protocol.get_buffer(self.codec.unread())
-        PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
-        try:
-            if view.len == 0:
-                raise RuntimeError("get_buffer() returned an empty buffer")
-            last = self.fill(<char*>view.buf, view.len, &filled)
-            error = None
-        except BaseException as exc:
-            error = exc
-        finally:
-            PyBuffer_Release(&view)
-        if filled > 0:
-            self._app_protocol.buffer_updated(filled)
-        return self.end_read(last, error)
-
-    # What follows the callback: `last` is fill()'s answer, or it has raised `error`.
-    cdef bint end_read(self, Py_ssize_t last, object error) except -1:
-        if error is not None:
-            raise error
-        if last == 0:
-            self.receive_end()
-        return last > 0
-
-    # Decrypts until `size` bytes are there (1), nothing more can be (-1) or nothing more will be (0). `filled` counts.
-    cdef Py_ssize_t fill(self, char* data, Py_ssize_t size, Py_ssize_t* filled) except -2:
-        cdef Py_ssize_t count
-        while filled[0] < size:
-            count = self.codec.read(data + filled[0], size - filled[0])
-            if count <= 0:
-                return count
-            filled[0] += count
-            if not self.codec.readable():
-                return -1
-        return 1
 
     # close_notify
     cdef int receive_end(self) except -1:
@@ -822,7 +720,7 @@ cdef class TlsProtocol(NativeProtocol):
 
     # Bytes pile up while the application does not read.
     cdef int control_reading(self) except -1:
-        cdef size_t size = self.codec.unread()
+        cdef size_t size = self.engine.unread()
         if self._transport is None:
             return 0
         # Nothing waits for the application once the connection is on its way down.
@@ -842,27 +740,8 @@ cdef TlsProtocol spent_protocol(object loop):
     return protocol
 
 
-cdef TlsCodec no_codec = make_no_codec()
+cdef TlsEngine no_engine = make_no_engine()
 cdef TlsProtocol nobody = spent_protocol(None)  # of a transport that nobody has made properly
-
-
-cdef object positive(object seconds, object default, str name):
-    """A time-out, in seconds; None is the default. ValueError if it is not positive."""
-    if seconds is None:
-        return default
-    if seconds <= 0:
-        raise ValueError(f"{name} should be a positive number, got {seconds}")
-    return seconds
-
-
-cdef object default_context(bint server_side, object server_hostname):
-    """A client's, when the program has named none. ValueError for a server, which needs a certificate."""
-    if server_side:
-        raise ValueError("Server side SSL needs a valid SSLContext")
-    context = ssl.create_default_context()
-    if not server_hostname:
-        context.check_hostname = False
-    return context
 
 
 seal_type(<PyTypeObject*>SSLTransport, False)

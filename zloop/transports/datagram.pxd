@@ -1,4 +1,5 @@
 # The transport of a datagram socket.
+cimport cython
 from libcpp.optional cimport optional
 
 from zloop.engine.address cimport Address
@@ -6,6 +7,7 @@ from zloop.engine.datagram cimport Datagram, ReceivedDatagram, Route
 from zloop.transports.base cimport WritingTransport
 
 
+@cython.final
 cdef class DatagramTransport(WritingTransport):
     cdef optional[Datagram] datagram_storage
     cdef Datagram* datagram      # in datagram_storage

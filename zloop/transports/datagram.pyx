@@ -17,6 +17,7 @@ import sys
 from asyncio import DatagramTransport as AsyncioDatagramTransport, Transport, constants
 from collections import deque
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -63,6 +64,7 @@ cdef enum:
     burst_size = 8
 
 
+@cython.final
 cdef class DatagramTransport(WritingTransport, Transport, AsyncioDatagramTransport):
     """A datagram socket, tied to a protocol. Made by the loop's create_datagram_endpoint()."""
 

@@ -1,9 +1,11 @@
 # The transports of a pipe's ends.
+cimport cython
 from zloop.engine.stream cimport Stream
 from zloop.transports.base cimport BaseTransport
 from zloop.transports.stream cimport StreamTransport
 
 
+@cython.final
 cdef class ReadPipeTransport(BaseTransport):
     cdef Stream stream
     cdef public object _pipe     # owns the descriptor; None once closed
@@ -14,6 +16,7 @@ cdef class ReadPipeTransport(BaseTransport):
     cdef int read_failed(self, int error) except -1
 
 
+@cython.final
 cdef class WritePipeTransport(StreamTransport):
     cdef public object _pipe     # owns the descriptor; None once closed
     cdef int duplicate           # the descriptor that is watched in place of fd, owned; -1: fd itself

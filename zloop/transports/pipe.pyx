@@ -10,6 +10,7 @@ import stat
 from asyncio import ReadTransport, Transport, constants
 from asyncio.log import logger
 
+cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyTypeObject
 from libc.errno cimport EBADF, EEXIST, EIO
@@ -30,6 +31,7 @@ from zloop.core import diagnostics
 cdef int unwarned = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 
 
+@cython.final
 cdef class ReadPipeTransport(BaseTransport, ReadTransport):
     """The reading end of a pipe, tied to a protocol. Made by connect_read_pipe()."""
 
@@ -82,6 +84,7 @@ cdef class ReadPipeTransport(BaseTransport, ReadTransport):
         return close_both(pipe, self.duplicate)
 
 
+@cython.final
 cdef class WritePipeTransport(StreamTransport, Transport):
     """The writing end of a pipe, tied to a protocol. Made by connect_write_pipe()."""
 

@@ -1,4 +1,5 @@
 # The transport of a connected stream socket.
+cimport cython
 from cpython.object cimport PyObject
 
 from zloop.core.loop cimport Loop
@@ -8,6 +9,7 @@ from zloop.transports.receiver cimport NativeProtocol
 from zloop.transports.state cimport TransportState
 
 
+@cython.final
 cdef class SocketTransport(LazySocketTransport):
     cdef NativeProtocol native   # the protocol's C-level interface, if it has one; else None
     cdef object server           # the asyncio Server that counts this transport, or None

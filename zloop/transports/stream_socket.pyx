@@ -11,6 +11,7 @@ import sys
 from asyncio import BufferedProtocol, Transport, constants
 from asyncio.log import logger
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_Clear, PyErr_SetString
@@ -65,6 +66,7 @@ cdef size_t direct_read_size = 256 * 1024
 cdef object no_size_hint = -1  # to a BufferedProtocol, of what may come
 
 
+@cython.final
 cdef class SocketTransport(LazySocketTransport, Transport):
     """A connected TCP or Unix stream socket, tied to a protocol. Made by the loop's methods."""
 

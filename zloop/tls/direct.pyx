@@ -1,17 +1,11 @@
 # cython: language_level=3
-"""From received bytes to plain ones, from plain ones to bytes to be sent: the two ways in which zloop does TLS.
+"""TLS past the ssl module, and the proof that this is safe.
 
-Both stand on the ssl.SSLObject that the user's context makes. Its own methods do the handshake and the shutdown, so
-that verification, callbacks and every error in them are the ssl module's. They differ in how application data passes.
-
-DirectCodec calls SSL_read() and SSL_write() of the very OpenSSL that the interpreter's ssl module has loaded, and gives
-the SSLObject's connection a BIO of zloop's in place of its memory BIOs. For that it has to know where the ssl module
-keeps its pointers, which is not promised to anybody: they are looked for, once in a process, and what is reached
-through them is held against what the ssl module says, once for each context. Any difference, and the portable way is
-taken.
-
-PortableCodec is that: ssl.MemoryBIO and the SSLObject's read() and write(). ZLOOP_TLS=portable in the environment asks
-for it.
+DirectEngine calls SSL_read() and SSL_write() of the very OpenSSL that the interpreter's ssl module has loaded, and
+gives the SSLObject's connection a BIO of zloop's in place of its memory BIOs. It has to know where the ssl module's
+objects keep their pointers, which no version of CPython promises: they are looked for, once in a process, and what is
+reached through them is compared with what the ssl module says, once for each context. If anything differs, the
+connection takes the portable engine. ZLOOP_TLS=portable in the environment asks for that.
 """
 import os
 import ssl
@@ -19,9 +13,7 @@ import sys
 import weakref
 from asyncio.log import logger
 
-from cpython.buffer cimport PyBUF_READ, PyBUF_WRITE
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.object cimport PyObject, PyTypeObject
 from cython cimport no_gc_clear
 
@@ -30,105 +22,39 @@ from zloop.engine.openssl cimport (
     OpenSsl, bio_st, find_memory_bio, find_pointer, find_ssl, has_tls_method, pointer_at, ssl_ctx_st, ssl_st
 )
 from zloop.engine.tls_session cimport session_failed, session_starved
+from zloop.tls.engine cimport again_errors, make_portable_engine
 
 from zloop.core import settings
 
 import _ssl
 
-cdef tuple again_errors = (ssl.SSLWantReadError, ssl.SSLSyscallError)
-
-# A record of OpenSSL's holds no more: RFC 8446, 5.1.
-cdef enum:
-    record_size_max = 16384
-
-
-cdef class TlsCodec:
-    """One connection's TLS, between its transport and its protocol. Its `sslobj` is what the program sees of it.
-
-    read() and write() return -1 when they cannot go on before more is received; read() returns 0 when the peer has said
-    that nothing follows. This class itself is for where no connection is any more: nothing comes out of it.
-    """
-
-    # Goes on with the handshake. True: it is over; False: more has to be received. Raises what the ssl module raises.
-    cdef bint shake_hands(self) except -1:
-        try:
-            self.sslobj.do_handshake()
-        except again_errors:
-            return False
-        return True
-
-    # Tells the peer that nothing follows. Raises what the ssl module raises: also while the peer has not told the same.
-    cdef int say_farewell(self) except -1:
-        self.sslobj.unwrap()
-        return 0
-
-    # Received bytes. They are left where they are until retain(), which copies what is unread then.
-    cdef int feed(self, const char* data, size_t size) except -1:
-        return 0
-
-    cdef int retain(self) except -1:
-        return 0
-
-    # Received bytes that OpenSSL has not taken.
-    cdef Py_ssize_t unread(self) except -1:
-        return 0
-
-    # False: read() would return -1.
-    cdef bint readable(self) except -1:
-        return False
-
-    # At most about so many bytes can be read. Asked when something can.
-    cdef Py_ssize_t readable_max(self) except -1:
-        return 0
-
-    cdef Py_ssize_t read(self, char* data, Py_ssize_t size) except -2:
-        return -1
-
-    # All or nothing is encrypted, for collect().
-    cdef Py_ssize_t write(self, const char* data, Py_ssize_t size) except -2:
-        return -1
-
-    # As write() for what is sent at once: `sealed_size` bytes of `memory`. What did not fit is left for collect().
-    cdef Py_ssize_t write_into(self, const char* data, Py_ssize_t size, char* memory, size_t capacity) except -2:
-        cdef Py_ssize_t count = self.write(data, size)
-        self.sealed_size = 0
-        return count
-
-    # What is to be sent next: an exact bytes object, or None.
-    cdef object collect(self):
-        return None
-
-    # Bytes for collect().
-    cdef Py_ssize_t uncollected(self) except -1:
-        return 0
-
 
 @no_gc_clear  # the session's SSL lives as long as `connection` does
-cdef class DirectCodec(TlsCodec):
-    """Straight to OpenSSL."""
+cdef class DirectEngine(TlsEngine):
+    """TLS by calls of OpenSSL."""
 
     cdef bint open(self, ssl_st* pointer) except -1:
         return self.session.open(openssl[0], pointer)
 
-    # OpenSSL says by a number what the module says by an exception: that it waits. Others may run meanwhile, as with
-    # the module. What is final is asked of the module in any case, whose words and exceptions these are.
-    cdef bint shake_hands(self) except -1:
+    # OpenSSL says by a number, and the module by an exception, that more has to be received. The GIL is released
+    # meanwhile, as in the module. The end of the handshake is the module's call, for its words and exceptions.
+    cdef bint do_handshake(self) except -1:
         cdef Py_ssize_t result
-        if self.shakes_directly:
+        if self.handshakes_directly:
             with nogil:
                 result = self.session.shake_hands()
             if result == session_starved:
                 return False
-        is_over = TlsCodec.shake_hands(self)
+        is_over = TlsEngine.do_handshake(self)
         if self.session.output_lost():
             raise MemoryError
         return is_over
 
-    # The module takes an error that others have left in OpenSSL's queue for one of this call.
-    cdef int say_farewell(self) except -1:
+    # The module takes an error that another call has left in OpenSSL's queue for one of this call.
+    cdef int shutdown(self) except -1:
         openssl.ERR_clear_error()
         try:
-            TlsCodec.say_farewell(self)
+            TlsEngine.shutdown(self)
         finally:
             if self.session.output_lost():
                 raise MemoryError
@@ -167,7 +93,7 @@ cdef class DirectCodec(TlsCodec):
         cdef Py_ssize_t count
         self.session.lend(memory, capacity)
         count = self.session.write(data, size)
-        self.sealed_size = self.session.take_back()
+        self.encrypted_size = self.session.take_back()
         if count == session_failed:
             self.raise_failure()
         return count
@@ -175,11 +101,11 @@ cdef class DirectCodec(TlsCodec):
     cdef object collect(self):
         if self.session.output_size() == 0:
             return None
-        sealed = PyBytes_FromStringAndSize(self.session.output(), <Py_ssize_t>self.session.output_size())
+        ciphertext = PyBytes_FromStringAndSize(self.session.output(), <Py_ssize_t>self.session.output_size())
         self.session.clear_output()
-        return sealed
+        return ciphertext
 
-    cdef Py_ssize_t uncollected(self) except -1:
+    cdef Py_ssize_t pending_output(self) except -1:
         return self.session.output_size()
 
     # OpenSSL's error, as the ssl module's exception for it. A connection that has failed also fails at its handshake,
@@ -195,85 +121,15 @@ cdef class DirectCodec(TlsCodec):
         raise ssl.SSLError(ssl.SSL_ERROR_SSL, text)
 
 
-cdef class PortableCodec(TlsCodec):
-    """By way of the ssl module."""
-
-    cdef int feed(self, const char* data, size_t size) except -1:
-        self.incoming.write(PyMemoryView_FromMemory(<char*>data, size, PyBUF_READ))
-        return 0
-
-    cdef Py_ssize_t unread(self) except -1:
-        return self.incoming.pending
-
-    cdef bint readable(self) except -1:
-        return self.incoming.pending > 0 or self.decrypted() > 0
-
-    # OpenSSL may hold most of a record; and decrypted bytes.
-    cdef Py_ssize_t readable_max(self) except -1:
-        return self.incoming.pending + self.decrypted() + record_size_max
-
-    # There are some only if the last read() was too small for all.
-    cdef Py_ssize_t decrypted(self) except -1:
-        return self.sslobj.pending() if self.cut_short else 0
-
-    cdef Py_ssize_t read(self, char* data, Py_ssize_t size) except -2:
-        cdef Py_ssize_t count
-        target = PyMemoryView_FromMemory(data, size, PyBUF_WRITE)
-        try:
-            count = self.sslobj.read(size, target)
-        except again_errors:
-            count = -1
-        finally:
-            target.release()
-        self.cut_short = count == size
-        return count
-
-    cdef Py_ssize_t write(self, const char* data, Py_ssize_t size) except -2:
-        source = PyMemoryView_FromMemory(<char*>data, size, PyBUF_READ)
-        try:
-            return self.sslobj.write(source)
-        except again_errors:
-            return -1
-        finally:
-            source.release()
-
-    cdef object collect(self):
-        return self.outgoing.read() if self.outgoing.pending else None
-
-    cdef Py_ssize_t uncollected(self) except -1:
-        return self.outgoing.pending
-
-
-cdef TlsCodec make_codec(object context, bint server_side, object server_hostname):
-    """A connection's codec, by the way that its context allows. Raises what the context's wrap_bio() raises."""
-    cdef PortableCodec codec
-    incoming = ssl.MemoryBIO()
-    outgoing = ssl.MemoryBIO()
-    sslobj = context.wrap_bio(incoming, outgoing, server_side=server_side, server_hostname=server_hostname)
-    direct = make_direct_codec(sslobj, incoming, outgoing)
-    if direct is not None:
-        return direct
-    codec = PortableCodec.__new__(PortableCodec)
-    codec.sslobj = sslobj
-    codec.incoming = incoming
-    codec.outgoing = outgoing
-    return codec
-
-
-cdef TlsCodec make_no_codec():
-    """Of where no connection is."""
-    return TlsCodec.__new__(TlsCodec)
-
-
-# ---- the direct way: is it safe?
+# ---- where the ssl module's objects keep their pointers
 
 # Where the ssl module's objects keep their pointers, bytes from their beginnings; valid once `layout_problem` is "".
-# All loops have them in common: written together, once, by whoever was the first to find them, and read ever after.
+# All loops share them: they are written together, once, by the first to find them, and only read afterwards.
 cdef const OpenSsl* openssl = NULL  # static
 cdef Py_ssize_t bio_offset = -1   # in an ssl.MemoryBIO
 cdef Py_ssize_t ssl_offset = -1   # in an _ssl._SSLSocket
 cdef Py_ssize_t context_offset = -1  # in an ssl.SSLContext
-cdef object layout_problem = None    # None: not looked for yet; else why the direct way is closed, "" if it is open
+cdef object layout_problem = None    # None: not looked for yet; "" if it was found, else why not
 
 # openssl/ssl.h: peer verification, and failing without a certificate.
 cdef dict verify_flags = {ssl.CERT_NONE: 0, ssl.CERT_OPTIONAL: 1, ssl.CERT_REQUIRED: 1 | 2}
@@ -281,38 +137,47 @@ cdef dict verify_flags = {ssl.CERT_NONE: 0, ssl.CERT_OPTIONAL: 1, ssl.CERT_REQUI
 # The module's own, under the one that ssl.SSLContext has in Python.
 cdef object get_msg_callback = _ssl._SSLContext._msg_callback.__get__
 
-# Context -> why its connections cannot go the direct way, "" if they can.
-cdef object verdicts = weakref.WeakKeyDictionary()
+# Context -> why its connections cannot take the direct engine, "" if they can.
+cdef object layout_results = weakref.WeakKeyDictionary()
 
 
-cdef DirectCodec make_direct_codec(object sslobj, object incoming, object outgoing):
-    """None if this connection has to go the portable way."""
-    cdef DirectCodec codec
+cdef TlsEngine make_engine(object context, bint server_side, object server_hostname):
+    """A connection's engine, as its context allows. Raises what the context's wrap_bio() raises."""
+    incoming = ssl.MemoryBIO()
+    outgoing = ssl.MemoryBIO()
+    sslobj = context.wrap_bio(incoming, outgoing, server_side=server_side, server_hostname=server_hostname)
+    engine = make_direct_engine(sslobj, incoming, outgoing)
+    return make_portable_engine(sslobj, incoming, outgoing) if engine is None else engine
+
+
+cdef TlsEngine make_direct_engine(object sslobj, object incoming, object outgoing):
+    """None if this connection has to take the portable engine."""
+    cdef DirectEngine engine
     cdef ssl_st* connection
     if not is_plain(sslobj):
         return None
     owner = sslobj._sslobj
     context = owner.context
-    verdict = verdicts.get(context)
-    if verdict is None:
-        verdict = judge(context, sslobj, incoming, outgoing)
-        verdicts[context] = verdict
-        logger.debug("TLS of %r: %s", context, verdict or f"straight to {ssl.OPENSSL_VERSION}")
-    if verdict or not is_consistent(owner, incoming, outgoing):
+    result = layout_results.get(context)
+    if result is None:
+        result = verify_layout(context, sslobj, incoming, outgoing)
+        layout_results[context] = result
+        logger.debug("TLS of %r: %s", context, result or f"straight to {ssl.OPENSSL_VERSION}")
+    if result or not is_consistent(owner, incoming, outgoing):
         return None
-    codec = DirectCodec.__new__(DirectCodec)
-    codec.sslobj = sslobj
-    codec.connection = owner
+    engine = DirectEngine.__new__(DirectEngine)
+    engine.sslobj = sslobj
+    engine.connection = owner
     # Writing the log of keys may fail at any step, which only the module tells of.
-    codec.shakes_directly = (
+    engine.handshakes_directly = (
         type(sslobj).do_handshake is ssl.SSLObject.do_handshake and context.keylog_filename is None
     )
-    connection = <ssl_st*>pointer_at(<PyObject*>codec.connection, ssl_offset)
-    return codec if codec.open(connection) else None
+    connection = <ssl_st*>pointer_at(<PyObject*>engine.connection, ssl_offset)
+    return engine if engine.open(connection) else None
 
 
 cdef bint is_plain(object sslobj) except -1:
-    """Whether nobody could tell that the object's read() and write() are passed by."""
+    """Whether passing the object's read() and write() by makes no difference."""
     kind = type(sslobj)
     return (
         isinstance(sslobj, ssl.SSLObject)
@@ -332,8 +197,8 @@ cdef bint is_consistent(object connection, object incoming, object outgoing) exc
     )
 
 
-cdef str judge(object context, object sslobj, object incoming, object outgoing):
-    """Why connections of a context cannot go the direct way, "" if they can; shown on its first one."""
+cdef str verify_layout(object context, object sslobj, object incoming, object outgoing):
+    """Why connections of a context cannot take the direct engine, "" if they can; told by its first one."""
     cdef const ssl_st* connection
     cdef const ssl_ctx_st* pointer
     global layout_problem
@@ -361,12 +226,12 @@ cdef str judge(object context, object sslobj, object incoming, object outgoing):
     return ""
 
 
-def way_of_tls():
-    """How TLS goes in this process, as the debug log says it of a context."""
+def tls_backend():
+    """The TLS backend of this process, in the debug log's words."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     sslobj = context.wrap_bio(incoming, outgoing, server_side=True)
-    return judge(context, sslobj, incoming, outgoing) or f"straight to {ssl.OPENSSL_VERSION}"
+    return verify_layout(context, sslobj, incoming, outgoing) or f"straight to {ssl.OPENSSL_VERSION}"
 
 
 cdef str find_layout():
@@ -420,6 +285,4 @@ cdef void publish(const OpenSsl* library, Py_ssize_t bio, Py_ssize_t connections
     openssl, bio_offset, ssl_offset, context_offset = library, bio, connections, contexts
 
 
-seal_type(<PyTypeObject*>TlsCodec, False)
-seal_type(<PyTypeObject*>DirectCodec, False)
-seal_type(<PyTypeObject*>PortableCodec, False)
+seal_type(<PyTypeObject*>DirectEngine, False)

@@ -1,3 +1,0 @@
-# The two ways in which TLS is done.
-
-def way_of_tls() -> str: ...

@@ -1,0 +1,3 @@
+# TLS by calls of the ssl module's own OpenSSL.
+
+def tls_backend() -> str: ...
