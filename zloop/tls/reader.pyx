@@ -110,4 +110,4 @@ cdef class TlsReader(NativeProtocol):
         return 1
 
 
-seal_type(<PyTypeObject*>TlsReader, True)
+seal_type(<PyTypeObject*>TlsReader, False)
