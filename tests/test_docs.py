@@ -13,3 +13,14 @@ def test_tests_that_hold_the_differences_are_there():
         named = re.search(r"`(test_\w+\.py)::(\w+)` \|$", row)
         assert named, row
         assert f"def {named[2]}(" in (ROOT / "tests" / named[1]).read_text(), row
+
+
+def test_tuning_constants_are_there_with_their_values():
+    rows = [row.strip("| ").split(" | ") for row in (ROOT / "docs/tuning.md").read_text().splitlines()]
+    constants = [row for row in rows if len(row) == 4 and row[0].startswith("`")]
+    assert len(constants) > 20
+    for name, file, value, _ in constants:
+        text = (ROOT / file.strip("`")).read_text()
+        definition = re.search(rf"\b{name.strip('`')} ?[={{][^\n]*", text)
+        assert definition, name
+        assert re.search(rf"(?<!\d){re.escape(value)}(?!\d)", definition[0]), (name, definition[0])

@@ -8,7 +8,7 @@
 namespace zloop::binding {
 
 // To be called before each pop_front() by code that runs many handles in turn: requests the cache lines of the handle
-// that is a few places behind the first. The offsets reach all of a TimerHandle (_handles.pxd), 120 bytes at any
+// that is a few places behind the first. The offsets reach all of a TimerHandle (core/handles.pxd), 120 bytes at any
 // alignment; a smaller handle's are in the same lines, or in the next object's.
 inline void prefetch_handle(const ReadyQueue& queue) {
   constexpr std::size_t distance = 4;  // handles
