@@ -75,7 +75,7 @@ def check_wheel(path: pathlib.Path) -> None:
     """It has what an import needs, and no sources of what is compiled."""
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
-    stray = [name for name in names if not re.fullmatch(r"zloop/.*(\.py|\.pyi|/py\.typed|\.so)", name)]
+    stray = [name for name in names if not re.fullmatch(r"zloop/(.*\.(py|pyi|so)|py\.typed)", name)]
     assert not stray, f"the wheel has {stray}"
     assert set(names) >= WHEEL_HAS, f"the wheel has only {names}"
     assert any(name.endswith(".so") for name in names), f"the wheel has only {names}"
