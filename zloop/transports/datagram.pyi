@@ -3,13 +3,11 @@
 import asyncio
 from contextvars import Context
 from socket import socket
-from typing import Any
-
-from typing_extensions import disjoint_base
+from typing import Any, final
 
 from zloop.core.loop import Loop
 
-@disjoint_base
+@final
 class DatagramTransport(asyncio.Transport, asyncio.DatagramTransport):
     @property
     def _address(self) -> Any: ...

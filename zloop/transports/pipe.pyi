@@ -1,19 +1,17 @@
 # The transports of a pipe's ends.
 
 import asyncio
-from typing import Any
-
-from typing_extensions import disjoint_base
+from typing import Any, final
 
 from zloop.core.loop import Loop
 from zloop.transports.base import BaseTransport
 from zloop.transports.stream import StreamTransport
 
-@disjoint_base
+@final
 class ReadPipeTransport(BaseTransport, asyncio.ReadTransport):
     _pipe: Any
 
-@disjoint_base
+@final
 class WritePipeTransport(StreamTransport):
     _pipe: Any
 

@@ -1,12 +1,10 @@
 # The transport of a connected stream socket.
 
-from typing import Any
-
-from typing_extensions import disjoint_base
+from typing import Any, final
 
 from zloop.transports.lazy_socket import LazySocketTransport
 
-@disjoint_base
+@final
 class SocketTransport(LazySocketTransport):
     _sendfile_compatible: Any
     _start_tls_compatible: bool
