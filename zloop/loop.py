@@ -21,7 +21,7 @@ from zloop.tls.start_tls import TlsMixin
 from zloop.transports.selector_transports import Selector
 
 
-@native.with_native_methods
+@native.with_methods_of_bases
 class Loop(
     SignalMixin,
     UnixMixin,

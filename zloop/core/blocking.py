@@ -1,7 +1,7 @@
-"""Calls that may block for a moment, made where tools that look for such calls let asyncio make them.
+"""Calls that may block for a moment, made from frames in which tools that detect blocking calls allow them.
 
-Those tools replace functions of the os module, and know asyncio's own calls by the file and the function that they find
-on the stack. So what has been put in a function's place is called, as by asyncio, and from a frame by that name.
+Such tools replace functions of the os module, and allow asyncio's own calls by the file and the function name that they
+find on the stack. So the replaced function is called, as by asyncio, from a frame with asyncio's file and name.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 
 def call(function: Callable[..., Any], *args: Any) -> Any:
-    """What the callers below are made of."""
+    """The code of the callers below."""
     return function(*args)
 
 
 def caller_as(name: str) -> Callable[..., Any]:
-    """A call() whose frame bears the name of a function of asyncio.unix_events."""
+    """A copy of call() whose frame has the file and name of a function of asyncio.unix_events."""
     code = call.__code__.replace(co_filename=str(unix_events.__file__), co_name=name, co_qualname=name)
     return FunctionType(code, {})
 

@@ -1,4 +1,4 @@
-# Contexts for callbacks, shared where nobody can tell: see binding/context.hpp.
+# Contexts for callbacks, shared where that cannot be observed: see binding/context.hpp.
 cimport cython
 from cpython.object cimport PyObject
 
@@ -11,19 +11,19 @@ cdef extern from "Python.h":
     int PyContext_Exit(object context) except -1
 
 
-# Else every callback gets a copy of the context at once.
+# False: each callback gets a copy of its context when it is scheduled.
 cdef bint contexts_can_be_shared
 
 
 # The hot methods are inline: what cimports this is another shared object, and would call them through a pointer.
 @cython.final
 cdef class ContextCache:
-    cdef object snapshot         # alike the context that it was last asked for a copy of; never entered
-    cdef object runner           # as good as new, and nobody else's
+    cdef object snapshot  # a copy of the context that was current last, shared by handles and never entered; or None
+    cdef object runner    # a context to be used again, with the variables that it had when it was made; or None
 
     cdef int clear(self) except -1
 
-    # A snapshot of the current context, for a handle to hold and nobody to enter.
+    # A shared copy of the current context, which is never entered.
     cdef inline object share(self):
         cdef PyObject* current = current_context()
         cdef object snapshot = self.snapshot
@@ -31,7 +31,7 @@ cdef class ContextCache:
             self.snapshot = snapshot = PyContext_CopyCurrent()
         return snapshot
 
-    # A context of the caller's own, alike the snapshot.
+    # A context with the snapshot's variables, for the caller to enter.
     cdef inline object take_runner(self, object snapshot):
         cdef object runner = self.runner
         self.runner = None
@@ -39,7 +39,7 @@ cdef class ContextCache:
             return runner
         return PyContext_Copy(snapshot)
 
-    # Takes a context that is used no more, if it is as good as new. The caller holds one reference to it.
+    # Takes back a context to which the caller holds the only reference, if its variables are the snapshot's.
     cdef inline bint give_back(self, object context, object snapshot) noexcept:
         if not is_unshared(context) or not are_alike(context, snapshot):
             return False

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Contexts for callbacks: one snapshot for many handles, and one context in which their callbacks run in turn."""
+"""Contexts for callbacks."""
 from cpython.object cimport PyTypeObject
 
 from zloop.binding.context cimport contexts_are_as_described
@@ -9,13 +9,13 @@ contexts_can_be_shared = contexts_are_as_described()
 
 
 cdef class ContextCache:
-    """Contexts for callbacks: one snapshot for many handles, and one context in which they run in turn.
+    """One copy of a context for all handles that are scheduled in it, and one in which they run one after the other.
 
-    What a callback sees is what it would see in a copy made for it: see binding/context.hpp.
+    A callback cannot tell these from a copy of its own: see binding/context.hpp.
     """
 
     cdef int clear(self) except -1:
-        """Hold no variable's value any longer: nobody is about to be scheduled."""
+        """Release the contexts, and with them their variables' values."""
         self.snapshot = None
         self.runner = None
         return 0

@@ -7,7 +7,7 @@ from zloop.engine.watcher cimport OwnedWatcher
 cdef class FdWatcher:
     cdef OwnedWatcher watcher  # its owner is this object
     cdef DescriptorLoop loop   # whose `watchers` owns this object while it is attached
-    cdef object fileobj        # what is watched: tells it by when it is closed, and has no number any more
+    cdef object fileobj        # as passed by the program: identifies the watcher of a file that was closed
     cdef Handle reader         # None: not watched for reading
     cdef Handle writer
 
@@ -19,7 +19,7 @@ cdef class FdWatcher:
 
 
 cdef class DescriptorLoop(Scheduler):
-    cdef dict watchers         # descriptor -> FdWatcher: add_reader(), add_writer(), sock_* calls that wait
+    cdef dict watchers         # descriptor -> FdWatcher: readers, writers and pending sock_* calls
     cdef object selector_transports  # descriptor -> asyncio's own transport, weakly; None: there has been none
 
     cdef int check_no_transport(self, object fileobj) except -1

@@ -15,7 +15,7 @@ cdef extern from "Python.h":
 
 
 cdef object number_of(object fileobj):
-    """The number of an int or of an object with fileno(), negative if that is closed; ValueError for other objects."""
+    """The int itself, or the object's fileno(): negative if it is closed. ValueError for other objects."""
     if isinstance(fileobj, int):
         return fileobj
     try:
@@ -25,7 +25,7 @@ cdef object number_of(object fileobj):
 
 
 cdef int descriptor_of(object fileobj) except -1:
-    """The descriptor of an int or of an object with fileno(); ValueError in the words of the selectors module."""
+    """number_of(), if that is not negative; else ValueError with the selectors module's message."""
     cdef object fd = number_of(fileobj)
     if fd < 0:
         raise ValueError(f"Invalid file descriptor: {fd}")
@@ -33,16 +33,16 @@ cdef int descriptor_of(object fileobj) except -1:
 
 
 cdef class FdWatcher:
-    """The reader and the writer of one descriptor: what add_reader() and add_writer() set, and sock_* calls that wait.
+    """The reader and the writer of one descriptor: add_reader(), add_writer() and pending sock_* calls set them.
 
-    Without either it is idle. It stays attached all the same, until something else needs the number: a program that
-    waits for a descriptor once mostly does it again.
+    A watcher with neither is idle. It stays attached to the reactor until a transport or another file needs the
+    descriptor: a program that waits for a descriptor once is likely to do it again.
     """
 
     cdef bint idle(self) noexcept:
         return self.reader is None and self.writer is None
 
-    # What the poller watches for follows from the handles. 0 or -errno, the interest unchanged.
+    # Updates the poller's interest from the handles. 0, or -errno with the interest unchanged.
     cdef int apply(self) noexcept:
         cdef unsigned interest = interest_none
         cdef bint once = True
@@ -60,12 +60,12 @@ cdef class FdWatcher:
             return self.loop.reactor.arm(self.watcher, interest)
         return self.loop.reactor.set_interest(self.watcher, interest)
 
-    # The file that they waited for is gone, and the number is another one's.
+    # For a descriptor that another file has by now: the file that the handles waited for was closed.
     cdef int forget_callbacks(self) except -1:
         cdef Handle reader = self.reader
         cdef Handle writer = self.writer
         self.reader = self.writer = None
-        self.apply()  # never fails: nothing is asked for
+        self.apply()  # removing interest never fails
         self.watcher.renew()
         if reader is not None:
             reader.detach_callback()
@@ -73,7 +73,7 @@ cdef class FdWatcher:
             writer.detach_callback()
         return 0
 
-    # Waits for one thing more; as apply().
+    # Sets the reader or writer; returns as apply().
     cdef int watch(self, Handle handle, bint for_reading) noexcept:
         if for_reading:
             self.reader = handle
@@ -85,7 +85,7 @@ cdef class FdWatcher:
         cdef Handle handle = self.reader if ready == interest_read else self.writer
         if handle is None:
             return 0
-        if handle._cancelled:  # by its holder: it stays registered until here
+        if handle._cancelled:  # by cancel(), which does not unregister it
             self.loop.drop_fd_callback(self.watcher.fd(), ready == interest_read)
         else:
             self.loop.run_handle(handle)
@@ -110,12 +110,12 @@ cdef class DescriptorLoop(Scheduler):
     def _ensure_fd_no_transport(self, fileobj):
         self.check_no_transport(fileobj)
 
-    # RuntimeError if a transport uses the descriptor: two readers would steal each other's bytes.
+    # RuntimeError if a transport uses the descriptor: a second reader would take its bytes.
     cdef int check_no_transport(self, object fileobj) except -1:
         cdef object number = number_of(fileobj)
         cdef void* user = self.reactor.user_of(number) if 0 <= number <= INT_MAX else NULL
         cdef object transport = None
-        if user != NULL and Py_REFCNT(<PyObject*>user) != 0:  # one on its way out is not to be brought back
+        if user != NULL and Py_REFCNT(<PyObject*>user) != 0:  # else it is being deallocated
             transport = <object><PyObject*>user
         elif self.selector_transports is not None:
             transport = self.selector_transports.get(number)
@@ -123,31 +123,32 @@ cdef class DescriptorLoop(Scheduler):
             raise RuntimeError(f"File descriptor {fileobj!r} is used by transport {transport!r}")
 
     def add_reader(self, fd, callback, *args):
-        """Call callback(*args) whenever fd (an int, or an object with fileno()) can be read from.
+        """Call callback(*args) in each turn in which `fd` is readable, at its end, or in error.
 
-        Replaces an earlier reader. Raises ValueError for what is no descriptor, OSError for what cannot be watched (a
-        regular file), RuntimeError for a transport's descriptor or on a closed loop.
+        `fd` is an int or an object with fileno(). The reader replaces an earlier one of the same descriptor. Raises
+        ValueError if `fd` is no descriptor, OSError if the system cannot watch it (EPERM for a regular file with
+        epoll_ctl(2)), RuntimeError if a transport uses the descriptor or the loop is closed.
         """
         self.check_no_transport(fd)
         self.set_fd_callback(fd, callback, args, None, True)
 
     def add_writer(self, fd, callback, *args):
-        """Call callback(*args) whenever fd can be written to; otherwise as add_reader()."""
+        """Call callback(*args) in each turn in which `fd` is writable or in error; otherwise as add_reader()."""
         self.check_no_transport(fd)
         self.set_fd_callback(fd, callback, args, None, False)
 
     def remove_reader(self, fd):
-        """Stop watching fd for reading. True if it was watched."""
+        """Stop watching `fd` for reading; return whether it was watched. Raises as add_reader() does."""
         self.check_no_transport(fd)
         return self.drop_fd_callback(self.watched_descriptor(fd), True)
 
     def remove_writer(self, fd):
-        """Stop watching fd for writing. True if it was watched."""
+        """Stop watching `fd` for writing; return whether it was watched. Raises as add_reader() does."""
         self.check_no_transport(fd)
         return self.drop_fd_callback(self.watched_descriptor(fd), False)
 
     def _take_back_reader(self, int fd, Handle handle not None):
-        """End what _add_reader() began. False, and all is left alone, if the number is another file's by now."""
+        """Remove the reader that _add_reader() set. False if the descriptor is another file's by now."""
         cdef FdWatcher watcher
         if self.closed:
             return True
@@ -157,7 +158,7 @@ cdef class DescriptorLoop(Scheduler):
         self.drop_fd_callback(fd, True)
         return not self.reactor.is_lost(watcher.watcher)
 
-    # Without the look at the transports: for the loop's own use, and for libraries that know these names.
+    # Without the check for transports: for the loop's own use, and for libraries that call asyncio's methods.
     def _add_reader(self, fd, callback, *args, context=None):
         return self.set_fd_callback(fd, callback, args, context, True)
 
@@ -171,7 +172,7 @@ cdef class DescriptorLoop(Scheduler):
         return self.drop_fd_callback(self.watched_descriptor(fd), False)
 
     cdef int watched_descriptor(self, object fileobj) except -1:
-        """descriptor_of(), and of an object that was closed while it is watched the number that it had."""
+        """descriptor_of(); for a watched object that has been closed, the descriptor that it had."""
         cdef FdWatcher watcher
         cdef int fd = -1
         try:
@@ -189,7 +190,7 @@ cdef class DescriptorLoop(Scheduler):
         cdef int fd = descriptor_of(fileobj)
         cdef FdWatcher watcher = self.watchers.get(fd)
         cdef int status
-        if watcher is not None and watcher.watcher.attached():  # else another file's has the number by now
+        if watcher is not None and watcher.watcher.attached():  # else the descriptor is another file's by now
             if watcher.idle():
                 watcher.fileobj = fileobj
             return watcher
@@ -198,7 +199,7 @@ cdef class DescriptorLoop(Scheduler):
         watcher.fileobj = fileobj
         watcher.watcher.set_owner(<void*>watcher)
         status = self.reactor.attach(watcher.watcher, fd, fd_watcher_ops)
-        if status == -EEXIST:  # a transport that is closing, or a server
+        if status == -EEXIST:  # by a transport that is closing, or by a server
             raise RuntimeError(f"File descriptor {fd} is in use by the event loop")
         check(status)
         self.watchers[fd] = watcher
@@ -216,7 +217,7 @@ cdef class DescriptorLoop(Scheduler):
         self.check_closed()
         watcher = self.watcher_for(fileobj)
         previous = watcher.reader if for_reading else watcher.writer
-        # What was to be told to the previous one is not told to this one.
+        # An event that was pending for the previous handle must not run this one.
         if previous is not None and not self.reactor.refresh(watcher.watcher):
             watcher.forget_callbacks()
             previous = None
@@ -226,7 +227,7 @@ cdef class DescriptorLoop(Scheduler):
                 watcher.reader = None
             else:
                 watcher.writer = None
-            watcher.forget_callbacks()  # the other one's file is gone
+            watcher.forget_callbacks()  # the other handle's file is closed, too
             previous = None
             status = watcher.watch(handle, for_reading)
         if status < 0:
@@ -255,11 +256,11 @@ cdef class DescriptorLoop(Scheduler):
             watcher.reader = None
         else:
             watcher.writer = None
-        watcher.apply()  # never fails: less is asked for
+        watcher.apply()  # removing interest never fails
         previous.detach_callback()
         return True
 
-    # Of a handle that nothing has replaced.
+    # For a handle that is still the descriptor's reader or writer.
     cdef int drop_fd_handle(self, FdWatcher watcher, Handle handle) except -1:
         if self.closed:
             return 0
@@ -267,24 +268,24 @@ cdef class DescriptorLoop(Scheduler):
             watcher.reader = None
         else:
             watcher.writer = None
-        watcher.apply()  # never fails: less is asked for
+        watcher.apply()  # removing interest never fails
         return 0
 
-    # A socket that becomes a transport's has one watcher: readers and writers set before are gone, as with asyncio.
+    # For a transport that takes the descriptor over: removes its reader and writer, as asyncio does.
     cdef int evict_watcher(self, int fd) except -1:
         self.drop_fd_callback(fd, True)
         self.drop_fd_callback(fd, False)
         self.forget_if_idle(fd)
         return 0
 
-    # For a descriptor that is new, whatever had its number before.
+    # For a new file: events of the file that had the descriptor before are dropped.
     cdef int renew_watcher(self, int fd) except -1:
         cdef FdWatcher watcher = self.watchers.get(fd)
         if watcher is not None:
             watcher.watcher.renew()
         return 0
 
-    # Something else is about to be tied to the number.
+    # Releases the descriptor for another watcher.
     cdef int forget_if_idle(self, int fd) except -1:
         cdef FdWatcher watcher = self.watchers.get(fd)
         if watcher is not None and watcher.idle():
@@ -293,7 +294,7 @@ cdef class DescriptorLoop(Scheduler):
         return 0
 
     def _watched_descriptors(self):
-        """What is watched for readers and writers: a list of (file object, descriptor, reader, writer)."""
+        """A list of (file object, descriptor, reader, writer) for each watched descriptor."""
         cdef FdWatcher watcher
         cdef list watched = []
         for fd, watcher in self.watchers.items():

@@ -1,6 +1,6 @@
-"""What the loop says about callbacks, errors and places, in asyncio's own words.
+"""Descriptions of callbacks and errors, with asyncio's texts.
 
-asyncio's formatters are used where they are, so that the text follows the running Python.
+asyncio's own formatters are called where there are any, so that the text is the running Python's.
 """
 
 import inspect
@@ -14,15 +14,15 @@ from typing import Any
 
 DEBUG_STACK_DEPTH: int = constants.DEBUG_STACK_DEPTH
 
-# CPython 3.14 deprecated the public name and kept the test under this one.
+# CPython 3.14 deprecates the public function and keeps this one.
 is_coroutine_function: Callable[[object], bool] = getattr(
     coroutines, "_iscoroutinefunction", inspect.iscoroutinefunction
 )
 
 
 def describe_callback(callback: Callable[..., Any], args: tuple[Any, ...], debug: bool) -> str:
-    """The callback with its arguments and the place of its definition, as asyncio writes it."""
-    if sys.version_info >= (3, 13):  # before it, arguments were always shown
+    """The callback with its arguments and the place of its definition, in asyncio's format."""
+    if sys.version_info >= (3, 13):  # before 3.13, arguments are always shown
         return format_helpers._format_callback_source(callback, args, debug=debug)
     return format_helpers._format_callback_source(callback, args)
 
@@ -33,17 +33,17 @@ def creation_stack() -> StackSummary:
 
 
 def log_slow_callback(handle: object, seconds: float) -> None:
-    """Debug mode's warning that one callback kept the loop from everything else."""
+    """Debug mode's warning of a callback that took `slow_callback_duration` or longer."""
     logger.warning("Executing %s took %.3f seconds", base_events._format_handle(handle), seconds)  # type: ignore[attr-defined]
 
 
 def os_error(errno: int) -> OSError:
-    """The OSError, of the subclass that goes with it, for an error number."""
+    """The OSError for an error number; an instance of the subclass that belongs to the number."""
     return OSError(errno, os.strerror(errno))
 
 
 def report_failed_connection(loop: Any, exc: BaseException, protocol: Any, transport: Any) -> None:
-    """What became of a connection that a server accepted, and no transport. In debug mode only: asyncio's rule."""
+    """Report that an accepted connection's transport could not be made; in debug mode only, as in asyncio."""
     if not loop.get_debug():
         return
     context = {"message": "Error on transport creation for incoming connection", "exception": exc}
@@ -55,6 +55,6 @@ def report_failed_connection(loop: Any, exc: BaseException, protocol: Any, trans
 
 
 def bind_error(exc: OSError, address: object) -> OSError:
-    """The OSError for an address that could not be bound, naming it; worded as the running Python does."""
+    """The OSError for an address that could not be bound, with the running Python's message."""
     reason = str(exc) if sys.version_info >= (3, 13) else exc.strerror or str(exc)
     return OSError(exc.errno, f"error while attempting to bind on address {address!r}: {reason.lower()}")

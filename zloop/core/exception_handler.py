@@ -1,4 +1,4 @@
-"""Where exceptions go that nobody awaits: the loop's exception handler and the default one."""
+"""The loop's exception handler, for exceptions that no code awaits, and the default one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zloop.core.interface import MixinBase
 
 Handler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
 
-# Keys that are told as stacks rather than as reprs.
+# Keys whose values are logged as stacks.
 STACK_TITLES = {
     "source_traceback": "Object created at (most recent call last):",
     "handle_traceback": "Handle created at (most recent call last):",
@@ -21,22 +21,25 @@ STACK_TITLES = {
 
 
 class ExceptionHandlerMixin(MixinBase):
-    """call_exception_handler() and what it calls."""
+    """Exception handlers."""
 
     _exception_handler: Handler | None = None
 
     def get_exception_handler(self) -> Handler | None:
-        """The handler in use; None for the default one."""
+        """Return the exception handler, or None for the default one."""
         return self._exception_handler
 
     def set_exception_handler(self, handler: Handler | None) -> None:
-        """Use handler(loop, context), or None for the default one; TypeError for what cannot be called."""
+        """Set handler(loop, context) as the exception handler, or None for the default one.
+
+        `context` is that of call_exception_handler(). Raises TypeError if the handler is not callable.
+        """
         if handler is not None and not callable(handler):
             raise TypeError(f"A callable object or None is expected, got {handler!r}")
         self._exception_handler = handler
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
-        """Log the message, the exception and every other key of the context at level ERROR."""
+        """Log the context's message, exception and other keys at level ERROR, to the logger "asyncio"."""
         exception = context.get("exception")
         current = self._current_handle
         if "source_traceback" not in context and current is not None and current._source_traceback:
@@ -52,9 +55,11 @@ class ExceptionHandlerMixin(MixinBase):
         logger.error("\n".join(lines), exc_info=exc_info)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Pass a context to the handler: a dict with "message", and "exception", "task", "handle" and more at will.
+        """Call the exception handler with a context.
 
-        What the handler itself raises is logged; only SystemExit and KeyboardInterrupt leave.
+        `context` is a dict with the key "message" and optionally "exception", "future", "task", "handle", "protocol",
+        "transport", "socket", "source_traceback" and others. An exception of the handler is logged; SystemExit and
+        KeyboardInterrupt are raised.
         """
         try:
             if self._exception_handler is None:
@@ -67,7 +72,7 @@ class ExceptionHandlerMixin(MixinBase):
             self._report_failed_handler(exc, context)
 
     def _call_custom_handler(self, handler: Handler, context: dict[str, Any]) -> None:
-        # Since CPython 3.12, in the context of what failed.
+        # Since CPython 3.12 in the context of the failed task, future or handle.
         thing = context.get("task") or context.get("future") or context.get("handle")
         get_context = getattr(thing, "get_context", None) if sys.version_info >= (3, 12) else None
         failed_in = get_context() if get_context is not None else None

@@ -1,4 +1,4 @@
-# Handles: what call_soon and its kin return, and what the ready queue and the timer heap hold.
+# Handles: call_soon() and its kin return them; the ready queue and the timer heap hold them.
 from libc.stdint cimport int64_t
 
 from zloop.binding.threads cimport LoopInbox
@@ -20,36 +20,35 @@ cdef class Handle:
     # The names are asyncio's: tools read them.
     cdef readonly object _callback          # None once cancelled
     cdef readonly object _args              # tuple; None once cancelled
-    cdef object context                     # what the callback runs in; while shares_context, a snapshot of it
+    cdef object context                     # the callback runs in it; while shares_context, in a copy of it
     cdef readonly LoopCore _loop
     cdef readonly object _source_traceback  # where it was made, in debug mode; else None
     cdef readonly bint _cancelled
-    cdef bint once                          # a reader or writer that is told of one event, and asks for the next itself
-    cdef bint shares_context                # `context` is a ContextCache's: to be copied before anything enters it
-    cdef object kept_repr                   # debug mode: what it was before it was cancelled
+    cdef bint once                          # a reader or writer of one event: it re-arms itself
+    cdef bint shares_context                # `context` is a ContextCache's shared copy: copied before it is entered
+    cdef object repr_when_cancelled        # repr() before cancel(), in debug mode; else None
 
     cdef int run(self, ContextCache contexts) except -1
     cdef object own_context(self)
-    cdef int failed(self, object callback, object args) except -1
     cdef int detach_callback(self) except -1
 
 
 cdef class ThreadSafeHandle(Handle):
-    cdef unsigned long runner    # the thread that runs the callback now; 0: none
-    cdef object finished         # a threading.Event that other threads wait for while it runs; None: nobody waits
+    cdef unsigned long running_thread  # the thread in which the callback runs now; 0 if it does not run
+    cdef object finished         # a threading.Event for threads that wait for the callback's end; None if none waits
 
     cdef int wait_while_running(self) except -1
 
 
 cdef class TimerHandle(Handle):
     cdef double seconds          # on the loop's clock
-    cdef object other_number     # what was given in place of a float; else None
+    cdef object given_when       # the number that was passed, if it is no float; else None
     cdef TimerNode node
 
     cdef int schedule(self) except -1
 
 
-# A handle that `runs_once` may share its context's copy with others until then.
+# A handle that `runs_once` may share its copy of the context with other handles until it runs.
 cdef Handle new_handle(LoopCore loop, object callback, object args, object context, bint runs_once)
 cdef ThreadSafeHandle new_thread_safe_handle(LoopCore loop, object callback, object args, object context)
 cdef TimerHandle new_timer_handle(LoopCore loop, object when, object callback, object args, object context)

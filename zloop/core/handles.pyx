@@ -1,14 +1,14 @@
 # cython: language_level=3
 """Handles: a callback with its arguments and context, to be run once by the loop.
 
-A handle belongs to whoever holds a Python reference; the loop's queues each own one. Handles are made by a loop only.
-``isinstance(handle, asyncio.Handle)`` holds: asyncio's class is written in Python with slots of its own, too heavy to
+A handle is kept alive by Python references and by the loop's queues, each of which owns one. Only a loop makes handles.
+``isinstance(handle, asyncio.Handle)`` is true: asyncio's class is written in Python with slots of its own, too heavy to
 derive from, so ``__class__`` names it instead.
 
-Most handles are run and gone before anybody looks at them, and there may be a hundred thousand of them at a time. While
-a loop runs, those in its queues are no business of the garbage collector's (untrack): a running loop is no garbage, and
-what it is about to call is none either. Whoever still holds a handle that has had its turn, or whose loop has stopped,
-may have tied it into a cycle; from then on the collector knows it (track_if_held, track_queued).
+Most handles run and are freed soon after they are made, and there may be a hundred thousand at a time. While a loop
+runs, the garbage collector does not track the handles in its queues (untrack): a running loop is reachable, and so are
+they. A handle that has run and is still referenced, or whose loop has stopped, may be part of a cycle: the collector
+tracks it from then on (track_if_held, track_queued).
 """
 import asyncio
 import threading
@@ -45,9 +45,9 @@ cdef extern from "Python.h":
 
 
 cdef class LoopCore:
-    """What handles need to know of their loop: the native half of the loop derives from this."""
+    """The part of a loop that handles use. Scheduler derives from it."""
 
-    # Nothing that may fail is done before a derived class's C++ members are there: Loop does the rest.
+    # No __cinit__(): see Scheduler.
 
 
 @cython.freelist(128)
@@ -59,8 +59,8 @@ cdef class Handle:
         return asyncio_handle
 
     def __repr__(self):
-        if self.kept_repr is not None:
-            return self.kept_repr
+        if self.repr_when_cancelled is not None:
+            return self.repr_when_cancelled
         return f"<{' '.join(self._repr_info())}>"
 
     def _repr_info(self):
@@ -75,7 +75,7 @@ cdef class Handle:
         return info
 
     def get_context(self):
-        """The contextvars.Context the callback runs in."""
+        """Return the contextvars.Context in which the callback runs."""
         return self.own_context()
 
     @property
@@ -83,15 +83,15 @@ cdef class Handle:
         return self.own_context()
 
     def cancel(self):
-        """Keep the callback from running, if it has not begun. Cancelling twice does nothing."""
+        """Cancel the callback, unless it has begun to run. A second call does nothing."""
         self.detach_callback()
 
     def cancelled(self):
-        """True if cancel() was called."""
+        """Return True after cancel()."""
         return self._cancelled
 
     def _run(self):
-        """Run the callback now. What it raises goes to the loop's exception handler."""
+        """Run the callback now. An exception that it raises goes to the loop's exception handler."""
         self.own_context()
         self.run(None)
 
@@ -99,9 +99,9 @@ cdef class Handle:
         if self._cancelled:
             return 0
         self._cancelled = True
-        # The garbage collector may have taken the loop away: whoever cancels then ends together with the handle.
+        # `_loop` is None if the garbage collector has cleared this handle.
         if self._loop is not None and self._loop.debug:
-            self.kept_repr = repr(self)  # for "Executing <Handle ...> took ... seconds"
+            self.repr_when_cancelled = repr(self)  # the warning about a slow callback shows it
         self._callback = None
         self._args = None
         return 1
@@ -112,8 +112,9 @@ cdef class Handle:
             self.shares_context = False
         return self.context
 
-    # Fails only for SystemExit and KeyboardInterrupt, as asyncio's Handle._run: those leave the loop.
-    # `contexts` may be None for a handle that has a context of its own.
+    # Raises SystemExit and KeyboardInterrupt only, as asyncio's Handle._run() does. `contexts` may be None for a handle
+    # that has a context of its own. The exception handler is called here, so that a traceback has one frame of the loop
+    # above the callback's, under the name of what runs it.
     cdef int run(self, ContextCache contexts) except -1:
         # The callback may cancel its own handle, so both are held here.
         cdef object callback = self._callback
@@ -125,21 +126,16 @@ cdef class Handle:
             self.shares_context = False
         context = self.context
         if not call_in_context(context, callback, args):
-            self.failed(callback, args)
-        if snapshot is not None and Py_REFCNT(self) == 1:  # the caller's: nobody will ask for the context any more
+            try:
+                raise_current()
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:
+                # The handle's context has been left: the exception handler may enter it again.
+                self._report(exc, callback, args)
+        if snapshot is not None and Py_REFCNT(self) == 1:  # the caller's reference: the context is needed no more
             self.context = None
             contexts.give_back(context, snapshot)
-        return 0
-
-    # Called with the callback's exception set.
-    cdef int failed(self, object callback, object args) except -1:
-        try:
-            raise_current()
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            # In the handle's context, which is left by now, and may be entered again by the exception handler.
-            self._report(exc, callback, args)
         return 0
 
     def _report(self, exc, callback, args):
@@ -151,7 +147,7 @@ cdef class Handle:
 
 
 cdef int raise_current() except -1:
-    """Let the exception that is set, by a function that does not raise, go its way."""
+    """Raise the exception that a C function has set."""
     return -1
 
 
@@ -172,18 +168,18 @@ cdef class ThreadSafeHandle(Handle):
         self.detach_callback()
 
     def cancelled(self):
-        """True if cancel() was called."""
+        """Return True after cancel()."""
         self.wait_while_running()
         return self._cancelled
 
     cdef int wait_while_running(self) except -1:
         cdef object finished
-        while self.runner != 0 and self.runner != PyThread_get_thread_ident():
+        while self.running_thread != 0 and self.running_thread != PyThread_get_thread_ident():
             finished = self.finished
             if finished is None:
                 finished = threading.Event()
                 # Making it took a while: look again, with nothing in between that would let another thread run.
-                if self.runner == 0 or self.finished is not None:
+                if self.running_thread == 0 or self.finished is not None:
                     continue
                 self.finished = finished
             finished.wait()
@@ -192,11 +188,11 @@ cdef class ThreadSafeHandle(Handle):
     cdef int run(self, ContextCache contexts) except -1:
         if self._cancelled:
             return 0
-        self.runner = PyThread_get_thread_ident()
+        self.running_thread = PyThread_get_thread_ident()
         try:
             return Handle.run(self, contexts)
         finally:
-            self.runner = 0
+            self.running_thread = 0
             finished, self.finished = self.finished, None
             if finished is not None:
                 finished.set()
@@ -215,14 +211,14 @@ cdef class TimerHandle(Handle):
 
     @property
     def _when(self):
-        return self.seconds if self.other_number is None else self.other_number
+        return self.seconds if self.given_when is None else self.given_when
 
     def when(self):
-        """The time at which the callback is due: seconds on the loop's clock."""
+        """Return the time at which the callback is due: seconds on the loop's clock."""
         return self._when
 
     def cancel(self):
-        """Keep the callback from running, if it has not begun. Cancelling twice does nothing."""
+        """Cancel the callback, unless it has begun to run. A second call does nothing."""
         if self.detach_callback() and self._loop is not None and self._loop.timers.remove(self.node):
             Py_DECREF(self)  # the heap's reference; the caller holds another
 
@@ -278,7 +274,7 @@ cdef inline int fill(
     elif contexts_can_be_shared and runs_once:
         handle.context = loop.contexts.share()
         handle.shares_context = True
-    else:  # what it runs in may be changed each time
+    else:  # it may run more than once, and each run may change the context
         handle.context = PyContext_CopyCurrent()
     if loop.debug:
         handle._source_traceback = creation_stack()
@@ -286,20 +282,20 @@ cdef inline int fill(
 
 
 cdef int untrack(Handle handle) noexcept:
-    """Keep a handle, which the queues of a running loop are about to hold, from the garbage collector."""
+    """Stop the garbage collector's tracking of a handle that goes into the queues of a running loop."""
     PyObject_GC_UnTrack(handle)
     return 0
 
 
 cdef int track_if_held(Handle handle) noexcept:
-    """Give a handle that has had its turn to the collector, if anybody but the caller holds it."""
+    """Have the collector track a handle that has run, if it has other references than the caller's."""
     if Py_REFCNT(handle) > 1:
         track(<PyObject*>handle, NULL)
     return 0
 
 
 cdef int track_queued(ReadyQueue& ready, LoopInbox& inbox) noexcept:
-    """Give the handles in the queues of a loop that has stopped to the collector."""
+    """Have the collector track the handles in the queues of a loop that has stopped."""
     visit_queue(ready, track, NULL)
     visit_inbox(inbox, track, NULL)
     return 0
@@ -327,18 +323,18 @@ cdef TimerHandle new_timer_handle(LoopCore loop, object when, object callback, o
     cdef TimerHandle handle = TimerHandle.__new__(TimerHandle)
     handle.seconds = when
     if not PyFloat_CheckExact(when):
-        handle.other_number = when
+        handle.given_when = when
     fill(handle, loop, callback, args, context, True)
     return handle
 
 
 cdef int64_t deadline_of(double when) noexcept:
-    """The first whole nanosecond at which `when` (seconds) has come, so that no timer fires early."""
-    # asyncio's comparisons with NaN are all false, and its timer fires at once.
+    """`when` (seconds) rounded up to nanoseconds, so that no timer fires early."""
+    # asyncio's comparisons with NaN are false, so its timer fires at once.
     if isnan(when):
         return 0
     cdef double ns = ceil(when * ns_per_s)
-    # Nine quintillion nanoseconds are the type's end; 292 years away, whoever asks for it means never.
+    # int64_t ends at 9.22e18 ns, which is 292 years: a later timer never fires.
     if ns >= 9.2e18:
         return never
     if ns <= -9.2e18:

@@ -1,4 +1,4 @@
-"""What the loop's mixins take for granted: the native half and one another. For type checkers; at run time, nothing."""
+"""The interface that the loop's mixins share, for type checkers; at run time the class is `object`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     TlsContext: TypeAlias = ssl.SSLContext | bool | None
 
     class MixinBase(native.Loop, asyncio.AbstractEventLoop):
-        """The loop, as one mixin sees it."""
+        """The native half of the loop, and the mixins' methods that other mixins call."""
 
         _default_executor: concurrent.futures.ThreadPoolExecutor | None
         _executor_shutdown_called: bool

@@ -1,4 +1,4 @@
-"""A loop's life: run_until_complete(), asynchronous generators, close()."""
+"""run_until_complete(), asynchronous generators and close()."""
 
 from __future__ import annotations
 
@@ -18,32 +18,34 @@ T = TypeVar("T")
 
 
 class LifecycleMixin(MixinBase):
-    """What happens once in a loop's life, or once in each run."""
+    """Methods that are called once in a run, or once in a loop's life."""
 
     def __init__(self) -> None:
         self._asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
         self._asyncgens_shutdown_called = False
 
     def run_until_complete(self, future: Generator[Any, None, T] | Awaitable[T]) -> T:
-        """Run until a future, or a coroutine made into a task, is done; its result or exception.
+        """Run the loop until a future is done; return its result or raise its exception.
 
-        RuntimeError when the loop is closed, runs already, or is stopped before the future is done.
+        A coroutine is made into a task. Raises RuntimeError if the loop is closed or runs already, if another loop runs
+        in this thread, and if the loop is stopped before the future is done; TypeError for an object that is neither a
+        future nor awaitable, ValueError for a future of another loop.
         """
         self._check_closed()
         self._check_running()
         new_task = not asyncio.isfuture(future)
         future = asyncio.ensure_future(future, loop=self)  # type: ignore[arg-type]  # asyncio takes generators, too
         if new_task:
-            future._log_destroy_pending = False  # type: ignore[attr-defined]  # if it does not get done, an exception says so
+            future._log_destroy_pending = False  # type: ignore[attr-defined]  # else a RuntimeError below says so
         self._run_until_done(future, new_task)
         if not future.done():
             raise RuntimeError("Event loop stopped before Future completed.")
         return future.result()
 
     def close(self) -> None:
-        """Close the loop for good: forget what is scheduled, leave the default executor to end by itself.
+        """Close the loop: release its callbacks and descriptors, and shut the default executor down without waiting.
 
-        RuntimeError while it runs. Closing twice does nothing.
+        A closed loop cannot run again; a second call does nothing. Raises RuntimeError while the loop runs.
         """
         if self.is_running():
             raise RuntimeError("Cannot close a running event loop")
@@ -51,7 +53,7 @@ class LifecycleMixin(MixinBase):
             return
         if self.get_debug():
             logger.debug("Close %r", self)
-        # Whatever one step raises, all of them are done.
+        # Each step is taken, whatever another one raises.
         try:
             self._close_signals()
         finally:
@@ -69,7 +71,7 @@ class LifecycleMixin(MixinBase):
     def __del__(self, _warn: Any = warnings.warn) -> None:
         if self.is_closed():
             return
-        if not hasattr(self, "_previous_wakeup_fd"):  # an __init__() failed before this class's were done
+        if not hasattr(self, "_previous_wakeup_fd"):  # a subclass's __init__() failed before the mixins'
             self._close()
             return
         _warn(f"unclosed event loop {self!r}", ResourceWarning, source=self)
@@ -90,10 +92,10 @@ class LifecycleMixin(MixinBase):
     def _asyncgen_finalizer_hook(self, generator: AsyncGenerator[Any, Any]) -> None:
         self._asyncgens.discard(generator)
         if not self.is_closed():
-            self.call_soon_threadsafe(self.create_task, generator.aclose())  # the collector may run on any thread
+            self.call_soon_threadsafe(self.create_task, generator.aclose())  # the collector may run in any thread
 
     async def shutdown_asyncgens(self) -> None:
-        """Close every asynchronous generator that is still open; what they raise goes to the exception handler."""
+        """Close all asynchronous generators that are open. Their exceptions go to the exception handler."""
         self._asyncgens_shutdown_called = True
         generators = list(self._asyncgens)
         self._asyncgens.clear()

@@ -10,6 +10,7 @@ import signal
 import sys
 import weakref
 from asyncio import coroutines, events, futures, tasks
+from types import FunctionType
 
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -30,19 +31,23 @@ cdef extern from "Python.h":
     object PyObject_Call(object callable, tuple args, dict keywords)
     object PyObject_CallNoArgs(object callable)
     object PyObject_CallOneArg(object callable, object arg)
+    void PyType_Modified(PyTypeObject* type) noexcept
 
-# Somebody may put other classes in the place of asyncio's C ones.
+    ctypedef struct TypeSlots "PyTypeObject":
+        PyObject* tp_dict
+
+# A program may replace asyncio's C classes by others: the names are looked up at each call.
 cdef dict names_of_futures = futures.__dict__
 cdef dict names_of_tasks = tasks.__dict__
 cdef object native_future = getattr(futures, "_CFuture", None)
 cdef object native_task = getattr(tasks, "_CTask", None)
 cdef object native_get_running_loop = getattr(events, "_c__get_running_loop", events._get_running_loop)
-# CPython 3.11 asks the kernel for the process each time that it asks for the running loop.
+# CPython 3.11 calls getpid(2) each time that it looks up the running loop.
 cdef bint running_loop_is_cheap = sys.version_info >= (3, 12)
 
 
 cdef int check_constructor(object loop_class) except -1:
-    """TypeError for arguments to a loop class of which nobody has written an __init__() that takes any."""
+    """TypeError for arguments to a loop class that has no __init__() of its own to take them."""
     for each in loop_class.__mro__:
         if "__init__" in each.__dict__:
             if each.__module__.startswith("zloop."):
@@ -74,17 +79,17 @@ cdef class Loop(DescriptorLoop):
             self.debug = coroutines._is_debug_mode()
             if not settings.adaptive_polling():
                 self.reactor.disable_adaptive_polling()
-        except SystemError:  # what os.environ makes of a MemoryError
+        except SystemError:  # os.environ turns a MemoryError into one
             raise MemoryError from None
         check(self.reactor.open())
         self.closed = False
 
     def __dealloc__(self):
-        # Nothing is left, but where the collector takes what holds the loop apart before it comes to that.
+        # close() has emptied them, unless the garbage collector has cleared the loop's owner first.
         clear_containers(<PyObject*>self)
 
     def _close(self):
-        """Forget everything and give the kernel's objects back. Once, and not while running."""
+        """Release every callback and close the reactor's descriptors. To be called once, and not while running."""
         cdef FdWatcher watcher
         self.closed = True
         for watcher in self.watchers.values():
@@ -94,7 +99,7 @@ cdef class Loop(DescriptorLoop):
                 self.transports.close()
         finally:
             self.reactor.close()
-            # Released last: what these drop may run foreign code.
+            # Last, because releasing these may run any Python code.
             self.contexts.clear()
             clear_containers(<PyObject*>self)
             self.watchers.clear()
@@ -102,7 +107,7 @@ cdef class Loop(DescriptorLoop):
 
     @property
     def _ready(self):
-        """The handles that wait for their turn, in order: a copy, to look at."""
+        """A copy of the ready queue: its handles, in order."""
         cdef list handles = []
         if visit_queue(self.ready, append_to, <void*>handles) or visit_inbox(self.inbox, append_to, <void*>handles):
             raise MemoryError
@@ -110,7 +115,7 @@ cdef class Loop(DescriptorLoop):
 
     @property
     def _scheduled(self):
-        """The timers that are pending, in the heap's order: a copy, to look at."""
+        """A copy of the pending timers, in the heap's order."""
         cdef list handles = []
         if visit_timers(self.timers, append_to, <void*>handles):
             raise MemoryError
@@ -124,25 +129,29 @@ cdef class Loop(DescriptorLoop):
         return self.selector_transports
 
     def _timer_handle_cancelled(self, handle):
-        """asyncio's own TimerHandle calls it. There is nothing to count: a timer of zloop's leaves the heap at once."""
+        """For asyncio's own TimerHandle, which calls it. A cancelled timer of zloop's leaves the heap at once."""
 
     # ---- futures and tasks: CPython's own
 
-    # CPython's own classes then take the loop from where this takes it, in fewer steps than when it is named.
-    cdef bint is_the_running_one(self) except -1:
+    # CPython's own classes look the running loop up faster than they take it as a keyword.
+    cdef bint is_current_loop(self) except -1:
         return running_loop_is_cheap and PyObject_CallNoArgs(native_get_running_loop) is self
 
     def create_future(self):
-        """A new asyncio.Future of this loop."""
+        """Return a new asyncio.Future of this loop."""
         cdef object future_class = names_of_futures["Future"]
-        if future_class is native_future and self.is_the_running_one():
+        if future_class is native_future and self.is_current_loop():
             return PyObject_CallNoArgs(future_class)
-        if self.itself is None:
+        if self.loop_keyword is None:
             return future_class(loop=self)
-        return PyObject_Call(future_class, (), self.itself)
+        return PyObject_Call(future_class, (), self.loop_keyword)
 
     def create_task(self, coro, **kwargs):
-        """Wrap a coroutine in a task and schedule it; keywords as the running Python's asyncio.Task has them."""
+        """Schedule a coroutine as a task; return the asyncio.Task, or what the task factory returns.
+
+        Keywords are those of the running Python's asyncio.Task: `name` and `context`, since CPython 3.14 also
+        `eager_start`. Raises RuntimeError if the loop is closed, TypeError if `coro` is not a coroutine.
+        """
         if not kwargs:
             return create_task(self, coro)
         self.check_closed()
@@ -151,13 +160,16 @@ cdef class Loop(DescriptorLoop):
         return names_of_tasks["Task"](coro, loop=self, **kwargs)
 
     def set_task_factory(self, factory):
-        """Make tasks by factory(loop, coro, **kwargs); None: by asyncio.Task. TypeError for what cannot be called."""
+        """Make tasks with factory(loop, coro, **kwargs), which returns a future; None restores asyncio.Task.
+
+        Raises TypeError if the factory is not callable.
+        """
         if factory is not None and not callable(factory):
             raise TypeError("task factory must be a callable or None")
         self.task_factory = factory
 
     def get_task_factory(self):
-        """The factory in use; None: asyncio.Task."""
+        """Return the task factory, or None if tasks are asyncio.Task's."""
         return self.task_factory
 
     @property
@@ -166,27 +178,28 @@ cdef class Loop(DescriptorLoop):
 
     # ---- the keep-alive list
 
-    # As with asyncio's selector: a transport that waits for the kernel lives, one that waits for nothing is its
-    # holders' alone. To be called wherever that may change; `anchor` is the transport's.
+    # The list keeps a transport alive while it waits for the kernel, as asyncio's selector does. A transport that waits
+    # for nothing lives as long as others hold it. To be called wherever that may change; `anchor` is the transport's.
     cdef int hold_while(self, bint waits, object transport, ListHook& anchor) noexcept:
         if waits == anchor.linked():
             return 0
         if waits:
             self.anchored.add(anchor, <void*>transport)
             Py_INCREF(transport)
-        elif self.ending.empty() or not self.is_ending(transport):
+        elif self.unscheduled_ends.empty() or not self.is_ending(transport):
             anchor.leave()
-            Py_DECREF(transport)  # the caller holds another
+            Py_DECREF(transport)  # the list's reference; the caller holds another
         return 0
 
-    # ---- the wake-up descriptor: in one piece each, with no Python frame in which a signal's handler could raise
+    # ---- the wake-up descriptor and its pipe; native, because a signal's handler may raise in any Python frame
 
     def _take_wakeup_fd(self):
-        """Have each signal's number written to the loop's pipe. OSError for no descriptor, ValueError in other threads
-        than the main one.
+        """Have the interpreter write each signal's number to the loop's pipe (signal.set_wakeup_fd()).
+
+        Raises OSError if no descriptor is left, ValueError in other threads than the main one.
         """
         if self._signal_pipe is not None and self._signal_pipe_process != os.getpid():
-            self._close_signal_pipe()  # inherited in a fork: what is written to it is the parent's
+            self._close_signal_pipe()  # inherited by fork(): the pipe is the parent's
         if self._signal_pipe is None:
             self.open_signal_pipe()
         writable = self._signal_pipe[1]
@@ -209,20 +222,20 @@ cdef class Loop(DescriptorLoop):
         return 0
 
     def _give_wakeup_fd_back(self):
-        """Unless it is still needed."""
+        """Restore the previous wake-up descriptor, unless the loop runs or has handlers."""
         if self._previous_wakeup_fd is None or self._signal_handlers or self.running:
             return
         previous = self._previous_wakeup_fd
         try:
             current = signal.set_wakeup_fd(-1)
         except ValueError:
-            return  # not in the main thread: it is that one's
+            return  # not in the main thread: the descriptor stays with that one
         self._previous_wakeup_fd = None
-        wanted = previous if current == self._signal_pipe[1] else current  # somebody took it from us: theirs
+        wanted = previous if current == self._signal_pipe[1] else current  # a replaced one stays
         try:
             signal.set_wakeup_fd(wanted)
         except (ValueError, OSError):
-            pass  # its owner has closed it meanwhile: none is right
+            pass  # its owner has closed it: there is none to restore
 
     def _close_signal_pipe(self):
         pipe, self._signal_pipe = self._signal_pipe, None
@@ -260,18 +273,18 @@ cdef int walk_containers(PyObject* self, visitproc visit, void* arg) noexcept:
     if stop == 0:
         stop = visit_list((<Loop>self).anchored, visit, arg)
     if stop == 0:
-        stop = visit_list((<Loop>self).ending, visit, arg)
+        stop = visit_list((<Loop>self).unscheduled_ends, visit, arg)
     return stop
 
 
 cdef void clear_containers(PyObject* self) noexcept:
-    """Detach everything first; releasing runs foreign code, which may look at the loop."""
+    """Release all references. Each container is emptied first, because a release may run code that uses the loop."""
     cdef ReadyQueue detached
     detached.swap((<Loop>self).ready)
     try:
         (<Loop>self).inbox.take_into(detached)
     except MemoryError:
-        pass  # stays in the inbox, visible and harmless
+        pass  # the handles stay in the inbox, where the garbage collector sees them
     while not detached.empty():
         release_handle(detached.pop_front())
     detached.swap((<Loop>self).due)
@@ -280,28 +293,51 @@ cdef void clear_containers(PyObject* self) noexcept:
     (<Loop>self).timers.clear(release_handle)
     while not (<Loop>self).anchored.empty():
         Py_DECREF(<object><PyObject*>(<Loop>self).anchored.pop_front())
-    while not (<Loop>self).ending.empty():
-        Py_DECREF(<object><PyObject*>(<Loop>self).ending.pop_front())
+    while not (<Loop>self).unscheduled_ends.empty():
+        Py_DECREF(<object><PyObject*>(<Loop>self).unscheduled_ends.pop_front())
 
 
-# What binding/methods.hpp calls for the method of the same name, when nothing unusual is passed.
+# Called by the shim in binding/methods.hpp for the method's common signature.
 cdef object create_task(object self, object coro):
     cdef Loop loop = <Loop>self
     loop.check_closed()
     if loop.task_factory is not None:
         return task_from_factory(loop, loop.task_factory, coro, {})
     cdef object task_class = names_of_tasks["Task"]
-    if task_class is native_task and loop.is_the_running_one():
+    if task_class is native_task and loop.is_current_loop():
         return PyObject_CallOneArg(task_class, coro)
-    if loop.itself is None:
+    if loop.loop_keyword is None:
         return task_class(coro, loop=loop)
-    return PyObject_Call(task_class, (coro,), loop.itself)
+    return PyObject_Call(task_class, (coro,), loop.loop_keyword)
 
 
-def with_native_methods(loop_class: type) -> type:
-    """A class derived from Loop, which is being made: it has the native methods as its own (binding/methods.hpp)."""
+def with_methods_of_bases(loop_class: type) -> type:
+    """Class decorator: gives a class derived from Loop the methods of its bases as its own.
+
+    CPython calls native methods faster so (binding/methods.hpp), and help() shows each method once, in one list. Every
+    native module that uses the class must be loaded by now: see hide_vtable().
+    """
     adopt_methods(<PyTypeObject*>loop_class)
+    for base in loop_class.__mro__:
+        if base is not loop_class and base.__module__.startswith("zloop."):
+            for name, value in list(base.__dict__.items()):
+                if type(value) is FunctionType and is_public(name) and name not in loop_class.__dict__:
+                    setattr(loop_class, name, value)
+            hide_vtable(<PyTypeObject*>base)
     return loop_class
+
+
+cdef bint is_public(str name):
+    return not name.startswith("_") or name.endswith("__")
+
+
+# Cython leaves a class's table of C functions in its dictionary, for modules that cimport the class to read while they
+# are loaded. help() would show it.
+cdef int hide_vtable(PyTypeObject* native_class) except -1:
+    cdef dict names = <dict>(<TypeSlots*>native_class).tp_dict
+    if names.pop("__pyx_vtable__", None) is not None:
+        PyType_Modified(native_class)
+    return 0
 
 
 put_create_task_front(<PyTypeObject*>Loop, create_task)

@@ -10,30 +10,32 @@ from zloop.engine.ring_buffer cimport ReadyQueue
 
 cdef class Scheduler(LoopCore):
     cdef Reactor reactor
-    # Each slot of these, and of the timers, owns a reference to a Handle; the garbage collector sees them, and what is
-    # ending, through binding/gc_slots.
+    # Each slot of these, and of the timers, owns a reference to a Handle. The garbage collector sees them, and
+    # `unscheduled_ends`, through binding/gc_slots.
     cdef ReadyQueue ready
-    cdef ReadyQueue due        # timers whose time came with this turn
+    cdef ReadyQueue due        # timers that are due in this turn
     cdef LoopInbox inbox
-    cdef HookList ending      # transports that have ended while there was no memory for the callback to say so
-    cdef list retired          # closed inside an I/O callback: the engine may still be in them until the turn ends
+    cdef HookList unscheduled_ends  # owns a reference to each transport that end_without_memory() was given
+    cdef list retired          # objects closed inside an I/O callback: the engine may use them until it returns
 
     cdef int signal_fd         # the read end of the signals' pipe, while it is watched; else -1
-    cdef bint signals_due      # _signals_begin() is called before this run waits for the first time
-    cdef unsigned long signals_known  # how many signals had come when the poller was last asked
-    cdef unsigned long turn    # counts them
+    cdef bint signals_due      # _signals_begin() is to be called before this run blocks for the first time
+
+    # Counters; all of them wrap around.
+    cdef unsigned long turn    # turns of the loop
+    cdef unsigned long signals_known  # `signals_seen` at the last poll
 
     cdef bint closed
     cdef bint stopping
     cdef bint running
-    cdef bint has_own_clock    # time() is not this class's: it rules the timers
-    cdef bint has_own_turn     # _run_once() is not this class's: run_forever() calls it
+    cdef bint clock_replaced   # time() is a program's own: timers follow it
+    cdef bint turn_replaced    # _run_once() is a program's own: run_forever() calls it
     cdef unsigned long thread_id   # of run_forever(), while running
-    cdef object interruption       # SystemExit or KeyboardInterrupt out of an I/O callback, on its way to run_forever()
-    cdef dict itself               # while running, {"loop": self}: a call's keywords need not be made anew for each
+    cdef object interruption       # SystemExit or KeyboardInterrupt of an I/O callback, until the dispatch is over
+    cdef dict loop_keyword         # while running, {"loop": self}, made once for all calls that pass it
     cdef object old_asyncgen_hooks
-    cdef int saved_origin_depth    # -1: coroutine origin tracking is not ours
-    cdef readonly object _current_handle  # debug mode: the one that runs
+    cdef int saved_origin_depth    # of coroutine origin tracking before the loop switched it on; else -1
+    cdef readonly object _current_handle  # in debug mode, the handle that runs
     cdef public object slow_callback_duration  # seconds
 
     cdef int check_closed(self) except -1
@@ -41,8 +43,8 @@ cdef class Scheduler(LoopCore):
     cdef int push_ready(self, Handle handle) except -1
     cdef Handle schedule(self, object callback, object args, object context)
     cdef TimerHandle schedule_at(self, object when, object callback, object args, object context)
-    cdef int look_for_own_methods(self) except -1
-    cdef int64_t own_clock(self) except? -1
+    cdef int find_replaced_methods(self) except -1
+    cdef int64_t replaced_clock(self) except? -1
     cdef int64_t time_left(self, int64_t deadline) except? -1
     cdef int64_t poll_timeout(self) except? -2
     cdef bint skips_poll(self) noexcept
@@ -62,7 +64,7 @@ cdef class Scheduler(LoopCore):
     cdef void escaped(self, object exception, str message) noexcept
     cdef int end_without_memory(self, object transport, ListHook& anchor) noexcept
     cdef bint is_ending(self, object transport) noexcept
-    cdef int end_unscheduled(self) noexcept
+    cdef int report_unscheduled_ends(self) noexcept
 
 
 cdef int check(int status) except -1

@@ -1,9 +1,10 @@
 # cython: language_level=3
 """Scheduling: one turn of the loop, what runs in it, and when.
 
-A Scheduler owns the ready queue, the timers, the inbox of other threads and the reactor that it polls. References that
-live in C++ containers are taken before the push and dropped after the pop; the garbage collector sees them through
-zloop.core.loop.Loop, the class that has instances.
+A turn is one iteration of the loop: a poll, then one batch of callbacks. A Scheduler owns the ready queue, the timers,
+the inbox of other threads and the reactor that it polls. A reference that lives in a C++ container is taken before the
+push and dropped after the pop. zloop.core.loop.Loop is the derived class that has instances; it initializes what may
+fail, and shows the containers to the garbage collector.
 """
 import sys
 from asyncio import coroutines, events
@@ -35,34 +36,39 @@ cdef extern from "Python.h":
 # CPython 3.14 lets other threads cancel a thread-safe handle, and has a class for it.
 cdef bint has_thread_safe_handles = hasattr(events, "_ThreadSafeHandle")
 
-# Signals of all loops' handlers so far, counted by leave_it_to_the_loop().
+# How many signals with a handler of some loop have arrived, as note_signal() counts them. It belongs to the process, as
+# signals do: a loop's own function would keep that loop alive in the interpreter's table of handlers. Only the main
+# thread runs signal handlers, so only that thread writes it.
 cdef unsigned long signals_seen = 0
 
-# Loop.undo() knows them.
+# The steps of Scheduler.undo().
 cdef enum:
     steps_to_undo = 5
 
-cdef double s_per_ns = 1e9  # divided by, as time.monotonic() does: the same nanosecond gives the same float
+cdef double ns_per_s = 1e9  # a divisor, as in time.monotonic(): the same nanosecond gives the same float
 
-cdef uint64_t longest_wait = 24 * 3600 * 10**9  # nanoseconds by a clock that is somebody's own; asyncio's limit
+cdef uint64_t longest_wait = 24 * 3600 * 10**9  # nanoseconds, by a replaced clock; asyncio's MAXIMUM_SELECT_TIMEOUT
 
 
 cdef int check(int status) except -1:
-    """Turn the engine's -errno into OSError; the one place that does."""
+    """OSError for -errno, which the engine returns. No other function makes this translation."""
     if status < 0:
         raise diagnostics.os_error(-status)
     return status
 
 
-def stop_its_loop(future):
-    """End the run that waits for this future."""
+def _run_until_complete_cb(future):
+    """Stop the loop in which run_until_complete() waits for this future."""
     if not future.cancelled() and isinstance(future.exception(), (SystemExit, KeyboardInterrupt)):
-        return  # it has left run_forever() by itself
+        return  # the exception has left run_forever()
     future.get_loop().stop()
 
 
-def leave_it_to_the_loop(signum, frame):
-    """Installed for a loop's signals: the interpreter writes to the wake-up descriptor only for handled ones."""
+def note_signal(signum, frame):
+    """The signal.signal() handler of each signal that a loop handles.
+
+    The interpreter writes a signal's number to the wake-up descriptor only if the signal has a Python handler.
+    """
     global signals_seen
     signals_seen += 1
 
@@ -70,72 +76,89 @@ def leave_it_to_the_loop(signum, frame):
 cdef class Scheduler(LoopCore):
     """Runs callbacks, one batch a turn, and polls in between."""
 
+    # No __cinit__() here: if one fails, Cython deallocates the object, whose derived C++ members do not exist yet.
+
     def __repr__(self):
         return (
             f"<{type(self).__name__} running={self.is_running()} "
             f"closed={self.is_closed()} debug={self.get_debug()}>"
         )
 
-    # ---- methods that a subclass has put in the place of these, or a program into the class or the loop
+    # ---- the seam: a clock and a turn of a program's own
+    #
+    # A subclass, or a program that assigns to the class or to one loop, may replace time() and _run_once(). They are
+    # looked up when a run begins and when one of them is assigned; otherwise a turn pays for the seam with one test of
+    # a flag for each. What asyncio leaves open is the order of descriptors that are ready in the same poll: here it is
+    # the order in which the engine's Poller stores them (cpp/include/zloop/poller.hpp).
 
     def __setattr__(self, str name, value):
         PyObject_GenericSetAttr(self, name, value)
         if name == "time" or name == "_run_once":
-            self.look_for_own_methods()
+            self.find_replaced_methods()
 
     def __delattr__(self, str name):
         generic_delattr(self, name, NULL)
         if name == "time" or name == "_run_once":
-            self.look_for_own_methods()
+            self.find_replaced_methods()
 
-    # By what a call would find: asking for `__dict__` makes CPython 3.11 give every loop a dictionary of its own, in
-    # which it finds the methods that are called more slowly.
-    cdef int look_for_own_methods(self) except -1:
-        self.has_own_clock = not is_bound_method(self.time, plain_time, self)
-        self.has_own_turn = not is_bound_method(self._run_once, plain_run_once, self)
+    # Compares what attribute access finds. Reading `__dict__` would make CPython 3.11 create the loop's dictionary, and
+    # method calls on an object that has one are slower there.
+    cdef int find_replaced_methods(self) except -1:
+        self.clock_replaced = not is_bound_method(self.time, plain_time, self)
+        self.turn_replaced = not is_bound_method(self._run_once, plain_run_once, self)
         return 0
 
     # ---- state
 
     def is_running(self):
-        """True while run_forever() or run_until_complete() is at work."""
+        """Return True while run_forever() or run_until_complete() runs the loop."""
         return self.running
 
     def is_closed(self):
-        """True after close()."""
+        """Return True after close()."""
         return self.closed
 
     def get_debug(self):
-        """True in debug mode."""
+        """Return True in debug mode.
+
+        A new loop is in debug mode with PYTHONASYNCIODEBUG set, or in Python's development mode (``python -X dev``).
+        """
         return self.debug
 
     def set_debug(self, enabled):
-        """Switch debug mode: slow callbacks are logged, threads are checked, handles know where they were made."""
+        """Switch debug mode on or off.
+
+        In debug mode callbacks that take `slow_callback_duration` seconds (0.1) or longer are logged, methods that are
+        not thread-safe raise RuntimeError in other threads than the loop's, and handles record where they were made.
+        """
         self.debug = enabled
         if self.running:
             self.call_soon_threadsafe(self._set_coroutine_origin_tracking, enabled)
 
     def time(self):
-        """Seconds on the loop's clock, which is time.monotonic()'s."""
-        return monotonic_ns() / s_per_ns
+        """Return the loop's time: a float, seconds on time.monotonic()'s clock."""
+        return monotonic_ns() / ns_per_s
 
-    # time() where it is not this class's, in nanoseconds. A timer is due as soon as asyncio would run it.
-    cdef int64_t own_clock(self) except? -1:
+    # The replaced time() in nanoseconds. A timer is due as soon as asyncio would run it: one clock resolution early.
+    cdef int64_t replaced_clock(self) except? -1:
         cdef double now = self.time()
         return max(deadline_of(now), deadline_of(now + <double>self._clock_resolution) - 1)
 
-    # Nanoseconds; 0: it is due.
+    # Nanoseconds until a timer is due; 0 if it is.
     cdef int64_t time_left(self, int64_t deadline) except? -1:
-        cdef int64_t now = self.own_clock() if self.has_own_clock else monotonic_ns()
+        cdef int64_t now = self.replaced_clock() if self.clock_replaced else monotonic_ns()
         if deadline <= now:
             return 0
-        if not self.has_own_clock:
+        if not self.clock_replaced:
             return deadline - now
-        # As signed numbers they may be too far apart.
+        # The difference may exceed int64_t.
         return <int64_t>min(<uint64_t>deadline - <uint64_t>now, longest_wait)
 
     def stop(self):
-        """Let the turn that runs (or the next one) be the last."""
+        """Make run_forever() return at the end of the turn that runs, or of the next one if the loop does not run.
+
+        Callbacks that are ready in that turn still run; what they schedule waits for the next run.
+        """
         self.stopping = True
 
     def _check_closed(self):
@@ -152,7 +175,7 @@ cdef class Scheduler(LoopCore):
             raise RuntimeError("Event loop is closed")
         return 0
 
-    # Debug mode's checks, in asyncio's words.
+    # Debug mode's checks, with asyncio's messages.
     cdef int check_call(self, object callback, str method) except -1:
         if method != "call_soon_threadsafe" and method != "run_in_executor":
             self._check_thread()
@@ -164,11 +187,11 @@ cdef class Scheduler(LoopCore):
 
     @property
     def _thread_id(self):
-        """The thread that runs the loop, as threading.get_ident() has it; None while it does not run."""
+        """threading.get_ident() of the thread that runs the loop; None while it does not run."""
         return self.thread_id if self.running else None
 
     def _check_thread(self):
-        """RuntimeError if another thread than this one runs the loop."""
+        """Raise RuntimeError if another thread than the current one runs the loop."""
         if self.running and self.thread_id != PyThread_get_thread_ident():
             raise RuntimeError("Non-thread-safe operation invoked on an event loop other than the current one")
 
@@ -178,7 +201,7 @@ cdef class Scheduler(LoopCore):
     # ---- scheduling
 
     cdef int push_ready(self, Handle handle) except -1:
-        # What other threads left before this moment comes first.
+        # Callbacks that other threads have scheduled before this one run before it.
         if self.inbox.pending():
             self.inbox.take_into(self.ready)
         self.ready.push_back(<void*>handle)
@@ -193,14 +216,20 @@ cdef class Scheduler(LoopCore):
         return handle
 
     def call_soon(self, callback, *args, context=None):
-        """Run callback(*args) in the next turn, after what is already scheduled.
+        """Schedule callback(*args) for the next turn, after the callbacks that are ready; return its Handle.
 
-        It runs in `context`, or in a copy of the current one. Returns a Handle. RuntimeError on a closed loop.
+        The callback runs once, in `context` (a contextvars.Context) or in a copy of the current one. Not thread-safe.
+        Raises RuntimeError if the loop is closed; in debug mode also RuntimeError in another thread than the loop's,
+        and TypeError for a coroutine, a coroutine function or an object that is not callable.
         """
         return call_soon(self, callback, args, context)
 
     def call_soon_threadsafe(self, callback, *args, context=None):
-        """Like call_soon(), from any thread; wakes the loop."""
+        """Schedule callback(*args) as call_soon() does, from any thread, and wake the loop; return its Handle.
+
+        Callbacks of one thread keep their order. Since CPython 3.14 the Handle's cancel(), called in another thread
+        than the loop's, waits while the callback runs. Raises RuntimeError if the loop is closed.
+        """
         cdef Handle handle
         self.check_closed()
         if self.debug:
@@ -212,7 +241,7 @@ cdef class Scheduler(LoopCore):
         if self.running:
             untrack(handle)
         if self.running and self.thread_id == PyThread_get_thread_ident():
-            self.push_ready(handle)  # the loop is awake: it is what called this
+            self.push_ready(handle)  # the loop is awake: it runs the caller
             return handle
         self.inbox.push(<void*>handle)
         Py_INCREF(handle)
@@ -220,13 +249,22 @@ cdef class Scheduler(LoopCore):
         return handle
 
     def call_later(self, delay, callback, *args, context=None):
-        """Run callback(*args) once, `delay` seconds from now. Returns a TimerHandle."""
+        """Schedule callback(*args) to run once, `delay` seconds from now; return its TimerHandle.
+
+        `delay` is an int, a float or another number that can be added to time(). Timers never fire early, and those
+        with equal deadlines fire in the order in which they were scheduled. With a delay of zero or less, or NaN, the
+        callback runs in the next turn; with infinity, never. The context is chosen as by call_soon(). Raises TypeError
+        for a delay of None, RuntimeError if the loop is closed.
+        """
         if delay is None:
             raise TypeError("delay must not be None")
         return self.schedule_at(self.time() + delay, callback, args, context)
 
     def call_at(self, when, callback, *args, context=None):
-        """Run callback(*args) once, when the loop's clock reaches `when` seconds. Returns a TimerHandle."""
+        """Schedule callback(*args) to run once, when time() reaches `when` seconds; return its TimerHandle.
+
+        Otherwise as call_later(). Raises TypeError for a `when` of None, RuntimeError if the loop is closed.
+        """
         if when is None:
             raise TypeError("when cannot be None")
         return self.schedule_at(when, callback, args, context)
@@ -241,12 +279,12 @@ cdef class Scheduler(LoopCore):
         return timer
 
     def _add_callback(self, Handle handle not None):
-        """Queue a handle that exists already, unless it was cancelled."""
+        """Add an existing handle to the ready queue, unless it is cancelled."""
         if not handle._cancelled:
             self.push_ready(handle)
 
     def _make_handle(self, callback, args):
-        """A handle that something other than the queues will hold: a signal's, for example."""
+        """Return a handle that may run more than once, such as a signal handler's."""
         return new_handle(self, callback, args, None, False)
 
     # ---- one turn
@@ -254,16 +292,16 @@ cdef class Scheduler(LoopCore):
     cdef int64_t poll_timeout(self) except? -2:
         """Nanoseconds that the poller may wait; -1: until something happens."""
         cdef int64_t deadline
-        if not self.ready.empty() or self.stopping or self.inbox.pending() or not self.ending.empty():
+        if not self.ready.empty() or self.stopping or self.inbox.pending() or not self.unscheduled_ends.empty():
             return 0
         deadline = self.timers.next_deadline()
         return -1 if deadline == never else self.time_left(deadline)
 
     cdef bint skips_poll(self) noexcept:
-        """True if a turn that would not block need not poll: see AdaptivePolling for when that is.
+        """True if this turn, which would not block, may run without a poll: AdaptivePolling decides.
 
-        A signal makes the next turn ask. The signals' pipe is no reason by itself: what it holds of a signal whose
-        handler was replaced behind the loop's back is seen when the poller is asked the next time.
+        A signal forces a poll in the next turn. The signals' pipe does not count as a watched descriptor here: a number
+        in it that note_signal() has not counted, of a handler that signal.signal() set, is read by the next poll.
         """
         if self.signals_known != signals_seen:
             self.signals_known = signals_seen
@@ -271,10 +309,10 @@ cdef class Scheduler(LoopCore):
         return self.reactor.skips_poll(<size_t>(self.signal_fd >= 0))
 
     cdef int run_turn(self) except -1:
-        """Poll, then run what was ready, then what the poller told, then the timers that are due: asyncio's order.
+        """Poll, then run the ready callbacks, those of the ready descriptors and those of the due timers.
 
-        What all of them schedule runs in the next turn. Raises SystemExit and KeyboardInterrupt out of callbacks; what
-        was not run by then stays queued, or is told again by the poller.
+        This is asyncio's order. What a callback schedules runs in the next turn. SystemExit and KeyboardInterrupt leave
+        the turn: callbacks that have not run stay queued, and the next poll reports the remaining descriptors again.
         """
         cdef int count = self.wait_for_events()
         cdef size_t batch
@@ -291,20 +329,20 @@ cdef class Scheduler(LoopCore):
         finally:
             if not self.due.empty():
                 self.requeue_due()
-        if not self.ending.empty():
-            self.end_unscheduled()
+        if not self.unscheduled_ends.empty():
+            self.report_unscheduled_ends()
         if self.interruption is not None:
             self.raise_interruption()
         return 0
 
-    # Returns how many events there are to dispatch.
+    # Polls; returns the number of events to dispatch.
     cdef int wait_for_events(self) except -1:
         cdef int64_t timeout = self.poll_timeout()
         cdef int status
         if timeout != 0 and self.signals_due:
             self.signals_due = False
             self._signals_begin()
-            PyErr_CheckSignals()  # what came before this moment has not woken the poller, and may schedule something
+            PyErr_CheckSignals()  # a signal before this point does not wake the poller; its handler may schedule
             timeout = self.poll_timeout()
         if timeout == 0:
             PyErr_CheckSignals()
@@ -330,15 +368,15 @@ cdef class Scheduler(LoopCore):
         return 0
 
     def _run_once(self):
-        """Run one turn; for code that drives a loop by hand, as asyncio's own tests do."""
+        """Run one turn. Code that drives a loop by hand calls it, such as asyncio's own tests."""
         self.run_turn()
 
     cdef int take_due_timers(self) except -1:
         if self.timers.size() != 0:
-            self.timers.take_due(self.own_clock() if self.has_own_clock else monotonic_ns(), self.due)
+            self.timers.take_due(self.replaced_clock() if self.clock_replaced else monotonic_ns(), self.due)
         return 0
 
-    # An exception ended the turn before the timers' time had come.
+    # For an exception that ends the turn before the due timers have run.
     cdef int requeue_due(self) except -1:
         while not self.due.empty():
             self.ready.push_back(self.due.front())
@@ -361,8 +399,8 @@ cdef class Scheduler(LoopCore):
                 finally:
                     track_if_held(handle)
         except MemoryError:
-            # A handle shares its context until it has one of its own, before it calls anything: there was no memory for
-            # that, and its turn is the next.
+            # While a handle shares its context, it has not called its callback: there was no memory for a context of
+            # its own. It stays first in the queue.
             if handle is None or not handle.shares_context or handle._cancelled:
                 raise
             queue.push_front(<void*>handle)
@@ -386,21 +424,21 @@ cdef class Scheduler(LoopCore):
             diagnostics.log_slow_callback(handle, duration)
         return 0
 
-    # An I/O callback cannot raise through C++: the exception waits here until the dispatch is over.
+    # An I/O callback cannot raise through C++ frames: the exception is kept until the dispatch has returned.
     cdef int interrupt(self, object exception) except -1:
         if self.interruption is None:
             self.interruption = exception
         self.reactor.interrupt_dispatch()
         return 0
 
-    # An exception on its way out of an I/O callback, which nobody nearer took.
+    # Handles an exception that an I/O callback has raised and no transport or protocol has handled.
     cdef void escaped(self, object exception, str message) noexcept:
         try:
             if isinstance(exception, (SystemExit, KeyboardInterrupt)):
                 self.interrupt(exception)
             else:
                 self.call_exception_handler({"message": message, "exception": exception})
-        except BaseException as exc:  # the exception handler raised one of the two, or memory is out
+        except BaseException as exc:  # SystemExit or KeyboardInterrupt of the exception handler, or MemoryError
             self.interruption = exc
             self.reactor.interrupt_dispatch()
 
@@ -411,12 +449,12 @@ cdef class Scheduler(LoopCore):
 
     # ---- running
 
-    # A handler of signal.signal() may raise wherever Python code runs. Here, native functions are called from native
-    # code, with no Python frame in between where that can be had; what is begun is undone, and whatever a step of that
-    # raises, all of them are done.
+    # A handler set with signal.signal() may raise wherever Python code runs, thus between any two steps of these. So
+    # they are native code that calls native functions where possible; a setup that fails is undone, and the cleanup
+    # takes all its steps whatever one of them raises.
 
     def _run_forever_setup(self):
-        """Make this thread run the loop (CPython 3.13 gave the step this name, for loops that embed others)."""
+        """Make the current thread run the loop. Loops that embed another one call it (named so since CPython 3.13)."""
         self.check_closed()
         self._check_running()
         try:
@@ -428,7 +466,7 @@ cdef class Scheduler(LoopCore):
     cdef int begin_to_run(self) except -1:
         self.running = True
         self.thread_id = PyThread_get_thread_ident()
-        self.itself = {"loop": self}
+        self.loop_keyword = {"loop": self}
         self.reactor.reset_adaptive_polling()
         events._set_running_loop(self)
         self.old_asyncgen_hooks = sys.get_asyncgen_hooks()
@@ -444,14 +482,14 @@ cdef class Scheduler(LoopCore):
         """Undo _run_forever_setup()."""
         self.end_to_run()
 
-    # Raises the first exception of the steps.
+    # Takes every step, then raises the first exception of them.
     cdef int end_to_run(self) except -1:
         cdef object first = None
         cdef int step
         self.stopping = False
         self.running = False
         self.signals_due = False
-        self.itself = None
+        self.loop_keyword = None
         track_queued(self.ready, self.inbox)
         for step in range(steps_to_undo):
             try:
@@ -478,14 +516,18 @@ cdef class Scheduler(LoopCore):
         return 0
 
     def run_forever(self):
-        """Run until stop() is called."""
-        self.look_for_own_methods()
+        """Run the loop until stop() is called.
+
+        Raises RuntimeError if the loop is closed or runs already, or if another loop runs in this thread. SystemExit
+        and KeyboardInterrupt of a callback end the run; the callbacks that have not run stay scheduled.
+        """
+        self.find_replaced_methods()
         self.check_closed()
         self._check_running()
         try:
             self._run_forever_setup()
             while True:
-                if self.has_own_turn:  # of a program that watches or drives the turns
+                if self.turn_replaced:
                     self._run_once()
                 else:
                     self.run_turn()
@@ -495,20 +537,20 @@ cdef class Scheduler(LoopCore):
             try:
                 self._run_forever_cleanup()
             finally:
-                if self.running:  # it is a subclass's, and was interrupted
+                if self.running:  # a subclass's cleanup was interrupted
                     self.end_to_run()
 
     def _run_until_done(self, future, new_task):
-        """The native part of run_until_complete()."""
-        future.add_done_callback(stop_its_loop)
+        """Run until the future is done: the native part of run_until_complete()."""
+        future.add_done_callback(_run_until_complete_cb)
         try:
             self.run_forever()
         except BaseException:
             if new_task and future.done() and not future.cancelled():
-                future.exception()  # retrieved: the caller has no way to the task
+                future.exception()  # marks it as retrieved: the caller has no reference to the task
             raise
         finally:
-            future.remove_done_callback(stop_its_loop)
+            future.remove_done_callback(_run_until_complete_cb)
 
     def _set_coroutine_origin_tracking(self, enabled):
         if enabled and self.saved_origin_depth < 0:
@@ -518,25 +560,25 @@ cdef class Scheduler(LoopCore):
             sys.set_coroutine_origin_tracking_depth(self.saved_origin_depth)
             self.saved_origin_depth = -1
 
-    # ---- ended without memory
+    # ---- transports that ended while there was no memory
 
-    # There was no memory to schedule the transport's _call_connection_lost(): its _end_unscheduled() is called when
-    # this turn is over, or the next one. That takes none.
+    # For a transport whose _call_connection_lost() could not be scheduled for want of memory: its _end_unscheduled()
+    # is called at the end of this turn, or of the next one. That allocates nothing.
     cdef int end_without_memory(self, object transport, ListHook& anchor) noexcept:
         if anchor.linked():
-            anchor.leave()  # and its reference changes lists, too
+            anchor.leave()  # the reference moves to the other list
         else:
             Py_INCREF(transport)
-        self.ending.add(anchor, <void*>transport)
+        self.unscheduled_ends.add(anchor, <void*>transport)
         return 0
 
     cdef bint is_ending(self, object transport) noexcept:
-        return visit_list(self.ending, is_same, <void*>transport) != 0
+        return visit_list(self.unscheduled_ends, is_same, <void*>transport) != 0
 
-    cdef int end_unscheduled(self) noexcept:
+    cdef int report_unscheduled_ends(self) noexcept:
         cdef object transport
-        while not self.ending.empty():
-            transport = <object><PyObject*>self.ending.pop_front()
+        while not self.unscheduled_ends.empty():
+            transport = <object><PyObject*>self.unscheduled_ends.pop_front()
             Py_DECREF(transport)  # the list's reference; `transport` holds another
             try:
                 transport._end_unscheduled()
@@ -549,7 +591,7 @@ cdef int is_same(PyObject* thing, void* other) noexcept:
     return thing == <PyObject*>other
 
 
-# What binding/methods.hpp calls for the method of the same name, when nothing unusual is passed.
+# Called by the shim in binding/methods.hpp for the method's common signature.
 cdef object call_soon(object self, object callback, object args, object context):
     cdef Scheduler loop = <Scheduler>self
     if loop.closed:

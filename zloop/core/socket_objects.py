@@ -1,4 +1,4 @@
-"""What the loop, its transports and its servers need of a socket object."""
+"""Functions on socket objects, for the loop, its transports and its servers."""
 
 from __future__ import annotations
 
@@ -15,49 +15,49 @@ try:
 except ImportError:  # an interpreter built without OpenSSL
     SSLSocket = None  # type: ignore[assignment,misc]
 
-# Python's own class, whatever a program may have put in its place before or since: what that does, its methods know.
+# Python's own class, also if a program has replaced socket.socket by a subclass.
 plain_socket = next((kind for kind in socket.socket.__mro__ if kind.__module__ == "socket"), None)
 
 WOULD_BLOCK = (BlockingIOError, InterruptedError)
 
-# The methods by which a stream's bytes go, and a datagram.
+# The methods that transfer a stream's bytes, and a datagram.
 STREAM_METHODS = tuple(name for name in ("recv", "recv_into", "send", "sendmsg") if hasattr(socket.SocketType, name))
 DATAGRAM_METHODS = ("recvfrom", "send", "sendto")
 
-RECEIVES_NO_MORE = getattr(select, "POLLRDHUP", 0)  # or both directions have ended, which poll() tells unasked
+RECEIVES_NO_MORE = getattr(select, "POLLRDHUP", 0)  # without it, POLLHUP says so of both directions
 
-# Past socket.socket's properties, which make members of enumerations of them: that takes longer than the system calls.
+# The base class's descriptors: socket.socket's properties make enum members, which takes longer than a system call.
 _family_of = socket.SocketType.family.__get__
 _type_of = socket.SocketType.type.__get__
 
 
 def refuse_ssl_socket(sock: object) -> None:
-    """TypeError for an ssl.SSLSocket, whose own state machine a loop cannot follow."""
+    """TypeError for an ssl.SSLSocket, which has a TLS state machine of its own."""
     if SSLSocket is not None and isinstance(sock, SSLSocket):
         raise TypeError("Socket cannot be of type SSLSocket")
 
 
 def inherits_methods(kind: object, names: tuple[str, ...]) -> bool:
-    """Whether a class has its methods of these names from Python's socket class."""
+    """Whether a class inherits these methods from Python's socket class unchanged."""
     if plain_socket is None or not (isinstance(kind, type) and issubclass(kind, plain_socket)):
         return False
     return all(getattr(kind, name) is getattr(plain_socket, name) for name in names)
 
 
 def has_plain_methods(sock: object, names: tuple[str, ...]) -> bool:
-    """Whether a socket object's methods of these names are those of Python's class, whose work the engine does.
+    """Whether these methods of a socket object are Python's own, in place of which the engine makes system calls.
 
-    They are not in an object that is no socket, whatever it hands its calls on to, in one of a class that overrides
-    them, and in one that has been given others. What is put into Python's class itself makes no difference: those who
-    do that look for calls that block.
+    False for an object that is no socket (a proxy, for example), for a class that overrides one of them, and for an
+    object to which a program has assigned one. Functions assigned to Python's class itself do not count: tools that
+    detect blocking calls do that.
     """
     return inherits_methods(type(sock), names) and not any(name in getattr(sock, "__dict__", ()) for name in names)
 
 
 def accepting_socket(sock: Any) -> socket.socket | None:
-    """The socket object that accept() of `sock` belongs to: itself, or the one that it hands its calls on to.
+    """The socket object that accept() of `sock` is bound to: itself, or the one that a proxy forwards calls to.
 
-    None if that method is not the one of Python's class: connections are what it returns then.
+    None if the method is not Python's own: then connections are what that method returns.
     """
     accept = getattr(sock, "accept", None)
     real = getattr(accept, "__self__", None)
@@ -72,23 +72,23 @@ def is_tcp(sock: socket.socket) -> bool:
 
 
 def hold_socket(sock: socket.socket) -> None:
-    """Keep the descriptor open while the engine uses it, even if somebody else closes the socket object.
+    """Keep the descriptor open while the engine uses it, even if the program closes the socket object.
 
-    Otherwise its number could become another file's under the engine's hands. socket.makefile() uses the same count.
+    Otherwise the number could become another file's while the engine uses it. socket.makefile() uses the same count.
     """
     sock._io_refs += 1  # type: ignore[attr-defined]
 
 
 def unhold_socket(sock: socket.socket) -> None:
-    """End hold_socket(). If somebody has closed the socket object meanwhile, this is when the descriptor goes."""
+    """Undo hold_socket(). If the socket object has been closed meanwhile, this closes the descriptor."""
     sock._decref_socketios()  # type: ignore[attr-defined]
 
 
 def let_go_socket(sock: socket.socket, held: socket.socket | None = None, *, lost: bool = False) -> None:
-    """End hold_socket() and close the socket: the descriptor goes now, unless a makefile() still uses it.
+    """Undo hold_socket() and close the socket. The descriptor is closed, unless a makefile() still uses it.
 
-    `held` is what was held if that is another object, which `sock` hands its calls on to. A descriptor that is lost,
-    as somebody closed it past the object, is left to whoever has its number by now.
+    `held` is the object that hold_socket() was given, if that is another one, to which the proxy `sock` forwards calls.
+    A `lost` descriptor, which was closed without the object, is not closed: the number is another file's.
     """
     if held is None:
         held = sock
@@ -99,9 +99,9 @@ def let_go_socket(sock: socket.socket, held: socket.socket | None = None, *, los
 
 
 def has_ended(sock: socket.socket) -> bool:
-    """Whether the peer of a SOCK_SEQPACKET socket sends no more, and nothing but empty datagrams is left of it.
+    """Whether the peer of a SOCK_SEQPACKET socket has shut down and only empty datagrams are unread.
 
-    The kernel answers every call with an empty one then.
+    recv(2) returns an empty datagram for every call then.
     """
     poller = select.poll()
     poller.register(sock, RECEIVES_NO_MORE)
@@ -110,15 +110,15 @@ def has_ended(sock: socket.socket) -> bool:
 
 
 def params_of(sock: socket.socket) -> tuple[int, int, int]:
-    """Family, type and protocol, as plain numbers: what its accepted connections have, too."""
+    """Family, type and protocol as ints; those of its accepted connections, too."""
     return _family_of(sock), _type_of(sock), sock.proto
 
 
 def wrap_descriptor(family: int, kind: int, proto: int, fd: int) -> socket.socket:
-    """The socket object of a descriptor that does not block, and that it owns if it is returned."""
+    """A socket object that owns a non-blocking descriptor. On failure the caller still owns it."""
     connection = socket.socket(family, kind, proto, fileno=fd)
-    # The object has to know. SOCK_NONBLOCK in its type would spare the system call; but whoever replaces socket.socket,
-    # as proxies do, may know plain types only.
+    # The object's own time-out must say so, too. SOCK_NONBLOCK in the type would save the system call, but programs
+    # that replace socket.socket may know plain types only.
     try:
         connection.setblocking(False)
     except BaseException:
@@ -128,10 +128,10 @@ def wrap_descriptor(family: int, kind: int, proto: int, fd: int) -> socket.socke
 
 
 def closed_socket(family: int, kind: int, proto: int) -> socket.socket:
-    """An object like that of a connection that is closed already."""
+    """A closed socket object, as of a connection that is closed."""
     try:
         sock = socket.socket(family, kind, proto)
-    except OSError:  # no descriptor is to be had, not even for a moment: an object that never had one must do
+    except OSError:  # no descriptor is left: an object that never had one
         return socket.socket.__new__(socket.socket)
     sock.close()
     return sock

@@ -1,4 +1,4 @@
-"""Tasks made by a factory, with the keywords that the running Python passes on."""
+"""Tasks made by a task factory."""
 
 import sys
 from typing import Any
@@ -7,8 +7,8 @@ from typing import Any
 def task_from_factory(loop: Any, factory: Any, coro: Any, keywords: dict[str, Any]) -> Any:
     """Call the task factory as the running Python's create_task() does.
 
-    CPython 3.14 forwards every keyword. Before it, a context is passed only if there is one, so that factories of two
-    arguments keep working, and the name is set afterwards.
+    CPython 3.14 passes every keyword. Before 3.14 a context is passed only if there is one, for factories that take two
+    arguments, and the name is set afterwards.
     """
     if sys.version_info >= (3, 14):
         return factory(loop, coro, **keywords)

@@ -1,4 +1,4 @@
-"""What a coroutine waits on: futures that may be cancelled before their answer comes, and the loop's next turn."""
+"""Awaitables: the loop's next turn, and results for futures that may have been cancelled."""
 
 import types
 from asyncio import Future
@@ -8,17 +8,17 @@ from typing import Any
 
 @types.coroutine
 def next_turn() -> Generator[None, None, None]:
-    """Let the loop make a turn, as asyncio.sleep(0) does."""
+    """Wait for the next turn of the loop, as asyncio.sleep(0) does."""
     yield
 
 
 def set_result_unless_cancelled(future: "Future[Any]", result: object) -> None:
-    """Answer a future that its waiter may have cancelled meanwhile."""
+    """Set a future's result, unless its waiter has cancelled it."""
     if not future.cancelled():
         future.set_result(result)
 
 
 def set_exception_unless_cancelled(future: "Future[Any]", exception: BaseException) -> None:
-    """Fail a future that its waiter may have cancelled meanwhile."""
+    """Set a future's exception, unless its waiter has cancelled it."""
     if not future.cancelled():
         future.set_exception(exception)

@@ -1,13 +1,13 @@
-"""Subprocesses: subprocess_exec() and subprocess_shell(), and how the loop learns that a child has ended.
+"""Subprocesses: subprocess_exec() and subprocess_shell(), and how the loop learns that a child has exited.
 
-What a subprocess transport does is the running Python's own asyncio.base_subprocess; the child is a subprocess.Popen's.
-Unless the program has set a child watcher, as it can until CPython 3.13, the loop watches its children itself, and
-takes no SIGCHLD.
+The transport is derived from the running Python's asyncio.base_subprocess, and the child is a subprocess.Popen's. The
+loop watches its children itself, without SIGCHLD, unless the program has set a child watcher (until CPython 3.13).
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import subprocess
 import sys
@@ -16,6 +16,7 @@ from asyncio import base_events, base_subprocess
 from asyncio.log import logger
 from asyncio.unix_events import waitstatus_to_exitcode  # type: ignore[attr-defined]
 from collections.abc import Callable
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from zloop.core.interface import MixinBase
@@ -40,11 +41,23 @@ class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
         )
 
     def send_signal(self, signal: int) -> None:
-        """Send the child a signal. Does nothing when it has ended: its number may be a stranger's by now."""
+        """Send the child a signal; nothing if it has exited, because its pid may be another process's by now."""
         if self._returncode is None:
             super().send_signal(signal)
         else:
             self._check_proc()
+
+
+def documented(function: FunctionType, text: str) -> FunctionType:
+    """A copy of a function, with its code, and so its file and name in frames, and with a docstring."""
+    copy = FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__qualname__ = function.__qualname__
+    copy.__module__ = function.__module__
+    copy.__doc__ = inspect.cleandoc(text)
+    return copy
 
 
 class ProcessMixin(MixinBase):
@@ -52,11 +65,11 @@ class ProcessMixin(MixinBase):
 
     def __init__(self) -> None:
         super().__init__()
-        self._pidfds: dict[int, Handle] = {}  # of children that still run, ours, with what reads each
+        self._pidfds: dict[int, Handle] = {}  # pidfd -> its reader, for each running child; the loop owns the pidfds
 
-    # asyncio's own, over what follows below. Popen blocks for a moment, and tools that look for blocking calls know the
-    # functions in which it may by their file and name.
-    if TYPE_CHECKING:  # that of asyncio's takes no other class's loop
+    # asyncio's own functions, which call _make_subprocess_transport(). Popen blocks for a moment, and tools that detect
+    # blocking calls allow it in these functions, by file and name.
+    if TYPE_CHECKING:  # asyncio's declare BaseEventLoop as self
 
         async def subprocess_exec(
             self,
@@ -74,7 +87,7 @@ class ProcessMixin(MixinBase):
             text: Literal[False] | None = None,
             **options: Any,
         ) -> tuple[asyncio.SubprocessTransport, ProtocolT]:
-            """Run a program; returns (transport, protocol)."""
+            """Run a program."""
             raise NotImplementedError
 
         async def subprocess_shell(
@@ -93,23 +106,39 @@ class ProcessMixin(MixinBase):
             text: Literal[False] | None = None,
             **options: Any,
         ) -> tuple[asyncio.SubprocessTransport, ProtocolT]:
-            """Run a command by the shell; returns (transport, protocol)."""
+            """Run a command in a shell."""
             raise NotImplementedError
 
     else:
-        subprocess_exec = base_events.BaseEventLoop.subprocess_exec
-        subprocess_shell = base_events.BaseEventLoop.subprocess_shell
+        subprocess_exec = documented(
+            base_events.BaseEventLoop.subprocess_exec,
+            """Run a program, without a shell; return (transport, protocol).
+
+            protocol_factory() makes an asyncio.SubprocessProtocol. `program` and `args` are str, bytes or os.PathLike.
+            stdin, stdout, stderr: subprocess.PIPE (the default), DEVNULL, STDOUT (for stderr), a descriptor or a file.
+            Other keywords are subprocess.Popen's; ValueError for those that asyncio does not support, such as a text
+            mode, a buffer size and shell=True. Raises what Popen raises, such as FileNotFoundError.
+            """,
+        )
+        subprocess_shell = documented(
+            base_events.BaseEventLoop.subprocess_shell,
+            """Run a command line in a shell, /bin/sh; return (transport, protocol).
+
+            `cmd` is a str or bytes. Parts of it that come from elsewhere must be quoted (shlex.quote()): the shell
+            interprets them. Otherwise as subprocess_exec().
+            """,
+        )
     _log_subprocess = base_events.BaseEventLoop._log_subprocess  # type: ignore[attr-defined]
 
     @property
     def _debug(self) -> bool:
-        """Debug mode, by the name under which asyncio's functions ask for it."""
+        """Debug mode, under the name that asyncio's functions use."""
         return self.get_debug()
 
     async def _make_subprocess_transport(
         self, protocol: Any, args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any, bufsize: int, **options: Any
     ) -> SubprocessTransport:
-        """Spawn a child and wait until the protocol knows; options are Popen's."""
+        """Spawn a child and wait for connection_made(); options are Popen's."""
         self._check_closed()  # before there is a child
 
         def spawn(waiter: asyncio.Future[None]) -> SubprocessTransport:
@@ -121,9 +150,9 @@ class ProcessMixin(MixinBase):
         if watcher is None:
             return await self._watched(spawn, self._watch_child)
         with watcher as entered:
-            if sys.version_info < (3, 12):  # of then: what the context manager gives is used
+            if sys.version_info < (3, 12):  # the context manager's value is used there
                 watcher = entered
-            if not watcher.is_active():  # before there is a child that nobody would wait for
+            if not watcher.is_active():  # checked before there is a child to reap
                 raise RuntimeError("asyncio.get_child_watcher() is not activated, subprocess support is not installed.")
             return await self._watched(
                 spawn, lambda child: watcher.add_child_handler(child.get_pid(), self._on_watcher_callback, child)
@@ -134,12 +163,12 @@ class ProcessMixin(MixinBase):
         spawn: Callable[[asyncio.Future[None]], SubprocessTransport],
         watch: Callable[[SubprocessTransport], None],
     ) -> SubprocessTransport:
-        """Spawn a child and have it watched. Whoever cancels this finds the child killed and gone."""
+        """Spawn a child and watch it. If this is cancelled, the child is killed and reaped."""
         waiter = self.create_future()
         transport = spawn(waiter)
         try:
             watch(transport)
-        except BaseException:  # nobody would wait for the child
+        except BaseException:  # the child would not be reaped
             transport.close()
             reap(transport)
             raise
@@ -153,10 +182,10 @@ class ProcessMixin(MixinBase):
             raise
         return transport
 
-    # ---- a child's end
+    # ---- a child's exit
 
     def _watch_child(self, transport: SubprocessTransport) -> None:
-        """Have _child_ended() called when the child has: by a pidfd, or else by a thread that waits for it."""
+        """Have _child_ended() called after the child's exit: by a pidfd, or else by a thread in waitid(2)."""
         pidfd = -1
         try:
             pidfd = os.pidfd_open(transport._pid)
@@ -166,7 +195,7 @@ class ProcessMixin(MixinBase):
                 os.close(pidfd)
             if not isinstance(exc, Exception):
                 raise
-            # Not this system's, refused by a sandbox, no descriptor is left, or the loop will not have it.
+            # Not supported, refused by a sandbox, no descriptor left, or refused by the poller.
             name = f"zloop-waitpid-{transport._pid}"
             threading.Thread(target=self._wait_in_thread, name=name, args=(transport,), daemon=True).start()
 
@@ -175,19 +204,19 @@ class ProcessMixin(MixinBase):
         self._child_ended(transport)
 
     def _close_pidfd(self, pidfd: int) -> None:
-        """Unless the number is another file's: somebody may have closed all descriptors, this one among them."""
+        """Close a pidfd, unless the number is another file's: the program may have closed all descriptors."""
         if self._take_back_reader(pidfd, self._pidfds.pop(pidfd)):
             os.close(pidfd)
 
     def _wait_in_thread(self, transport: SubprocessTransport) -> None:
-        """The child stays a zombie until the loop reaps it: until the transport knows, nobody else gets its number."""
+        """Wait for the exit without reaping: as long as the child is a zombie, its pid is not used again."""
         if not hasattr(os, "waitid"):  # macOS, before CPython 3.13
             reap(transport)
         else:
             try:
                 os.waitid(os.P_PID, transport._pid, os.WEXITED | os.WNOWAIT)
             except ChildProcessError:
-                pass  # somebody else has reaped it
+                pass  # reaped elsewhere
         try:
             self.call_soon_threadsafe(self._child_ended, transport)
         except RuntimeError:  # the loop is closed
@@ -198,12 +227,12 @@ class ProcessMixin(MixinBase):
         if self.get_debug():
             logger.debug("process %s exited with returncode %s", transport._pid, returncode)
         if sys.version_info >= (3, 14):
-            transport._process_exited(returncode)  # at once: from here on its pid may be another process's
+            transport._process_exited(returncode)  # at once: from here on the pid may be another process's
         else:
             self.call_soon(transport._process_exited, returncode)
 
     def _on_watcher_callback(self, pid: int, returncode: int, transport: SubprocessTransport) -> None:
-        """Called by a policy's child watcher, perhaps in another thread."""
+        """Called by a policy's child watcher, possibly in another thread."""
         self.call_soon_threadsafe(transport._process_exited, returncode)
 
     def _close_child_watches(self) -> None:
@@ -212,7 +241,7 @@ class ProcessMixin(MixinBase):
 
 
 def reap(transport: SubprocessTransport) -> int:
-    """The return code of a child that has ended; 255 if somebody else has taken it."""
+    """The return code of a child that has exited; 255 if it was reaped elsewhere."""
     process = transport._proc
     assert process is not None
     if process.returncode is None:
@@ -227,9 +256,9 @@ def reap(transport: SubprocessTransport) -> int:
 
 
 def policy_watcher() -> Any:
-    """The child watcher that the program has set; None for most, and always from CPython 3.14, which has none.
+    """The child watcher that the program has set, or None; always None from CPython 3.14 on, which has none.
 
-    asyncio's own loops set one by themselves, of the kinds that only wait: this loop can do that better.
+    The two kinds that only wait for the child are ignored, because asyncio's own loops set them by themselves.
     """
     if sys.version_info >= (3, 14):
         return None

@@ -1,9 +1,8 @@
 """Signals: add_signal_handler(), and a loop that wakes up for every signal.
 
 The interpreter's C handler writes each signal's number to the wake-up descriptor (signal.set_wakeup_fd()), so handlers
-set with signal.signal() keep working beside the loop's. That descriptor is the loop's while it has handlers of its own,
-and, in the main thread, from the first time that it waits for something until it stops running; whoever had it before
-gets it back.
+set with signal.signal() keep working beside the loop's. The loop owns that descriptor while it has handlers and, in the
+main thread, from the first turn that blocks until the run ends; then the previous descriptor is restored.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from typing import Any, TypeVarTuple
 
 from zloop.core.diagnostics import is_coroutine_function
 from zloop.core.interface import MixinBase
-from zloop.core.scheduler import leave_it_to_the_loop
+from zloop.core.scheduler import note_signal
 
 Ts = TypeVarTuple("Ts")
 
-READ_SIZE = 4096  # more signals than that come with the next turn
+READ_SIZE = 4096  # bytes, one for each signal; the rest is read in the next turn
 
 
 class SignalMixin(MixinBase):
@@ -33,15 +32,17 @@ class SignalMixin(MixinBase):
     def __init__(self) -> None:
         super().__init__()
         self._signal_handlers: dict[int, Any] = {}  # number -> Handle
-        self._signal_pipe: tuple[int, int] | None = None  # (read end, write end), ours; made when first needed
+        self._signal_pipe: tuple[int, int] | None = None  # (read end, write end), owned; created when first used
         self._signal_pipe_process = 0  # the pid of the process that made it
-        self._previous_wakeup_fd: int | None = None  # None: the wake-up descriptor is not ours
+        self._previous_wakeup_fd: int | None = None  # None while the loop does not own the wake-up descriptor
 
     def add_signal_handler(self, sig: int, callback: Callable[[*Ts], object], *args: *Ts) -> None:
-        """Call callback(*args) in the loop when the signal arrives. In the main thread only.
+        """Call callback(*args) in the loop after the signal `sig` (an int) has arrived.
 
-        ValueError for a number that is no signal; RuntimeError for one that cannot be caught, and in other threads;
-        TypeError for a coroutine function.
+        The callback replaces an earlier one of the same signal; unlike a handler of signal.signal() it may use the
+        loop. Raises ValueError if `sig` is no signal's number, RuntimeError for a signal that cannot be caught (SIGKILL
+        and SIGSTOP, signal(7)), in other threads than the main one, and if the loop is closed; TypeError for a
+        coroutine function and for a `sig` that is no int.
         """
         if coroutines.iscoroutine(callback) or is_coroutine_function(callback):
             raise TypeError("coroutines cannot be used with add_signal_handler()")
@@ -55,7 +56,7 @@ class SignalMixin(MixinBase):
         previous = self._signal_handlers.get(sig)
         self._signal_handlers[sig] = handle
         try:
-            signal.signal(sig, leave_it_to_the_loop)
+            signal.signal(sig, note_signal)
             signal.siginterrupt(sig, False)
         except OSError as exc:
             if previous is not None:
@@ -68,7 +69,11 @@ class SignalMixin(MixinBase):
             raise
 
     def remove_signal_handler(self, sig: int) -> bool:
-        """Restore the signal's default. False if the loop had no handler for it."""
+        """Remove the loop's handler and restore the signal's default; return whether there was a handler.
+
+        For SIGINT the default is signal.default_int_handler, which raises KeyboardInterrupt. Raises ValueError and
+        TypeError as add_signal_handler() does.
+        """
         check_signal(sig)
         if self._signal_handlers.pop(sig, None) is None:
             return False
@@ -85,17 +90,17 @@ class SignalMixin(MixinBase):
     def _check_signal(self, sig: object) -> None:
         check_signal(sig)
 
-    # ---- called by the native half, which has the wake-up descriptor's part
+    # ---- called by the native half, which owns the wake-up descriptor
 
     def _signals_begin(self) -> None:
-        """At once if there are handlers, else before the loop waits: until then the interpreter needs no waking."""
+        """Take the wake-up descriptor: at once if there are handlers, else before the first turn that blocks."""
         if in_main_thread():
             try:
                 self._take_wakeup_fd()
             except ValueError:
-                pass  # the main thread of a subinterpreter: signals are the main interpreter's
+                pass  # in a subinterpreter: signals belong to the main interpreter
             except OSError:
-                pass  # no descriptor is left for the pipe: a signal still ends a wait, if it comes during one
+                pass  # no descriptor is left for the pipe; a signal during the poll still interrupts it (EINTR)
 
     def _read_signals(self) -> None:
         assert self._signal_pipe is not None
@@ -106,7 +111,7 @@ class SignalMixin(MixinBase):
         for number in numbers:
             handle = self._signal_handlers.get(number)
             if handle is None:
-                continue  # signal.signal() users' own
+                continue  # a handler of signal.signal()
             if handle.cancelled():
                 self.remove_signal_handler(number)
             else:
@@ -130,12 +135,12 @@ class SignalMixin(MixinBase):
 
 
 def in_main_thread() -> bool:
-    """Without threading.current_thread(), which makes an object for every thread it does not know."""
+    """Avoids threading.current_thread(), which creates an object for each thread that it does not know."""
     return threading.get_ident() == threading.main_thread().ident
 
 
 def check_signal(sig: object) -> None:
-    """TypeError for what is no int, ValueError for what is no signal's number."""
+    """TypeError if it is no int, ValueError if it is no signal's number."""
     if not isinstance(sig, int):
         raise TypeError(f"sig must be an int, not {sig!r}")
     if sig not in signal.valid_signals():
