@@ -33,7 +33,7 @@ sock_connect = SocketMixin.sock_connect
 
 
 class ConnectMixin(MixinBase):
-    """Connections that this side makes, or was handed."""
+    """Client connections, and connections that were accepted elsewhere."""
 
     async def create_connection(
         self,
@@ -54,13 +54,23 @@ class ConnectMixin(MixinBase):
         interleave: int | None = None,
         all_errors: bool = False,
     ) -> tuple[asyncio.Transport, ProtocolT]:
-        """Connect to host:port, or take over a connected stream socket; returns (transport, protocol).
+        """Connect to host:port, or take over a connected stream socket; return (transport, protocol).
 
-        ssl is an SSLContext, or True for the default one. The certificate has to be that of server_hostname, which is
-        `host` if not given, and not checked if empty. Time-outs are in seconds.
-        happy_eyeballs_delay (seconds) starts the next address while the last one still tries (RFC 8305);
-        interleave mixes address families, that many of the first family first.
-        Raises OSError; with all_errors an ExceptionGroup of every attempt's (the keyword is CPython 3.12's).
+        protocol_factory() makes the protocol, once the connection is established.
+        host, port: as for getaddrinfo(); the addresses that it returns are tried in order until one connects.
+        ssl: an ssl.SSLContext, or True for ssl.create_default_context()'s.
+        family, proto, flags: restrict or modify the name resolution, as for getaddrinfo().
+        sock: a connected stream socket, in place of host and port; the transport owns it from here on.
+        local_addr: (host, port) to which the socket is bound before it connects.
+        server_hostname: the name that the certificate must have, by default `host`; "" switches the check off.
+        ssl_handshake_timeout, ssl_shutdown_timeout: seconds, by default 60 and 30.
+        happy_eyeballs_delay: seconds after which the next address is tried beside the pending attempt (RFC 8305).
+        interleave: how many addresses of the first family come before families alternate; 1 by default with
+            happy_eyeballs_delay, else the order is not changed.
+        all_errors: raise an ExceptionGroup of all attempts' errors (since CPython 3.12).
+
+        Raises ValueError for arguments that contradict one another, socket.gaierror if the name cannot be resolved,
+        OSError if no address can be connected to, ssl.SSLError if the handshake fails.
         """
         if server_hostname is not None and not ssl:
             raise ValueError("server_hostname is only meaningful with ssl")
@@ -115,9 +125,14 @@ class ConnectMixin(MixinBase):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
     ) -> tuple[asyncio.Transport, ProtocolT]:
-        """Take over a stream socket that was accepted elsewhere; returns (transport, protocol).
+        """Take over a stream socket that was accepted elsewhere; return (transport, protocol).
 
-        With an SSLContext as `ssl` it is the server of a TLS connection.
+        protocol_factory() makes the protocol. The transport owns `sock` from here on.
+        ssl: an ssl.SSLContext, for the server side of TLS.
+        ssl_handshake_timeout, ssl_shutdown_timeout: seconds, by default 60 and 30; ValueError without `ssl`.
+
+        Raises ValueError if `sock` is no stream socket, TypeError for an ssl.SSLSocket, ssl.SSLError if the handshake
+        fails.
         """
         if sock.type != socket.SOCK_STREAM:
             raise ValueError(f"A Stream Socket was expected, got {sock!r}")
@@ -136,7 +151,7 @@ class ConnectMixin(MixinBase):
             logger.debug("%r handled: (%r, %r)", transport.get_extra_info("socket"), transport, protocol)
         return transport, protocol
 
-    # By asyncio's names for them, with what its functions pass.
+    # asyncio's names and signatures: its own functions and other libraries call these.
 
     def _make_socket_transport(
         self,
@@ -167,9 +182,9 @@ class ConnectMixin(MixinBase):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
     ) -> tuple[Any, Any]:
-        """Make protocol and transport, and wait until the protocol knows. The socket is the transport's or closed.
+        """Make protocol and transport, and wait for connection_made(). On failure the socket is closed.
 
-        A socket that was made_here does not block, and has no other user; it may be a ConnectingDescriptor.
+        A socket that was made_here is non-blocking and has no other user; it may be a ConnectingDescriptor.
         """
         try:
             if not made_here:
@@ -260,7 +275,7 @@ class ConnectMixin(MixinBase):
             winner = (await staggered.staggered_race(attempts, delay, loop=self))[0]
             return winner
         finally:
-            # Two may connect in the same turn; and whoever cancels the race in that turn gets none.
+            # Two attempts may connect in the same turn, and a race that is cancelled in that turn has no winner.
             for sock in connected:
                 if sock is not winner:
                     sock.close()
@@ -268,13 +283,13 @@ class ConnectMixin(MixinBase):
     async def _connect_sock(
         self, errors: list[list[OSError]], info: AddressInfo, local_infos: list[AddressInfo] | None = None
     ) -> socket.socket | ConnectingDescriptor:
-        """One attempt: a socket for the address, bound and connected. Its errors are added to `errors`, as a list."""
+        """A socket for one address, bound and connected. The attempt's errors are appended to `errors` as a list."""
         own_errors: list[OSError] = []
         errors.append(own_errors)
         family, kind, proto, _, address = info
         sock: socket.socket | ConnectingDescriptor | None = None
         try:
-            # Who binds, or has a sock_connect() of their own, needs a socket object.
+            # bind() and a replaced sock_connect() need a socket object.
             needs_object = local_infos is not None or getattr(self.sock_connect, "__func__", None) is not sock_connect
             if not needs_object and can_connect_directly(self, family, kind, proto, address):
                 sock = connect_directly(self, family, address)
@@ -299,14 +314,14 @@ class ConnectMixin(MixinBase):
                 try:
                     sock.close()
                 except OSError:
-                    pass  # what went wrong before it is what matters
+                    pass  # the first exception is the one to report
             raise
         finally:
             del errors, own_errors
 
 
 def check_tls_arguments(ssl: Any, handshake_timeout: float | None, shutdown_timeout: float | None) -> None:
-    """ValueError for a time-out of something that will not happen."""
+    """ValueError for a TLS time-out without TLS."""
     if handshake_timeout is not None and not ssl:
         raise ValueError("ssl_handshake_timeout is only meaningful with ssl")
     if shutdown_timeout is not None and not ssl:
@@ -314,7 +329,7 @@ def check_tls_arguments(ssl: Any, handshake_timeout: float | None, shutdown_time
 
 
 def bind_to_any(sock: socket.socket, family: int, local_infos: Iterable[AddressInfo], errors: list[OSError]) -> None:
-    """Bind to the first local address of the family that can be had."""
+    """Bind to the first local address of the family that bind(2) accepts; OSError if there is none."""
     for local_family, _, _, _, address in local_infos:
         if local_family != family:
             continue
@@ -327,7 +342,7 @@ def bind_to_any(sock: socket.socket, family: int, local_infos: Iterable[AddressI
 
 
 def interleave_families(infos: list[AddressInfo], first_family_count: int) -> list[AddressInfo]:
-    """Addresses by turns of family, the order within each kept; first_family_count of the first family lead."""
+    """Alternate address families, each in its order, after `first_family_count` addresses of the first family."""
     by_family: dict[int, list[AddressInfo]] = {}
     for info in infos:
         by_family.setdefault(info[0], []).append(info)
@@ -339,11 +354,11 @@ def interleave_families(infos: list[AddressInfo], first_family_count: int) -> li
 
 
 def connect_error(errors: list[OSError], all_errors: bool) -> Exception:
-    """The one exception that stands for the failed attempts, as the running Python's asyncio chooses it."""
+    """The exception to raise for failed attempts, as the running Python's asyncio chooses it."""
     if all_errors:
         return ExceptionGroup("create_connection failed", errors)
     if not errors and sys.version_info >= (3, 12):
-        return TimeoutError("create_connection failed")  # happy eyeballs gave up on attempts that had not failed
+        return TimeoutError("create_connection failed")  # staggered_race() was ended before any attempt failed
     if len({str(error) for error in errors}) == 1:
         return errors[0]
     return OSError(f"Multiple exceptions: {', '.join(str(error) for error in errors)}")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Candidate(NamedTuple):
-    """A socket that an endpoint may come to have, and the addresses of both its ends, resolved, or None."""
+    """The parameters of a socket that may become the endpoint's, with the resolved addresses of both ends, or None."""
 
     family: int
     proto: int
@@ -32,9 +32,9 @@ class Candidate(NamedTuple):
 
 
 class DatagramMixin(MixinBase):
-    """UDP, unix datagrams, and what else a datagram socket is made for."""
+    """Datagram endpoints: UDP, Unix datagrams and others."""
 
-    async def create_datagram_endpoint(  # type: ignore[override]  # the stubs still know reuse_address
+    async def create_datagram_endpoint(  # type: ignore[override]  # typeshed still has reuse_address
         self,
         protocol_factory: Callable[[], ProtocolT],
         local_addr: tuple[str, int] | str | None = None,
@@ -47,11 +47,21 @@ class DatagramMixin(MixinBase):
         allow_broadcast: bool | None = None,
         sock: socket.socket | None = None,
     ) -> tuple[asyncio.DatagramTransport, ProtocolT]:
-        """Make a datagram endpoint, or make one of a given socket; returns (transport, protocol).
+        """Make a datagram endpoint, with a new socket or a given one; return (transport, protocol).
 
-        local_addr is bound, remote_addr connected to (with allow_broadcast it is only where everything is sent):
-        (host, port), or a path for family AF_UNIX. With neither, family alone makes a socket. A stale unix socket that
-        is in the way of local_addr is removed. Raises OSError, the first address's when no address will do.
+        protocol_factory() makes the protocol.
+        local_addr: the address to bind; (host, port), or for AF_UNIX a path, where a socket file is removed first.
+        remote_addr: the address to connect to, likewise; with allow_broadcast the socket is not connected, and the
+            address is the default destination.
+        family, proto, flags: restrict or modify the name resolution, as for getaddrinfo(); without both addresses,
+            `family` is required.
+        reuse_port: set SO_REUSEPORT (socket(7)), so that several sockets may bind the port.
+        allow_broadcast: set SO_BROADCAST (socket(7)).
+        sock: a datagram socket in place of all of these; the transport owns it from here on.
+
+        Raises ValueError for arguments that contradict one another and if reuse_port is not supported, TypeError for an
+        address that is no pair (AF_UNIX: no str), socket.gaierror if a name cannot be resolved, and the first OSError
+        if no address can be bound and connected.
         """
         given = sock is not None
         remote = None
@@ -119,7 +129,7 @@ class DatagramMixin(MixinBase):
     async def _resolve_both(
         self, local_addr: Any, remote_addr: Any, family: int, proto: int, flags: int
     ) -> list[Candidate]:
-        """A candidate for each kind of socket that can have every end that is asked for; ValueError for none."""
+        """A candidate for each (family, proto) that both addresses have; ValueError if there is none."""
         ends: list[dict[tuple[int, int], Any]] = []
         for addr in (local_addr, remote_addr):
             addresses: dict[tuple[int, int], Any] = {}
@@ -148,7 +158,7 @@ class DatagramMixin(MixinBase):
     async def _open_first(
         self, candidates: list[Candidate], reuse_port: bool, allow_broadcast: bool
     ) -> tuple[socket.socket, Any]:
-        """The first socket that can be bound and connected, and its remote address; the first OSError for none."""
+        """The first socket that can be bound and connected, with its remote address; else the first OSError."""
         errors = []
         for candidate in candidates:
             try:
@@ -158,7 +168,7 @@ class DatagramMixin(MixinBase):
         try:
             raise errors[0]
         finally:
-            errors.clear()  # an exception in its own traceback's frame would be a cycle
+            errors.clear()  # else the exception's traceback refers to the exception: a cycle
 
     async def _open_candidate(self, candidate: Candidate, reuse_port: bool, allow_broadcast: bool) -> socket.socket:
         sock = socket.socket(candidate.family, socket.SOCK_DGRAM, candidate.proto)
@@ -179,7 +189,7 @@ class DatagramMixin(MixinBase):
 
 
 def refuse_stream_socket(sock: socket.socket) -> None:
-    """ValueError for a socket that an endpoint cannot be made of."""
+    """ValueError for a stream socket; before CPython 3.13, for any that is not SOCK_DGRAM."""
     if sys.version_info >= (3, 13):
         if sock.type == socket.SOCK_STREAM:
             raise ValueError(f"A datagram socket was expected, got {sock!r}")
@@ -188,19 +198,19 @@ def refuse_stream_socket(sock: socket.socket) -> None:
 
 
 def refuse_modifiers(**options: Any) -> None:
-    """ValueError for any option that would have shaped the socket, which is given."""
+    """ValueError for options that would apply to a new socket, while one is given."""
     problems = ", ".join(f"{name}={value}" for name, value in options.items() if value)
     if problems:
         raise ValueError(f"socket modifier keyword arguments can not be used when sock is specified. ({problems})")
 
 
 def remove_stale_socket(path: str) -> None:
-    """Make way for a unix socket at `path`: one that is there would be refused, even if nobody has it any more."""
+    """Remove the file at the path if it is a socket: bind(2) refuses an existing file."""
     try:
         if stat.S_ISSOCK(os.stat(path).st_mode):
             os.unlink(path)
     except FileNotFoundError:
         pass
     except OSError as exc:
-        # The directory's permissions may allow to make a socket, and no more.
+        # The directory's permissions may allow bind() all the same.
         logger.error("Unable to check or remove stale UNIX socket %r: %r", path, exc)

@@ -1,4 +1,4 @@
-"""Names to addresses and back: on the default executor, but for literals, which need nobody's answer."""
+"""Names to addresses and back: on the default executor, or at once for numeric hosts, which need no resolver."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 PROTOCOL_OF_TYPE: dict[int, int] = {socket.SOCK_STREAM: socket.IPPROTO_TCP, socket.SOCK_DGRAM: socket.IPPROTO_UDP}
 LAST_PORT = 0xFFFF
 
-stock_getaddrinfo = socket.getaddrinfo  # programs put their own in its place
+stock_getaddrinfo = socket.getaddrinfo  # to tell whether a program has replaced it
 
 
 class DnsMixin(MixinBase):
@@ -32,8 +32,13 @@ class DnsMixin(MixinBase):
         proto: int = 0,
         flags: int = 0,
     ) -> list[tuple[Any, socket.SocketKind, int, str, Any]]:
-        """socket.getaddrinfo() without blocking the loop; a list of AddressInfo. Raises socket.gaierror."""
-        # Looked up in the module each time: programs replace it.
+        """Resolve a host and a port; return what socket.getaddrinfo() returns, without blocking the loop.
+
+        The call runs in the default executor; a numeric host and port are answered at once. Arguments are those of
+        socket.getaddrinfo(), which getaddrinfo(3) describes. Raises socket.gaierror if the resolver fails, RuntimeError
+        after shutdown_default_executor().
+        """
+        # Looked up at each call, because programs replace it.
         resolve = self._getaddrinfo_debug if self.get_debug() else socket.getaddrinfo
         if (
             resolve is stock_getaddrinfo
@@ -43,10 +48,10 @@ class DnsMixin(MixinBase):
         ):
             try:
                 info: Any = numeric_info(host, port, family, type, proto, flags)
-            except TypeError:  # something that has no hash, in place of a number: the resolver says what is wrong
+            except TypeError:  # an unhashable argument in place of a number: the resolver raises the error
                 info = None
             if info is not None:
-                # As it does itself; its ints are plain ones.
+                # The resolver's own audit event, with plain ints as it has.
                 sys.audit("socket.getaddrinfo", host, port, +family, +type, +proto)
                 return [info]
         return await self.run_in_executor(None, resolve, host, port, family, type, proto, flags)
@@ -54,7 +59,11 @@ class DnsMixin(MixinBase):
     async def getnameinfo(
         self, sockaddr: tuple[str, int] | tuple[str, int, int, int], flags: int = 0
     ) -> tuple[str, str]:
-        """socket.getnameinfo() without blocking the loop. Raises socket.gaierror."""
+        """Resolve an address; return (host, port) as socket.getnameinfo() does, without blocking the loop.
+
+        The call runs in the default executor. `sockaddr` is (host, port), for IPv6 also with flow info and scope id;
+        `flags` are getnameinfo(3)'s NI_* constants. Raises socket.gaierror if the resolver fails.
+        """
         return await self.run_in_executor(None, socket.getnameinfo, sockaddr, flags)
 
     def _getaddrinfo_debug(self, host: Any, port: Any, family: int, type: int, proto: int, flags: int) -> list[Any]:
@@ -80,12 +89,12 @@ class DnsMixin(MixinBase):
         flags: int = 0,
         loop: Any,
     ) -> list[AddressInfo]:
-        """The addresses of (host, port, ...); a literal is its own."""
+        """The addresses of (host, port, ...). A numeric host needs no resolver."""
         host, port = address[:2]
         if host.__class__ is str and port.__class__ is int:
             try:
                 info = remembered_literal_info(host, port, family, type, proto, *address[2:])
-            except TypeError:  # something that has no hash, in place of a number: it is told what is wrong with it
+            except TypeError:  # an unhashable argument in place of a number: literal_info() raises the error
                 info = literal_info(host, port, family, type, proto, *address[2:])
         else:
             info = literal_info(host, port, family, type, proto, *address[2:])
@@ -99,10 +108,9 @@ class DnsMixin(MixinBase):
 
 @functools.lru_cache(maxsize=256, typed=True)
 def numeric_info(host: str, port: int, family: int, type: int, proto: int, flags: int) -> AddressInfo | None:
-    """The only thing that socket.getaddrinfo() says of a numeric host and port: it asks nobody.
+    """The one result of socket.getaddrinfo() for a numeric host and port; None for names and for unusual arguments.
 
-    None for names, and for all that is not in the plainest form, be it wrong or not. It may be remembered: what a
-    literal means never changes.
+    The cache is the process's, because the result depends on the arguments alone.
     """
     if flags or not all(isinstance(number, int) for number in (family, type, proto, flags)):
         return None
@@ -124,7 +132,7 @@ def numeric_info(host: str, port: int, family: int, type: int, proto: int, flags
 def literal_info(
     host: Any, port: Any, family: int, type: int, proto: int, flow: int = 0, scope: int = 0
 ) -> AddressInfo | None:
-    """What getaddrinfo() would say of a numeric host and port; None for anything that needs a resolver."""
+    """The result of getaddrinfo() for a numeric host and port; None for names, which need a resolver."""
     if host is None or type not in PROTOCOL_OF_TYPE or proto not in {0, socket.IPPROTO_TCP, socket.IPPROTO_UDP}:
         return None
     try:
@@ -146,5 +154,5 @@ def literal_info(
     return None
 
 
-# What a literal means never changes; and the same few are connected to again and again.
+# The result depends on the arguments alone, and programs connect to the same few addresses.
 remembered_literal_info = functools.lru_cache(maxsize=256, typed=True)(literal_info)

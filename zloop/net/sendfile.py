@@ -40,13 +40,16 @@ class SendfileMixin(MixinBase):
         *,
         fallback: bool = True,
     ) -> int:
-        """Send a binary file from `offset`, `count` bytes or to its end; the number of bytes sent.
+        """Send a file over a transport; return the number of bytes sent.
 
-        What was written before is sent first; while sendfile(2) is at work, nothing can be written. The file's position
-        is behind the last byte sent afterwards, also after an error. Raises RuntimeError for a closing transport and
-        for one that takes no files or, with fallback=False, takes them only by reading and writing (TLS);
-        asyncio.SendfileNotAvailableError, with fallback=False, for a file that sendfile(2) refuses; ConnectionError
-        when the connection ends.
+        file: a file opened in binary mode. Afterwards, also after an error, its position is behind the last byte sent.
+        offset: the position of the first byte, in bytes.
+        count: how many bytes to send; None sends to the file's end.
+        fallback: read and write the file where sendfile(2) cannot be used: over TLS, or for a file that it refuses.
+
+        Queued writes are sent first; while sendfile(2) is used, write() raises RuntimeError. Raises RuntimeError for a
+        transport that is closing or takes no files, and with fallback=False for TLS; asyncio.SendfileNotAvailableError
+        with fallback=False for a file that sendfile(2) refuses; ConnectionError if the connection is lost.
         """
         if transport.is_closing():
             raise RuntimeError("Transport is closing")
@@ -74,7 +77,7 @@ class SendfileMixin(MixinBase):
             try:
                 await drained
                 check_sendfile_arguments(transport._sock, file, offset, count)
-                # The descriptor is the transport's, and so is the watch over it.
+                # The transport owns the descriptor and watches it.
                 return await send_natively(transport._sock, file, offset, count, transport._make_drain_waiter)
             finally:
                 transport._reset_empty_waiter()
@@ -103,10 +106,10 @@ class SendfileMixin(MixinBase):
         *,
         fallback: bool | None = True,
     ) -> int:
-        """Send a binary file from `offset`, `count` bytes or to its end; the number of bytes sent.
+        """Send a file over a non-blocking stream socket; return the number of bytes sent.
 
-        The file's position is behind the last byte sent afterwards, also after an error. With fallback=False a file
-        that sendfile(2) refuses raises asyncio.SendfileNotAvailableError.
+        file, offset, count: as for sendfile(). With fallback=False, a file that sendfile(2) refuses raises
+        asyncio.SendfileNotAvailableError. Raises OSError if the connection is lost.
         """
         check_socket(self, sock)
         check_sendfile_arguments(sock, file, offset, count)
@@ -145,7 +148,7 @@ class SendfileMixin(MixinBase):
 async def send_natively(
     sock: socket.socket, file: Any, offset: int, count: int | None, until_room: Callable[[], Awaitable[None]]
 ) -> int:
-    """Send by sendfile(2); until_room() waits until the socket takes more. The number of bytes sent."""
+    """Send with sendfile(2), awaiting until_room() while the socket is not writable; the number of bytes sent."""
     try:
         fd = file.fileno()
         size = os.fstat(fd).st_size
@@ -167,15 +170,15 @@ async def send_natively(
             if taken == 0:
                 break
             sent += taken
-            await until_room()  # by now it has none, most likely; and a fast reader must not keep the loop here
+            await until_room()  # the socket's buffer is likely to be full; and a fast reader must not block the loop
         return sent
     finally:
-        if sent > 0 or sys.version_info >= (3, 14):  # before it, nothing sent left the position alone
+        if sent > 0 or sys.version_info >= (3, 14):  # before 3.14 the position is kept if nothing was sent
             os.lseek(fd, offset + sent, os.SEEK_SET)
 
 
 def sendfile_error(exc: OSError, sent: int) -> Exception:
-    """Nothing sent: the file is to blame, and reading it may work. Else the connection is."""
+    """The exception for a failed sendfile(2). If nothing was sent, the file may be the cause: reading may work."""
     if sent == 0:
         return SendfileNotAvailableError("os.sendfile call failed")
     if exc.errno == errno.ENOTCONN:
@@ -184,7 +187,7 @@ def sendfile_error(exc: OSError, sent: int) -> Exception:
 
 
 class _WriteGate(Protocol):
-    """A transport's protocol for as long as a file is written to it: waits for its write buffer, reads nothing."""
+    """A transport's protocol while a file is written to it: waits for its write buffer and reads nothing."""
 
     def __init__(self, loop: Any, transport: Any) -> None:
         if not hasattr(transport, "_protocol_paused"):
@@ -194,24 +197,24 @@ class _WriteGate(Protocol):
         self.protocol = transport.get_protocol()
         self.was_reading = transport.is_reading()
         self.was_paused = transport._protocol_paused
-        self.room: Future[None] | None = loop.create_future() if self.was_paused else None  # None: there is some
+        self.room: Future[None] | None = loop.create_future() if self.was_paused else None  # None: writable
         transport.pause_reading()
         transport.set_protocol(self)
 
     async def drain(self) -> None:
-        """Wait until more can be written. ConnectionError when the connection ends."""
+        """Wait until the transport resumes writing. ConnectionError if the connection is lost."""
         if self.transport.is_closing():
             raise ConnectionError("Connection closed by peer")
         if self.room is not None:
             await self.room
 
     def restore(self) -> None:
-        """Give the transport back to its protocol."""
+        """Restore the transport's own protocol."""
         self.transport.set_protocol(self.protocol)
         if self.was_reading:
             self.transport.resume_reading()
         if self.room is not None:
-            self.room.cancel()  # nobody waits for it any more
+            self.room.cancel()
         if self.was_paused:
             self.protocol.resume_writing()
 
@@ -229,7 +232,7 @@ class _WriteGate(Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.room is not None:
-            # Before the whole file was sent, an end in good order is an error, too.
+            # An orderly end is an error, too: the file has not been sent whole.
             set_exception_unless_cancelled(self.room, exc or ConnectionError("Connection is closed by peer"))
         self.protocol.connection_lost(exc)
 
@@ -241,7 +244,7 @@ class _WriteGate(Protocol):
 
 
 def check_sendfile_arguments(sock: socket.socket, file: Any, offset: Any, count: Any) -> None:
-    """ValueError or TypeError, in asyncio's words."""
+    """ValueError or TypeError, with asyncio's messages."""
     if "b" not in getattr(file, "mode", "b"):
         raise ValueError("file should be opened in binary mode")
     if sock.type != socket.SOCK_STREAM:

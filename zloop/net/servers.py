@@ -1,6 +1,6 @@
-"""Listening: create_server(), and what asyncio's Server asks of its loop.
+"""Listening: create_server(), and the loop's methods that asyncio.Server calls.
 
-The Server class is the running Python's own: what it promises differs with every version, and it is per server.
+The Server class is the running Python's own, because its behaviour differs with every version.
 """
 
 from __future__ import annotations
@@ -53,9 +53,23 @@ class ServerMixin(MixinBase):
         ssl_shutdown_timeout: float | None = None,
         start_serving: bool = True,
     ) -> asyncio.Server:
-        """Listen on host:port (a host, several, or None for every interface), or on a bound socket; returns a Server.
+        """Listen on host:port, or on a bound socket; return an asyncio.Server.
 
-        Raises OSError when an address cannot be bound. (keep_alive is CPython 3.13's keyword.)
+        protocol_factory() makes the protocol of each accepted connection.
+        host: a name or address, or an iterable of them; None or "" listens on every interface.
+        port: an int or service name; with 0 or None the system chooses one, for each address by itself.
+        family, flags: restrict or modify the name resolution, as for getaddrinfo().
+        sock: a bound stream socket, in place of host and port; the Server owns it from here on.
+        backlog: how many connections the kernel queues for accept(2), as for listen(2).
+        ssl: an ssl.SSLContext, with which each connection begins with a TLS handshake.
+        reuse_address: set SO_REUSEADDR (socket(7)); None, the default, sets it, too.
+        reuse_port: set SO_REUSEPORT (socket(7)), so that several sockets may bind the port; internet sockets only.
+        keep_alive: set SO_KEEPALIVE (socket(7)); a keyword since CPython 3.13, accepted on every version.
+        ssl_handshake_timeout, ssl_shutdown_timeout: seconds for each connection, by default 60 and 30.
+        start_serving: accept connections at once; else Server.start_serving() or serve_forever() begins.
+
+        Raises ValueError for arguments that contradict one another, and if reuse_port is not supported; TypeError for
+        an `ssl` that is a bool; socket.gaierror if a name cannot be resolved; OSError if an address cannot be bound.
         """
         if isinstance(ssl, bool):
             raise TypeError("ssl argument must be an SSLContext or None")
@@ -93,7 +107,7 @@ class ServerMixin(MixinBase):
         ssl_shutdown_timeout: float | None,
         start_serving: bool,
     ) -> asyncio.Server:
-        """A Server, which has the sockets from here on; they are closed if it cannot start, or nobody waits for it."""
+        """A Server that owns the sockets. They are closed if it cannot start, or if this call is cancelled."""
         for sock in sockets:
             sock.setblocking(False)
         server = asyncio.Server(
@@ -104,9 +118,9 @@ class ServerMixin(MixinBase):
         if start_serving:
             try:
                 server._start_serving()  # type: ignore[attr-defined]
-                await asyncio.sleep(0)  # asyncio's servers take a turn here, too
+                await asyncio.sleep(0)  # one turn, as in asyncio
             except BaseException:
-                # Of its sockets: one that somebody gave may be another server's, which goes on.
+                # A socket passed as `sock` may belong to another server, too, which goes on.
                 own = [sock for sock in sockets if not self._is_served(sock, by_others_than=server)]
                 server._sockets = own  # type: ignore[attr-defined]
                 server.close()
@@ -118,7 +132,7 @@ class ServerMixin(MixinBase):
         return acceptor is not None and acceptor.server is not by_others_than
 
     async def _resolve_hosts(self, host: Any, port: Any, family: int, flags: int) -> list[AddressInfo]:
-        """Each address once, however many names lead to it."""
+        """The addresses of all hosts, each of them once."""
         if host == "":
             hosts: list[Any] = [None]
         elif isinstance(host, str) or not isinstance(host, Iterable):
@@ -139,7 +153,7 @@ class ServerMixin(MixinBase):
     def _bind_all(
         self, infos: list[AddressInfo], reuse_address: bool, reuse_port: bool, keep_alive: bool
     ) -> list[socket.socket]:
-        """A bound socket for each address that this machine has, or OSError and none."""
+        """A bound socket for each address of this machine. On OSError all of them are closed."""
         sockets: list[socket.socket] = []
         try:
             for family, kind, proto, _, address in infos:
@@ -161,13 +175,13 @@ class ServerMixin(MixinBase):
                     sock.bind(address)
                 except OSError as exc:
                     error = bind_error(exc, address)
-                    # CPython 3.13 takes it as an address family that is switched off, and goes on.
+                    # Since CPython 3.13 the address is skipped: its family may be switched off.
                     if exc.errno != errno.EADDRNOTAVAIL or sys.version_info < (3, 13):
                         raise error from None
                     sockets.pop().close()
                     if self.get_debug():
                         logger.warning(error.strerror)
-            if not sockets and sys.version_info >= (3, 13):  # before it, such a server listened to nothing
+            if not sockets and sys.version_info >= (3, 13):  # before 3.13 the server listens to nothing
                 raise OSError(f"could not bind on any address out of {[info[4] for info in infos]!r}")
         except BaseException:
             for sock in sockets:
@@ -186,7 +200,7 @@ class ServerMixin(MixinBase):
         ssl_shutdown_timeout: float | None = None,
         context: contextvars.Context | None = None,
     ) -> None:
-        """asyncio.Server calls it for each of its sockets, when they listen."""
+        """Accept connections on a listening socket. asyncio.Server calls it for each of its sockets."""
         self._check_closed()
         held = accepting_socket(sock)
         if held is None:
@@ -211,22 +225,22 @@ class ServerMixin(MixinBase):
         Acceptor(self, sock, held, protocol_factory, server, backlog, context or contextvars.copy_context(), tls)
 
     def _stop_serving(self, sock: socket.socket) -> None:
-        """asyncio.Server calls it for each of its sockets; it closes them."""
+        """Close a listening socket. asyncio.Server calls it for each of its sockets."""
         acceptor = acceptor_of(self, sock)
         if acceptor is not None:
             acceptor.close()
-        else:  # never started, or accept() is somebody's own, or the loop was closed first
+        else:  # not started, or accept() is overridden, or the loop is closed
             if not self.is_closed() and sock.fileno() >= 0:
                 self._remove_reader(sock.fileno())
             sock.close()
 
-    # Where accept() is somebody's own, asyncio's functions call it.
+    # asyncio's functions, which call an overridden accept().
     _accept_connection = LoopMethods._accept_connection
     _accept_connection2 = LoopMethods._accept_connection2
 
 
 def set_listening_options(sock: socket.socket, reuse_address: bool, reuse_port: bool, keep_alive: bool) -> None:
-    """ValueError if reuse_port is asked for and cannot be had."""
+    """Set a listening socket's options; ValueError if reuse_port is not supported."""
     if reuse_address:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     # Linux 6.12.9 refuses SO_REUSEPORT for other families.
@@ -235,12 +249,12 @@ def set_listening_options(sock: socket.socket, reuse_address: bool, reuse_port: 
     if keep_alive:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if sock.family == socket.AF_INET6:
-        # Linux would take IPv4 connections as well, and the IPv4 socket beside it could not bind.
+        # Else Linux accepts IPv4 connections, too, and the IPv4 socket of the same port cannot bind.
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 
 
 def set_reuse_port(sock: socket.socket) -> None:
-    """Let several sockets bind one port. ValueError where the system has no such thing."""
+    """Set SO_REUSEPORT, so that several sockets may bind one port; ValueError if it is not supported."""
     if not hasattr(socket, "SO_REUSEPORT"):
         raise ValueError("reuse_port not supported by socket module")
     try:

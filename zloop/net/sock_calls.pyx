@@ -1,9 +1,9 @@
 # cython: language_level=3
-"""What runs per sock_* call: the system call, and the wait for the kernel where that would block.
+"""The native part of the sock_* methods: the system call, and the wait for the kernel where that would block.
 
-Each function here makes the call at once, and returns its result or, where it has to be waited for, an Operation to be
-awaited. The calls of a plain socket object are made past it, which spares an exception for each that would block; other
-objects (subclasses, doubles, blocking sockets) are asked by their own methods.
+Each function makes the call at once and returns its result or, if the call would block, an Operation to await. For a
+plain socket object the system call is made directly, which avoids an exception for each that would block; for other
+objects (subclasses, doubles, blocking sockets) the object's own method is called.
 """
 import socket
 
@@ -50,7 +50,7 @@ cdef extern from "Python.h":
 
 cdef object would_block = object()
 
-# What a plain socket has of its base. Past socket.socket's own property the family is a number.
+# Descriptors of the base class; `family` is an int there, where socket.socket's own property makes an enum member.
 cdef object fileno_of = socket.SocketType.fileno
 cdef object timeout_descriptor = socket.SocketType.timeout
 cdef object family_descriptor = socket.SocketType.family
@@ -62,8 +62,8 @@ cdef int AF_UNIX = socket.AF_UNIX
 cdef class Operation(Handle):
     """A call that waits: the reader or writer of its socket's descriptor, and what its coroutine awaits.
 
-    The wait ends by taking back its own registration alone: a cancelled operation never removes the one that came after
-    it. Like every reader it is replaced by the next one for its descriptor; nobody is told, as with asyncio.
+    An operation removes its own registration only: a cancelled one never removes its successor. Like every reader it is
+    replaced by the next one for its descriptor, without a report, as in asyncio.
     """
 
     def __await__(self):
@@ -73,10 +73,10 @@ cdef class Operation(Handle):
         return self
 
     def __next__(self):
-        raise NotImplementedError  # next_of() has its slot
+        raise NotImplementedError  # next_of() replaces its slot
 
     def send(self, value):
-        """Go on; what a coroutine that awaits this does."""
+        """Resume; called by a coroutine that awaits this."""
         return next(self)
 
     def throw(self, exception, value=None, traceback=None):
@@ -93,9 +93,9 @@ cdef class Operation(Handle):
         info.append(f"for {self.sock!r}")
         return info
 
-    # The poller says that the socket is ready. In place of a callback's call.
+    # Called when the socket is ready, in place of a callback.
     cdef int run(self, ContextCache contexts) except -1:
-        if self.future.done():  # cancelled in this turn, and the coroutine has not come to abandon() yet
+        if self.future.done():  # cancelled in this turn; abandon() has not been called yet
             return 0
         if self.context is None:
             self.try_again()
@@ -122,7 +122,7 @@ cdef class Operation(Handle):
             self.exception = exc
         return 0
 
-    # -1 if that is not possible, which is what has come out of the operation then.
+    # -1 if the poller refuses; the error is the operation's result then.
     cdef int wait_again(self) except -2:
         cdef int status
         if self.watcher is None or self._cancelled:
@@ -136,22 +136,22 @@ cdef class Operation(Handle):
     cdef int end(self) except -1:
         cdef FdWatcher watcher = self.watcher
         self.watcher = None
-        if watcher is not None and not self._cancelled:  # else somebody else watches this number by now
+        if watcher is not None and not self._cancelled:  # else another handle has the registration
             watcher.loop.drop_fd_handle(watcher, self)
         return 0
 
-    # Nobody waits for it any more.
+    # The waiter is gone: ends the wait and drops the result.
     cdef int abandon(self) except -1:
         cdef object result = self.result
         self.end()
         self.result = would_block
         if self.attempt == try_accept and result is not would_block:
-            result[0].close()  # it came in the very turn in which the task was cancelled
+            result[0].close()  # accepted in the turn in which the task was cancelled
         return 0
 
 
-# Operation's tp_iternext: the future first, then the result. Past Cython, which would make a frame for the traceback of
-# each StopIteration.
+# Operation's tp_iternext: yields the future, then returns the result. Not a Cython method, because that would create a
+# traceback frame for each StopIteration.
 cdef PyObject* next_of(PyObject* self) noexcept:
     cdef Operation operation = <Operation>self
     cdef PyObject* stop
@@ -163,7 +163,7 @@ cdef PyObject* next_of(PyObject* self) noexcept:
         return <PyObject*>operation.future
     if operation.exception is not None:
         PyErr_SetObject(type(operation.exception), operation.exception)
-        operation.exception = None  # its traceback will hold who awaits this
+        operation.exception = None  # its traceback is about to refer to this object's awaiter
     elif operation.result is would_block:
         PyErr_SetString(RuntimeError, "await wasn't used with future")
     else:
@@ -177,7 +177,7 @@ cdef PyObject* next_of(PyObject* self) noexcept:
 (<TypeSlots*>Operation).tp_iternext = next_of
 
 
-# The attempt's result, or an Operation if that has to be waited for.
+# The attempt's result, or an Operation if it would block.
 cdef object try_or_wait(Loop loop, object sock, Attempt attempt, bint for_reading, object argument):
     cdef object result = attempt(loop, sock, argument)
     return wait_for(loop, sock, attempt, for_reading, argument) if result is would_block else result
@@ -197,7 +197,7 @@ cdef Operation wait_for(Loop loop, object sock, Attempt attempt, bint for_readin
     operation.result = would_block
     operation.future = loop.create_future()
     if type(sock) is not plain_socket:
-        operation.context = PyContext_CopyCurrent()  # its methods may be anybody's
+        operation.context = PyContext_CopyCurrent()  # its methods may be Python code
     operation.watcher = loop.set_fd_handle(fd, operation, for_reading)
     return operation
 
@@ -215,7 +215,7 @@ cdef inline object value_of(object descriptor, object sock):
     return Py_TYPE(descriptor).tp_descr_get(descriptor, sock, plain_socket)
 
 
-# The descriptor of a socket object that can be passed by: a plain one that is open and does not block. Else -1.
+# The descriptor of a plain socket object that is open and non-blocking; else -1.
 cdef int plain_descriptor(object sock) except -2:
     cdef object timeout
     if type(sock) is not plain_socket:
@@ -226,7 +226,7 @@ cdef int plain_descriptor(object sock) except -2:
     return fileno_of(sock)
 
 
-# The same for a socket of a family whose addresses are known here.
+# The same, if the socket is of a family whose addresses parse_address() knows.
 cdef int addressed_descriptor(object sock) except -2:
     cdef int fd = plain_descriptor(sock)
     cdef int family
@@ -236,7 +236,7 @@ cdef int addressed_descriptor(object sock) except -2:
     return fd if family == AF_INET or family == AF_INET6 or family == AF_UNIX else -1
 
 
-# `would_block` for an error that says so, else an exception.
+# `would_block` for EAGAIN; other errors are raised.
 cdef object failed(ssize_t status):
     if status == -EAGAIN:
         return would_block
@@ -245,7 +245,7 @@ cdef object failed(ssize_t status):
 
 # ---- receiving
 
-# Where to receive up to `size` bytes that are to be copied out of there; NULL for sizes that it does not hold.
+# The loop's read buffer on loan; NULL if `size` exceeds it. The received bytes are copied out of it.
 cdef char* shared_buffer(Loop loop, object size, Loan& loan) except? NULL:
     if PyLong_CheckExact(size) and 0 < size <= read_buffer_size:
         return loan.begin(loop.reactor.read_buffer())
@@ -274,13 +274,13 @@ cdef object try_receive_into(Loop loop, object sock, object argument):
         try:
             PyObject_GetBuffer(argument, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
         except (TypeError, BufferError):
-            fd = -1  # the socket object knows what to say
+            fd = -1  # the socket object's method raises the error
     if fd < 0:
         try:
             return sock.recv_into(argument)
         except WOULD_BLOCK:
             return would_block
-    # As with the socket object, receiving nothing takes no call: it never waits.
+    # Receiving zero bytes makes no system call and never waits, as with the socket object.
     received = sys_calls.recv(fd, view.buf, view.len) if view.len > 0 else 0
     PyBuffer_Release(&view)
     return received if received >= 0 else failed(received)
@@ -303,7 +303,7 @@ cdef object try_receive_from(Loop loop, object sock, object argument):
         return failed(received)
     content = PyBytes_FromStringAndSize(data, received)
     loan.end()
-    # The next is likely to have the same sender, and an answer to go there.
+    # The next datagram is likely to have the same sender, and a reply to go there.
     if not loop.last_sender.same_as(sender, sender_size):
         loop.last_sender_name = sender_address(sender, sender_size)
         loop.last_sender = Address(sender, sender_size)
@@ -318,7 +318,7 @@ cdef object try_receive_from_into(Loop loop, object sock, object argument):
 
 
 def receive(Loop loop not None, sock, size):
-    """Up to `size` bytes; b"" at the end of the stream."""
+    """Receive up to `size` bytes; b"" at the end of the stream."""
     check_socket(loop, sock)
     return try_or_wait(loop, sock, try_receive, True, size)
 
@@ -330,7 +330,7 @@ def receive_into(Loop loop not None, sock, buffer):
 
 
 def receive_from(Loop loop not None, sock, size):
-    """A datagram's first `size` bytes, and its sender's address."""
+    """Receive a datagram's first `size` bytes; these and the sender's address."""
     check_socket(loop, sock)
     return try_or_wait(loop, sock, try_receive_from, True, size)
 
@@ -344,10 +344,10 @@ def receive_from_into(Loop loop not None, sock, buffer, size):
 # ---- sending
 
 cdef class Unsent:
-    """What is left of a sock_sendall()."""
+    """The data of a sock_sendall() that has not been sent."""
 
 
-# How many bytes the kernel took, or `would_block`.
+# The number of bytes sent, or `would_block`.
 cdef object send_some(object sock, object data):
     cdef int fd = plain_descriptor(sock)
     cdef Py_buffer view
@@ -386,7 +386,7 @@ cdef object try_send_to(Loop loop, object sock, object argument):
     if address is not None and address is loop.last_sender_name and family == loop.last_sender.family():
         receiver = loop.last_sender
     elif fd >= 0 and not parse_address(address, family, receiver):
-        fd = -1  # the socket object knows what it is, or what is wrong with it
+        fd = -1  # the socket object's method takes the address or raises the error
     if fd < 0 or not PyBytes_CheckExact(data):
         try:
             return sock.sendto(data, address)
@@ -400,7 +400,7 @@ cdef object try_send_to(Loop loop, object sock, object argument):
 
 
 def send_all(Loop loop not None, sock, data):
-    """Send all of a bytes-like object; None. After an error nobody knows how much of it was sent."""
+    """Send all of a bytes-like object; None. After an error the number of bytes sent is not known."""
     cdef Unsent unsent
     cdef object sent
     check_socket(loop, sock)
@@ -419,11 +419,10 @@ def send_to(Loop loop not None, sock, data, address):
     return try_or_wait(loop, sock, try_send_to, False, (data, address))
 
 
-# ---- connecting, accepting, and what else is waited for
+# ---- connecting, accepting, waiting
 
-# Whether an address is all numbers, in the form in which error messages have it: a resolver would give it back.
 def is_resolved(sock, address):
-    """True for what can be connected to as it is, of a plain socket; False for all that has to be looked at first."""
+    """True for a plain socket and an address in numeric form, which a resolver would return unchanged."""
     cdef Address peer
     cdef int family
     if addressed_descriptor(sock) < 0:
@@ -471,9 +470,9 @@ cdef object try_nothing(Loop loop, object sock, object argument):
 
 
 def begin_connect(Loop loop not None, sock, address):
-    """Connect to an address that needs no resolver; OSError if that fails at once.
+    """Connect to a resolved address; OSError if that fails at once.
 
-    False: it is done. True: it goes on, and finish_connect() tells how it comes out.
+    False if the connection is established; True if it is in progress, until finish_connect().
     """
     cdef int fd = addressed_descriptor(sock)
     cdef Address peer
@@ -485,7 +484,7 @@ def begin_connect(Loop loop not None, sock, address):
         try:
             sock.connect(address)
             return False
-        except WOULD_BLOCK as exc:  # connect(2): it goes on, also after EINTR, and is over when the socket is writable
+        except WOULD_BLOCK as exc:  # connect(2): in progress, also after EINTR, until the socket is writable
             if exc.errno == EAGAIN:
                 raise
     loop.check_no_transport(sock.fileno())
@@ -494,7 +493,7 @@ def begin_connect(Loop loop not None, sock, address):
 
 
 def finish_connect(Loop loop not None, sock, address):
-    """None if a connection is there by now, an Operation if that takes longer; OSError if it failed."""
+    """None if the connection is established, an Operation if it is still in progress; OSError if it failed."""
     cdef int fd = addressed_descriptor(sock)
     if fd >= 0 and is_connected(fd, address):
         return None
@@ -502,14 +501,14 @@ def finish_connect(Loop loop not None, sock, address):
 
 
 def accept(Loop loop not None, sock):
-    """A new connection's socket object, which does not block and is the caller's, and the peer's address."""
+    """A new connection's non-blocking socket object, owned by the caller, and the peer's address."""
     check_socket(loop, sock)
-    sock.fileno()  # what is no socket is missed for this first, as with asyncio
+    sock.fileno()  # the first attribute that an object that is no socket lacks, as in asyncio
     return try_or_wait(loop, sock, try_accept, True, None)
 
 
 def until_writable(Loop loop not None, sock):
-    """An Operation that ends when the socket can be written to."""
+    """An Operation that ends when the socket is writable."""
     return wait_for(loop, sock, try_nothing, False, None)
 
 

@@ -42,9 +42,17 @@ class UnixMixin(MixinBase):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
     ) -> tuple[asyncio.Transport, ProtocolT]:
-        """Connect to a path (abstract if it begins with a null), or take over a connected Unix stream socket.
+        """Connect to a Unix stream socket's path, or take over a connected one; return (transport, protocol).
 
-        Returns (transport, protocol). TLS needs a server_hostname. Raises OSError.
+        protocol_factory() makes the protocol.
+        path: str, bytes or os.PathLike; one that begins with a null byte is an abstract name (unix(7), Linux).
+        ssl: an ssl.SSLContext, or True for ssl.create_default_context()'s; server_hostname is required with it.
+        sock: a connected Unix stream socket, in place of the path; the transport owns it from here on.
+        server_hostname: the name that the certificate must have; "" switches the check off.
+        ssl_handshake_timeout, ssl_shutdown_timeout: seconds, by default 60 and 30.
+
+        Raises ValueError for arguments that contradict one another, OSError if the connection fails, ssl.SSLError if
+        the handshake fails.
         """
         assert server_hostname is None or isinstance(server_hostname, str)
         if ssl and server_hostname is None:
@@ -93,10 +101,21 @@ class UnixMixin(MixinBase):
         start_serving: bool = True,
         cleanup_socket: bool = sys.version_info >= (3, 13),
     ) -> asyncio.Server:
-        """Listen on a path (abstract if it begins with a null), or on a bound Unix stream socket; returns a Server.
+        """Listen on a Unix stream socket's path, or on a bound one; return an asyncio.Server.
 
-        A socket that somebody left at the path is replaced. With cleanup_socket (CPython 3.13's keyword, and since then
-        the rule) the file goes when the server closes, unless it is another one by then. Raises OSError.
+        protocol_factory() makes the protocol of each accepted connection.
+        path: str, bytes or os.PathLike; one that begins with a null byte is an abstract name (unix(7), Linux). A socket
+            file that exists at the path is removed first.
+        sock: a bound Unix stream socket, in place of the path; the Server owns it from here on.
+        backlog: how many connections the kernel queues for accept(2), as for listen(2).
+        ssl: an ssl.SSLContext, with which each connection begins with a TLS handshake.
+        ssl_handshake_timeout, ssl_shutdown_timeout: seconds for each connection, by default 60 and 30.
+        start_serving: accept connections at once; else Server.start_serving() or serve_forever() begins.
+        cleanup_socket: remove the socket file when the server closes, unless it has been replaced by another file; the
+            keyword and its default of True are CPython 3.13's, before it the default is False.
+
+        Raises ValueError for arguments that contradict one another, TypeError for an `ssl` that is a bool, OSError if
+        the path cannot be bound.
         """
         if isinstance(ssl, bool):
             raise TypeError("ssl argument must be an SSLContext or None")
@@ -123,10 +142,10 @@ class UnixMixin(MixinBase):
             try:
                 self._unix_server_inodes[sock] = call_as_create_unix_server(os.stat, path).st_ino
             except FileNotFoundError:
-                pass  # gone already
+                pass  # removed already
 
     def _stop_serving(self, sock: socket.socket) -> None:
-        """Of a Unix socket the file goes, too, if it still is the one that was bound."""
+        """Close a listening socket, and remove its file if that is still the one that bind() made."""
         inode = self._unix_server_inodes.pop(sock, None)
         path = None if inode is None else sock.getsockname()
         super()._stop_serving(sock)
@@ -142,7 +161,7 @@ class UnixMixin(MixinBase):
 
 
 def is_abstract(path: str | bytes) -> bool:
-    """True for a name outside of the file system."""
+    """True for an abstract name (unix(7))."""
     return path[0] in (0, "\0")
 
 
@@ -154,7 +173,7 @@ def check_unix_socket(sock: socket.socket) -> None:
 
 
 def bind_unix(path: str | bytes) -> socket.socket:
-    """A stream socket bound to the path, in place of a stale one. OSError, which for a path in use names it."""
+    """A stream socket bound to the path, after a stale socket file there is removed; OSError names a path in use."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if not is_abstract(path):
@@ -169,12 +188,12 @@ def bind_unix(path: str | bytes) -> socket.socket:
 
 
 def remove_stale_socket(path: str | bytes) -> None:
-    """Make room for a new socket, if one is in its place; whatever else is there stays."""
+    """Remove the file at the path if it is a socket."""
     try:
         if stat.S_ISSOCK(call_as_create_unix_server(os.stat, path).st_mode):
             os.remove(path)
     except FileNotFoundError:
         pass
     except OSError as exc:
-        # The directory may let sockets be made and none be removed: bind() will tell.
+        # The directory's permissions may allow bind() all the same.
         logger.error("Unable to check or remove stale UNIX socket %r: %r", path, exc)

@@ -1,4 +1,4 @@
-"""Blocking functions on threads: run_in_executor() and the default executor's life."""
+"""Blocking functions in threads: run_in_executor() and the default executor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class ExecutorMixin(MixinBase):
-    """The default executor is made when it is first needed."""
+    """Executors; the default one is created when it is first used."""
 
     _default_executor: concurrent.futures.ThreadPoolExecutor | None = None
     _executor_shutdown_called = False
@@ -26,9 +26,11 @@ class ExecutorMixin(MixinBase):
     def run_in_executor(
         self, executor: concurrent.futures.Executor | None, func: Callable[[*Ts], T], *args: *Ts
     ) -> asyncio.Future[T]:
-        """Run func(*args) in an executor (None: the default one); a future for its result.
+        """Run func(*args) in a concurrent.futures.Executor; return an asyncio.Future for its result.
 
-        RuntimeError on a closed loop, or when the default executor was shut down.
+        With None as `executor` it runs in a thread of the default executor. Raises RuntimeError if the loop is closed
+        or the executor is shut down; in debug mode TypeError for a coroutine function or an object that is not
+        callable.
         """
         self._check_closed()
         if self.get_debug():
@@ -45,15 +47,17 @@ class ExecutorMixin(MixinBase):
         return self._default_executor
 
     def set_default_executor(self, executor: concurrent.futures.Executor) -> None:
-        """Use another ThreadPoolExecutor by default; TypeError for anything else."""
+        """Set the default executor; TypeError if it is no concurrent.futures.ThreadPoolExecutor."""
         if not isinstance(executor, concurrent.futures.ThreadPoolExecutor):
             raise TypeError("executor must be ThreadPoolExecutor instance")
         self._default_executor = executor
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        """Wait until the default executor's threads are done, for at most `timeout` seconds (CPython 3.12).
+        """Shut the default executor down and wait for its threads, for at most `timeout` seconds.
 
-        What they still do after that goes on, with a RuntimeWarning here.
+        None waits without a limit; the parameter is CPython 3.12's, accepted on every version. After the time-out a
+        RuntimeWarning is issued, and the threads finish by themselves. run_in_executor() raises RuntimeError from here
+        on for the default executor.
         """
         self._executor_shutdown_called = True
         executor = self._default_executor
@@ -73,7 +77,7 @@ class ExecutorMixin(MixinBase):
             )
             executor.shutdown(wait=False)
         except BaseException:
-            # Cancelled: CPython before 3.12 waits for the thread all the same.
+            # CPython before 3.12 waits for the thread although it is cancelled.
             if sys.version_info < (3, 12):
                 thread.join()
             raise
@@ -81,7 +85,7 @@ class ExecutorMixin(MixinBase):
             thread.join()
 
     def _join_executor(self, executor: concurrent.futures.ThreadPoolExecutor, done: asyncio.Future[None]) -> None:
-        """On a thread of its own: waiting blocks."""
+        """Runs in a thread of its own, because shutdown() blocks."""
         try:
             executor.shutdown(wait=True)
             if not self.is_closed():

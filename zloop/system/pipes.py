@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
 
 class PipeMixin(MixinBase):
-    """Transports over pipes, FIFOs, character devices, and sockets used in one direction."""
+    """Transports of pipes, FIFOs, character devices and sockets, for one direction."""
 
     async def connect_read_pipe(
         self, protocol_factory: Callable[[], ProtocolT], pipe: Any
     ) -> tuple[asyncio.ReadTransport, ProtocolT]:
-        """Pass what comes out of a pipe, a file object, to a protocol; returns (transport, protocol).
+        """Read from a pipe with a protocol; return (transport, protocol).
 
-        The transport makes the pipe non-blocking, and closes it in the end. ValueError for a regular file.
+        protocol_factory() makes the protocol. `pipe` is a file object of a pipe, FIFO, character device or socket; the
+        transport owns it from here on and makes it non-blocking. Raises ValueError for other files.
         """
         protocol = protocol_factory()
         waiter = self.create_future()
@@ -41,9 +42,10 @@ class PipeMixin(MixinBase):
     async def connect_write_pipe(
         self, protocol_factory: Callable[[], ProtocolT], pipe: Any
     ) -> tuple[asyncio.WriteTransport, ProtocolT]:
-        """Let a protocol write into a pipe, a file object; returns (transport, protocol).
+        """Write to a pipe; return (transport, protocol). The protocol hears of flow control and of the reader's end.
 
-        The transport makes the pipe non-blocking, and closes it in the end. ValueError for a regular file.
+        protocol_factory() makes the protocol. `pipe` is a file object of a pipe, FIFO, character device or socket; the
+        transport owns it from here on and makes it non-blocking. Raises ValueError for other files.
         """
         protocol = protocol_factory()
         waiter = self.create_future()
