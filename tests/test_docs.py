@@ -24,3 +24,11 @@ def test_tuning_constants_are_there_with_their_values():
         definition = re.search(rf"\b{name.strip('`')} ?[={{][^\n]*", text)
         assert definition, name
         assert re.search(rf"(?<!\d){re.escape(value)}(?!\d)", definition[0]), (name, definition[0])
+
+
+def test_architecture_names_folders_and_modules_that_are_there():
+    text = (ROOT / "docs/architecture.md").read_text()
+    named = set(re.findall(r"`((?:zloop|cpp|core|net|system|tls|transports|binding|engine|scripts)/[\w/.]*)`", text))
+    assert len(named) > 8
+    missing = [name for name in named if not ((ROOT / name).exists() or (ROOT / "zloop" / name).exists())]
+    assert missing == []
