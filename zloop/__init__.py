@@ -39,8 +39,8 @@ if sys.platform == "win32":
         "zloop does not run on Windows: its engine polls with epoll or kqueue. Use asyncio's own loop there, or WSL"
     )
 
-# The modules of the names that are not here. Loading a loop's takes longer than all else, and many a process that
-# imports zloop makes no loop: where it is installed every run of pytest does, for the plugin.
+# The modules of the names that are loaded on demand. Loading a loop takes most of the time, and many processes
+# that import zloop make no loop: each run of pytest does, for the plugin.
 _homes = {"Loop": "zloop.loop", "install_as_uvloop": "zloop.as_uvloop"}
 if hasattr(asyncio, "set_event_loop_policy"):  # until CPython 3.16
     __all__ += ["EventLoopPolicy", "install"]
@@ -48,7 +48,7 @@ if hasattr(asyncio, "set_event_loop_policy"):  # until CPython 3.16
 
 T = TypeVar("T")
 
-_package: Any = sys.modules[__name__]  # asked for one of those names, it loads it
+_package: Any = sys.modules[__name__]  # attribute access loads the names of _homes
 
 
 def __getattr__(name: str) -> Any:
@@ -74,7 +74,7 @@ def __dir__() -> list[str]:
 
 
 def new_event_loop() -> Loop:
-    """A new loop, for asyncio.run(loop_factory=), asyncio.Runner and whoever takes a factory."""
+    """Return a new loop; a factory for asyncio.run(loop_factory=), asyncio.Runner and others."""
     loop: Loop = _package.Loop()
     return loop
 
@@ -86,7 +86,7 @@ def run(
     debug: bool | None = None,
     **options: Any,
 ) -> T:
-    """Run a coroutine, or anything to be awaited, on a new zloop loop and return its result: asyncio.run(), with zloop.
+    """Run a coroutine or another awaitable on a new zloop loop and return its result, as asyncio.run() does.
 
     The loop's asynchronous generators and default executor are shut down, and it is closed. debug=None takes debug
     mode from the environment (PYTHONASYNCIODEBUG, -X dev). The loop is what loop_factory makes, of zloop.Loop or a
@@ -97,7 +97,7 @@ def run(
     with asyncio.Runner(debug=debug, loop_factory=loop_factory, **options) as runner:
         if not isinstance(runner.get_loop(), _package.Loop):
             raise TypeError("zloop.run() uses a loop that is not zloop's: its loop_factory has to make a zloop.Loop")
-        coroutine: Any = main  # asyncio says what it thinks of others
+        coroutine: Any = main  # the runner raises for other objects
         if inspect.isawaitable(main) and not asyncio.iscoroutine(main):
             coroutine = _result_of(main)
         result: T = runner.run(coroutine)

@@ -11,7 +11,7 @@ API_VERSION = "0.23.0"  # whose names and signatures these are
 
 
 def install_as_uvloop() -> None:
-    """Have `import uvloop` find zloop, under uvloop's public names, from here on. Once more does nothing.
+    """Make `import uvloop` find zloop under uvloop's public names, from here on. A second call does nothing.
 
     To be called before anything imports uvloop: RuntimeError if the real one has been imported already.
     """

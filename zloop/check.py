@@ -26,17 +26,17 @@ except ImportError:  # an interpreter built without OpenSSL
     ssl = None  # type: ignore[assignment]
 
 LONGEST = 4.0  # seconds for the whole self-test
-STUCK = 5.0  # after which the process is ended, with a traceback: the loop itself does not come back
+STUCK = 5.0  # seconds after which the process is ended with a traceback, because the loop hangs
 HOST = "127.0.0.1"
 PAYLOAD = bytes(range(256)) * 1024
 
 
 class NotTested(Exception):
-    """Why something could not be tried."""
+    """The reason why a test could not run."""
 
 
 def check() -> int:
-    """Print what there is and how the self-test went; the exit status, 0 when all is well."""
+    """Print the facts and the results of the self-test; return the exit status, 0 if no test failed."""
     for name, value in facts():
         print(f"{name:<12}{value}")
     try:
@@ -48,11 +48,11 @@ def check() -> int:
     return 1 if failures else 0
 
 
-# ---- what there is
+# ---- facts
 
 
 def facts() -> list[tuple[str, str]]:
-    """(name, value) of everything that a report of a problem should tell."""
+    """(name, value) of everything that a problem report needs."""
     found = [
         ("zloop", f"{zloop.__version__}, in {zloop.__path__[0]}"),
         ("Python", f"{sys.version.split()[0]}, {sys.executable}"),
@@ -79,9 +79,9 @@ def tls_way() -> str:
 
 
 def kernel_features() -> list[tuple[str, str]]:
-    """(call, answer) for those that zloop does without where it has to."""
+    """(call, result) for the system calls that zloop can do without."""
     return [
-        ("epoll_pwait2", call_answers("syscall", 441, -1, None, 0, None, None, 0)),  # its number nearly everywhere
+        ("epoll_pwait2", call_answers("syscall", 441, -1, None, 0, None, None, 0)),  # the number on nearly all systems
         ("recvmmsg", call_answers("recvmmsg", -1, None, 0, 0, None)),
         ("sendmmsg", call_answers("sendmmsg", -1, None, 0, 0)),
         ("pidfd_open", pidfd_answers()),
@@ -89,7 +89,7 @@ def kernel_features() -> list[tuple[str, str]]:
 
 
 def call_answers(function: str, *arguments: int | None) -> str:
-    """Whether a call of the C library's, given a descriptor that is none, says so: then the kernel has it."""
+    """Whether a C library call fails with EBADF for an invalid descriptor: then the kernel has the system call."""
     try:
         import ctypes  # noqa: PLC0415  # missing from some interpreters
 
@@ -102,7 +102,7 @@ def call_answers(function: str, *arguments: int | None) -> str:
 
 
 def pidfd_answers() -> str:
-    """Whether children can be watched by a descriptor."""
+    """Whether children can be watched by a pidfd."""
     try:
         os.close(os.pidfd_open(os.getpid()))
     except (AttributeError, OSError) as exc:
@@ -110,22 +110,22 @@ def pidfd_answers() -> str:
     return "yes"
 
 
-# ---- whether it works
+# ---- self-test
 
 
 def self_test() -> int:
-    """Try one thing of each kind, and print how it went; how many failed."""
+    """Run one test of each kind and print its result; return the number of failures."""
     faulthandler.dump_traceback_later(STUCK, exit=True)
     try:
         with asyncio.Runner(loop_factory=zloop.new_event_loop) as runner:
-            runner.get_loop()  # what it raises is told before there is a coroutine
+            runner.get_loop()  # raises before there is a coroutine that would never be awaited
             return runner.run(try_all())
     finally:
         faulthandler.cancel_dump_traceback_later()
 
 
 async def try_all() -> int:
-    """Run the tests one by one; how many failed."""
+    """Run the tests one after the other; return the number of failures."""
     loop = asyncio.get_running_loop()
     errors: list[str] = []
     loop.set_exception_handler(lambda _loop, context: errors.append(context["message"]))
@@ -150,7 +150,7 @@ async def try_all() -> int:
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Send back what comes, to the end."""
+    """Send back all that is received, until the end of the stream."""
     with contextlib.suppress(ConnectionError):
         while data := await reader.read(65536):
             writer.write(data)
@@ -160,7 +160,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 @contextlib.asynccontextmanager
 async def serving(server: asyncio.Server) -> AsyncIterator[asyncio.Server]:
-    """A server, closed in the end without waiting for its connections."""
+    """A server that is closed at the end, without waiting for its connections."""
     try:
         yield server
     finally:
@@ -168,7 +168,7 @@ async def serving(server: asyncio.Server) -> AsyncIterator[asyncio.Server]:
 
 
 async def there_and_back(connecting: Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]) -> str:
-    """Send the payload to an echo server while it comes back; what was done."""
+    """Send the payload to an echo server while receiving it back; a description of the test."""
     reader, writer = await connecting
     try:
         writer.write(PAYLOAD)
@@ -202,7 +202,7 @@ async def try_tls() -> str:
 
 
 def anonymous_context(side: int) -> ssl.SSLContext:
-    """A context that proves nobody's identity: it never leaves this machine."""
+    """A context without authentication, for a connection within this machine."""
     context = ssl.SSLContext(side)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -220,7 +220,7 @@ async def try_unix() -> str:
 
 
 class Datagrams(asyncio.DatagramProtocol):
-    """Sends back what comes to a server's end; keeps what comes to the other."""
+    """Sends back the datagrams that a server receives; counts those that a client receives."""
 
     def __init__(self, expected: int = 0) -> None:
         self.received: list[bytes] = []
@@ -261,7 +261,7 @@ async def try_udp() -> str:
 
 
 async def try_child() -> str:
-    """A child process: its input, its output and its end."""
+    """A child process: input, output and exit."""
     program = "import sys; sys.stdout.write(sys.stdin.read().upper()); sys.exit(7)"
     pipe = asyncio.subprocess.PIPE
     child = await asyncio.create_subprocess_exec(sys.executable, "-I", "-S", "-c", program, stdin=pipe, stdout=pipe)
@@ -277,9 +277,9 @@ async def try_child() -> str:
 
 
 async def try_timers() -> str:
-    """Timers: in order, and none before its time."""
+    """Timers: in order, and none early."""
     loop = asyncio.get_running_loop()
-    called: list[tuple[float, float]] = []  # when each was due, and when it was called
+    called: list[tuple[float, float]] = []  # (due time, time of the call) of each
     done = loop.create_future()
     begin = loop.time()
     due = [begin + 0.001 * number for number in range(1, 51)]

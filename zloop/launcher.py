@@ -1,11 +1,9 @@
-"""What ``python -m zloop`` does: it runs a program on zloop, unchanged, as ``python`` would run it.
+"""``python -m zloop``: runs an unchanged program on zloop, as ``python`` would run it.
 
-Whatever makes a loop without naming zloop (asyncio.run(), asyncio.Runner, asyncio.new_event_loop(), a policy, a server
-that names asyncio's loop) calls asyncio.SelectorEventLoop in the end, be there policies or not. So that is what gives
-zloop's loops here: where it is called for one by itself, not where it gets a selector and not its subclasses, which
-are programs' that count on what is inside of asyncio's.
-
-Nobody but the launcher does so: a program that imports zloop finds asyncio as it is.
+Code that makes a loop without naming zloop (asyncio.run(), asyncio.Runner, asyncio.new_event_loop(), a policy, a server
+that names asyncio's loop) calls asyncio.SelectorEventLoop in the end, with policies or without. The launcher replaces
+that class by one that makes zloop's loops. A call with a selector, and subclasses, still get asyncio's loop, because
+they rely on its internals. Only the launcher does this: for a program that imports zloop, asyncio stays as it is.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ CANNOT_OPEN = 2  # the interpreter's exit status where there is no such script
 
 
 def main(arguments: list[str]) -> None:
-    """Do what the command line says. The program's end is the process's: it returns, or raises what the program did."""
+    """Run the program that the command line names; return when it ends, or raise the exception that ended it."""
     own = list(itertools.takewhile(lambda argument: argument.startswith("--") or argument == "-h", arguments))
     parser = argparse.ArgumentParser(prog="python -m zloop", usage=USAGE, description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--as-uvloop", action="store_true", help="have `import uvloop` find uvloop's names over zloop")
@@ -60,7 +58,7 @@ def main(arguments: list[str]) -> None:
 
 
 def split(program: list[str]) -> tuple[str, str | None, list[str]]:
-    """What kind of program a command line names ("": a script), which (None: it does not say), and its arguments."""
+    """Split a command line into the kind of program ("" for a script), the program (or None) and its arguments."""
     first, *rest = program
     if first == "-" or not first.startswith("-"):
         return "-" if first == "-" else "", first, rest
@@ -70,7 +68,7 @@ def split(program: list[str]) -> tuple[str, str | None, list[str]]:
 
 
 def replace_default_loop() -> None:
-    """Have asyncio's default be zloop, for the process and for good."""
+    """Make zloop asyncio's default loop in this process."""
     default: Any = asyncio.SelectorEventLoop
 
     def new(cls: Any, selector: Any = None, *args: Any, **options: Any) -> Any:
@@ -82,7 +80,7 @@ def replace_default_loop() -> None:
 
 
 def have_children_inherit(launcher: list[str]) -> None:
-    """Have children that multiprocessing starts anew begin as this process has.
+    """Make children that multiprocessing spawns start in the same way as this process.
 
     It runs ``python -c`` with the interpreter's options, which it asks for here, as some that start a program again do.
     Forked children need nothing.
@@ -97,7 +95,7 @@ def have_children_inherit(launcher: list[str]) -> None:
 
 
 def run_file(path: str, arguments: list[str]) -> None:
-    """A script; or a folder or an archive with a __main__ module."""
+    """Run a script, or a folder or an archive with a __main__ module."""
     sys.argv = [path, *arguments]
     full_path = os.path.join(os.getcwd(), path)
     if pkgutil.get_importer(full_path) is not None:
@@ -115,12 +113,12 @@ def run_file(path: str, arguments: list[str]) -> None:
         sys.exit(CANNOT_OPEN)
     set_first_path(os.path.dirname(os.path.realpath(path)))
     names = new_main_of(full_path, SourceFileLoader("__main__", full_path))
-    compiled = pkgutil.read_code(io.BytesIO(source))  # None: it is source text
+    compiled = pkgutil.read_code(io.BytesIO(source))  # None for source text
     run(lambda: exec(compiled or compile(source, full_path, "exec", dont_inherit=True), names))
 
 
 def run_code(source: str, arguments: list[str]) -> None:
-    """The source text behind -c."""
+    """Run the source text after -c."""
     sys.argv = ["-c", *arguments]
     set_first_path("")
     if sys.version_info >= (3, 14):
@@ -134,7 +132,7 @@ def run_code(source: str, arguments: list[str]) -> None:
 
 
 def run_input(_dash: str, arguments: list[str]) -> None:
-    """What the standard input says."""
+    """Run the source text from the standard input."""
     sys.argv = ["-", *arguments]
     set_first_path("")
     names = new_main_of("<stdin>", BuiltinImporter)
@@ -142,14 +140,14 @@ def run_input(_dash: str, arguments: list[str]) -> None:
 
 
 def run_module(name: str, arguments: list[str]) -> None:
-    """A module, found by the import system; sys.path begins with the working directory, as it does here."""
+    """Run a module that the import system finds; sys.path begins with the working directory, as for -m."""
     sys.argv = ["-m", *arguments]
     new_main()
     run(lambda: runpy._run_module_as_main(name))  # type: ignore[attr-defined]
 
 
 def set_first_path(path: str) -> None:
-    """Put a program's folder where that of ``python -m`` is, unless -P or -I has it that there is none."""
+    """Put the program's folder first in sys.path, in place of that of ``python -m``, except with -P or -I."""
     if not sys.flags.safe_path:
         sys.path[0] = path
 
@@ -166,14 +164,14 @@ def new_main(**more: Any) -> dict[str, Any]:
 
 
 def new_main_of(file: str, loader: object) -> dict[str, Any]:
-    """new_main() for what is read from a file."""
+    """new_main() for a program that is read from a file."""
     if sys.version_info < (3, 15):
         return new_main(__file__=file, __loader__=loader, __cached__=None)
     return new_main(__file__=file, __loader__=loader)
 
 
 def run(program: Any) -> None:
-    """Run the program. A traceback that the interpreter shows of it in the end begins with its own first frame."""
+    """Run the program. A traceback that the interpreter shows begins with the program's own first frame."""
     try:
         program()
     except SystemExit:
@@ -184,7 +182,7 @@ def run(program: Any) -> None:
 
 
 def begin_traceback_after(exc: BaseException, depth: int) -> None:
-    """Leave so many frames out of the traceback where the interpreter shows it, by whatever hook there is then."""
+    """Leave `depth` frames out of the traceback that sys.excepthook gets."""
     traceback = exc.__traceback__
     for _ in range(depth):
         traceback = traceback and traceback.tb_next

@@ -1,4 +1,4 @@
-"""The event loop: the native half (zloop.core.loop) and, as mixins, what runs per connection, server or loop."""
+"""The event loop: the native half (zloop.core.loop), with mixins for what runs per connection, server or loop."""
 
 import asyncio
 import time
@@ -42,11 +42,11 @@ class Loop(
 ):
     """An asyncio event loop on zloop's own engine.
 
-    It belongs to the thread that runs it; of its methods only call_soon_threadsafe() may be called from others.
+    It belongs to the thread that runs it. Other threads may call call_soon_threadsafe() only.
     """
 
     @property
     def _selector(self) -> Selector:
         return Selector(self)
 
-    _clock_resolution = time.get_clock_info("monotonic").resolution  # seconds; asyncio's loops tell it by this name
+    _clock_resolution = time.get_clock_info("monotonic").resolution  # seconds; the name is asyncio's

@@ -20,7 +20,7 @@ if _DefaultPolicy is None:
 
 
 class EventLoopPolicy(_DefaultPolicy):  # type: ignore[misc]
-    """asyncio's own policy, making zloop loops."""
+    """asyncio's default policy, with zloop's loops."""
 
     def _loop_factory(self) -> Loop:
         return Loop()

@@ -28,13 +28,13 @@ _OWN_LOOP_PLUGIN = "zloop-own-loop"
 
 
 class LoopFactories:
-    """Answers pytest-asyncio's question which loops a test shall run on."""
+    """Implements pytest-asyncio's hook for loop factories."""
 
     @pytest.hookimpl(trylast=True, optionalhook=True)
     def pytest_asyncio_loop_factories(
         self, config: pytest.Config, item: pytest.Item
     ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-        """The one factory "zloop", for every test."""
+        """The factory "zloop", for every test."""
         return {"zloop": zloop.new_event_loop}
 
 
@@ -65,14 +65,14 @@ def own_loop_fixture(pytest_asyncio: Any) -> object:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare the option and the setting that ask for zloop."""
+    """Add the option and the setting."""
     help_text = "run pytest-asyncio's tests on zloop"
     parser.getgroup("asyncio").addoption("--zloop", action="store_true", help=help_text)
     parser.addini("zloop", help_text, type="bool", default=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register what this run wants of the plugin; pytest.UsageError if its pytest-asyncio cannot give it."""
+    """Register the plugins that this run needs; pytest.UsageError if its pytest-asyncio does not support them."""
     register = config.pluginmanager.register
     pytest_asyncio = config.pluginmanager.get_plugin("asyncio")
     has_event_loop = hasattr(pytest_asyncio, "event_loop")  # before 1.0: what tests run on, meant to be overridden

@@ -18,32 +18,32 @@ cdef bint contexts_can_be_shared
 # The hot methods are inline: what cimports this is another shared object, and would call them through a pointer.
 @cython.final
 cdef class ContextCache:
-    cdef object snapshot  # a copy of the context that was current last, shared by handles and never entered; or None
-    cdef object runner    # a context to be used again, with the variables that it had when it was made; or None
+    cdef object shared_copy  # a copy of the context that was current last, shared by handles and never entered; or None
+    cdef object recycled    # a context to be used again, with the variables that it had when it was made; or None
 
     cdef int clear(self) except -1
 
-    # A shared copy of the current context, which is never entered.
+    # The shared copy of the current context.
     cdef inline object share(self):
         cdef PyObject* current = current_context()
-        cdef object snapshot = self.snapshot
-        if snapshot is None or current is NULL or not are_alike(snapshot, <object>current):
-            self.snapshot = snapshot = PyContext_CopyCurrent()
-        return snapshot
+        cdef object shared_copy = self.shared_copy
+        if shared_copy is None or current is NULL or not are_alike(shared_copy, <object>current):
+            self.shared_copy = shared_copy = PyContext_CopyCurrent()
+        return shared_copy
 
-    # A context with the snapshot's variables, for the caller to enter.
-    cdef inline object take_runner(self, object snapshot):
-        cdef object runner = self.runner
-        self.runner = None
-        if runner is not None and are_alike(runner, snapshot):
-            return runner
-        return PyContext_Copy(snapshot)
+    # A context with the shared copy's variables, for the caller to enter.
+    cdef inline object take_recycled(self, object shared_copy):
+        cdef object recycled = self.recycled
+        self.recycled = None
+        if recycled is not None and are_alike(recycled, shared_copy):
+            return recycled
+        return PyContext_Copy(shared_copy)
 
-    # Takes back a context to which the caller holds the only reference, if its variables are the snapshot's.
-    cdef inline bint give_back(self, object context, object snapshot) noexcept:
-        if not is_unshared(context) or not are_alike(context, snapshot):
+    # Takes back a context to which the caller holds the only reference, if its variables are the shared copy's.
+    cdef inline bint recycle(self, object context, object shared_copy) noexcept:
+        if not is_unshared(context) or not are_alike(context, shared_copy):
             return False
-        self.runner = context
+        self.recycled = context
         return True
 
 

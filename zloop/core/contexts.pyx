@@ -16,8 +16,8 @@ cdef class ContextCache:
 
     cdef int clear(self) except -1:
         """Release the contexts, and with them their variables' values."""
-        self.snapshot = None
-        self.runner = None
+        self.shared_copy = None
+        self.recycled = None
         return 0
 
 

@@ -2,9 +2,7 @@
 from libc.stdint cimport int64_t
 
 from zloop.binding.threads cimport LoopInbox
-from zloop.core.contexts cimport (
-    ContextCache, PyContext_Copy, PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit, contexts_can_be_shared,
-)
+from zloop.core.contexts cimport ContextCache
 from zloop.engine.ring_buffer cimport ReadyQueue
 from zloop.engine.timer_heap cimport TimerHeap, TimerNode
 

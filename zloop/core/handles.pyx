@@ -119,10 +119,10 @@ cdef class Handle:
         # The callback may cancel its own handle, so both are held here.
         cdef object callback = self._callback
         cdef object args = self._args
-        cdef object context, snapshot = None
+        cdef object context, shared_copy = None
         if self.shares_context:
-            snapshot = self.context
-            self.context = contexts.take_runner(snapshot)
+            shared_copy = self.context
+            self.context = contexts.take_recycled(shared_copy)
             self.shares_context = False
         context = self.context
         if not call_in_context(context, callback, args):
@@ -133,9 +133,9 @@ cdef class Handle:
             except BaseException as exc:
                 # The handle's context has been left: the exception handler may enter it again.
                 self._report(exc, callback, args)
-        if snapshot is not None and Py_REFCNT(self) == 1:  # the caller's reference: the context is needed no more
+        if shared_copy is not None and Py_REFCNT(self) == 1:  # the caller's reference: the context is needed no more
             self.context = None
-            contexts.give_back(context, snapshot)
+            contexts.recycle(context, shared_copy)
         return 0
 
     def _report(self, exc, callback, args):

@@ -71,7 +71,7 @@ cdef class Loop(DescriptorLoop):
             check_constructor(type(self))
         self.contexts = new_context_cache()
         self.watchers = {}
-        self.retired = []
+        self.pending_close = []
         self.signal_fd = -1
         self.saved_origin_depth = -1
         self.slow_callback_duration = 0.1
@@ -179,15 +179,15 @@ cdef class Loop(DescriptorLoop):
     # ---- the keep-alive list
 
     # The list keeps a transport alive while it waits for the kernel, as asyncio's selector does. A transport that waits
-    # for nothing lives as long as others hold it. To be called wherever that may change; `anchor` is the transport's.
-    cdef int hold_while(self, bint waits, object transport, ListHook& anchor) noexcept:
-        if waits == anchor.linked():
+    # for nothing lives as long as others hold it. To be called wherever that may change; `hook` is the transport's.
+    cdef int update_keepalive(self, bint waits, object transport, ListHook& hook) noexcept:
+        if waits == hook.linked():
             return 0
         if waits:
-            self.anchored.add(anchor, <void*>transport)
+            self.keepalive_list.add(hook, <void*>transport)
             Py_INCREF(transport)
         elif self.unscheduled_ends.empty() or not self.is_ending(transport):
-            anchor.leave()
+            hook.leave()
             Py_DECREF(transport)  # the list's reference; the caller holds another
         return 0
 
@@ -271,7 +271,7 @@ cdef int walk_containers(PyObject* self, visitproc visit, void* arg) noexcept:
     if stop == 0:
         stop = visit_timers((<Loop>self).timers, visit, arg)
     if stop == 0:
-        stop = visit_list((<Loop>self).anchored, visit, arg)
+        stop = visit_list((<Loop>self).keepalive_list, visit, arg)
     if stop == 0:
         stop = visit_list((<Loop>self).unscheduled_ends, visit, arg)
     return stop
@@ -291,8 +291,8 @@ cdef void clear_containers(PyObject* self) noexcept:
     while not detached.empty():
         release_handle(detached.pop_front())
     (<Loop>self).timers.clear(release_handle)
-    while not (<Loop>self).anchored.empty():
-        Py_DECREF(<object><PyObject*>(<Loop>self).anchored.pop_front())
+    while not (<Loop>self).keepalive_list.empty():
+        Py_DECREF(<object><PyObject*>(<Loop>self).keepalive_list.pop_front())
     while not (<Loop>self).unscheduled_ends.empty():
         Py_DECREF(<object><PyObject*>(<Loop>self).unscheduled_ends.pop_front())
 

@@ -16,7 +16,7 @@ cdef class Scheduler(LoopCore):
     cdef ReadyQueue due        # timers that are due in this turn
     cdef LoopInbox inbox
     cdef HookList unscheduled_ends  # owns a reference to each transport that end_without_memory() was given
-    cdef list retired          # objects closed inside an I/O callback: the engine may use them until it returns
+    cdef list pending_close          # objects closed inside an I/O callback: the engine may use them until it returns
 
     cdef int signal_fd         # the read end of the signals' pipe, while it is watched; else -1
     cdef bint signals_due      # _signals_begin() is to be called before this run blocks for the first time
@@ -62,7 +62,7 @@ cdef class Scheduler(LoopCore):
     cdef int interrupt(self, object exception) except -1
     cdef int raise_interruption(self) except -1
     cdef void escaped(self, object exception, str message) noexcept
-    cdef int end_without_memory(self, object transport, ListHook& anchor) noexcept
+    cdef int end_without_memory(self, object transport, ListHook& hook) noexcept
     cdef bint is_ending(self, object transport) noexcept
     cdef int report_unscheduled_ends(self) noexcept
 

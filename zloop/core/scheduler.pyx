@@ -361,8 +361,8 @@ cdef class Scheduler(LoopCore):
 
     cdef int dispatch(self) except -1:
         self.reactor.dispatch()
-        if self.retired:
-            self.retired = []
+        if self.pending_close:
+            self.pending_close = []
         if self.interruption is not None:
             self.raise_interruption()
         return 0
@@ -564,12 +564,12 @@ cdef class Scheduler(LoopCore):
 
     # For a transport whose _call_connection_lost() could not be scheduled for want of memory: its _end_unscheduled()
     # is called at the end of this turn, or of the next one. That allocates nothing.
-    cdef int end_without_memory(self, object transport, ListHook& anchor) noexcept:
-        if anchor.linked():
-            anchor.leave()  # the reference moves to the other list
+    cdef int end_without_memory(self, object transport, ListHook& hook) noexcept:
+        if hook.linked():
+            hook.leave()  # the reference moves to the other list
         else:
             Py_INCREF(transport)
-        self.unscheduled_ends.add(anchor, <void*>transport)
+        self.unscheduled_ends.add(hook, <void*>transport)
         return 0
 
     cdef bint is_ending(self, object transport) noexcept:

@@ -1,4 +1,4 @@
-"""What the environment asks of zloop."""
+"""Settings from environment variables."""
 
 import os
 

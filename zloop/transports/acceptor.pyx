@@ -155,7 +155,7 @@ cdef class Acceptor:
         sock, self.sock = self.sock, None
         transport_state(self.loop).acceptors.pop(id(sock), None)
         self.listener.close()
-        self.loop.retired.append(self)  # a protocol factory may have called this, in the middle of a burst
+        self.loop.pending_close.append(self)  # a protocol factory may have called this, in the middle of a burst
         return sock
 
     def close(self):

@@ -219,7 +219,7 @@ cdef class BaseTransport(AsyncioBase):
 
     # To be called wherever that may have changed. The caller holds a reference to the transport.
     cdef int update_keepalive(self) noexcept:
-        return self.loop.hold_while(self.waits_for_kernel(), self, self.keepalive)
+        return self.loop.update_keepalive(self.waits_for_kernel(), self, self.keepalive)
 
 
 cdef class WritingTransport(BaseTransport):
