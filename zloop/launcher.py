@@ -182,7 +182,7 @@ def run(program: Any) -> None:
 
 
 def begin_traceback_after(exc: BaseException, depth: int) -> None:
-    """Leave `depth` frames out of the traceback that sys.excepthook gets."""
+    """Have sys.excepthook, whichever it is then, show the traceback without its first `depth` frames."""
     traceback = exc.__traceback__
     for _ in range(depth):
         traceback = traceback and traceback.tb_next
