@@ -1,9 +1,7 @@
 # Handles: call_soon() and its kin return them; the ready queue and the timer heap hold them.
 from libc.stdint cimport int64_t
 
-from zloop.binding.threads cimport LoopInbox
 from zloop.core.contexts cimport ContextCache
-from zloop.engine.ring_buffer cimport ReadyQueue
 from zloop.engine.timer_heap cimport TimerHeap, TimerNode
 
 
@@ -50,8 +48,5 @@ cdef class TimerHandle(Handle):
 cdef Handle new_handle(LoopCore loop, object callback, object args, object context, bint runs_once)
 cdef ThreadSafeHandle new_thread_safe_handle(LoopCore loop, object callback, object args, object context)
 cdef TimerHandle new_timer_handle(LoopCore loop, object when, object callback, object args, object context)
-cdef int untrack(Handle handle) noexcept
-cdef int track_if_held(Handle handle) noexcept
-cdef int track_queued(ReadyQueue& ready, LoopInbox& inbox) noexcept
 cdef int raise_current() except -1
 cdef int64_t deadline_of(double when) noexcept

@@ -4,27 +4,19 @@
 A handle is kept alive by Python references and by the loop's queues, each of which owns one. Only a loop makes handles.
 ``isinstance(handle, asyncio.Handle)`` is true: asyncio's class is written in Python with slots of its own, too heavy to
 derive from, so ``__class__`` names it instead.
-
-Most handles run and are freed soon after they are made, and there may be a hundred thousand at a time. While a loop
-runs, the garbage collector does not track the handles in its queues (untrack): a running loop is reachable, and so are
-they. A handle that has run and is still referenced, or whose loop has stopped, may be part of a cycle: the collector
-tracks it from then on (track_if_held, track_queued).
 """
 import asyncio
 import threading
 
 cimport cython
 from cpython.float cimport PyFloat_CheckExact
-from cpython.object cimport PyObject, PyTypeObject
+from cpython.object cimport PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.math cimport ceil, isnan
 
 from zloop.binding.context cimport call_in_context
-from zloop.binding.gc_slots cimport visit_inbox, visit_queue
 from zloop.binding.sealed_types cimport seal_type
-from zloop.binding.threads cimport LoopInbox
 from zloop.core.contexts cimport ContextCache, PyContext_Copy, PyContext_CopyCurrent, contexts_can_be_shared
-from zloop.engine.ring_buffer cimport ReadyQueue
 from zloop.engine.timer_heap cimport never
 
 from zloop.core.diagnostics import creation_stack, describe_callback
@@ -38,9 +30,6 @@ cdef double ns_per_s = 1e9
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(object thing)
-    void PyObject_GC_UnTrack(object thing) noexcept
-    int PyObject_GC_IsTracked(PyObject* thing) noexcept
-    void PyObject_GC_Track(PyObject* thing) noexcept
     unsigned long PyThread_get_thread_ident()
 
 
@@ -237,14 +226,10 @@ cdef class TimerHandle(Handle):
         return self._when > (<TimerHandle>other)._when if isinstance(other, TimerHandle) else NotImplemented
 
     def __le__(self, other):
-        if not isinstance(other, TimerHandle):
-            return NotImplemented
-        return self._when < (<TimerHandle>other)._when or self == other
+        return self < other or self == other if isinstance(other, TimerHandle) else NotImplemented
 
     def __ge__(self, other):
-        if not isinstance(other, TimerHandle):
-            return NotImplemented
-        return self._when > (<TimerHandle>other)._when or self == other
+        return self > other or self == other if isinstance(other, TimerHandle) else NotImplemented
 
     def __eq__(self, other):
         if not isinstance(other, TimerHandle):
@@ -278,32 +263,6 @@ cdef inline int fill(
         handle.context = PyContext_CopyCurrent()
     if loop.debug:
         handle._source_traceback = creation_stack()
-    return 0
-
-
-cdef int untrack(Handle handle) noexcept:
-    """Stop the garbage collector's tracking of a handle that goes into the queues of a running loop."""
-    PyObject_GC_UnTrack(handle)
-    return 0
-
-
-cdef int track_if_held(Handle handle) noexcept:
-    """Have the collector track a handle that has run, if it has other references than the caller's."""
-    if Py_REFCNT(handle) > 1:
-        track(<PyObject*>handle, NULL)
-    return 0
-
-
-cdef int track_queued(ReadyQueue& ready, LoopInbox& inbox) noexcept:
-    """Have the collector track the handles in the queues of a loop that has stopped."""
-    visit_queue(ready, track, NULL)
-    visit_inbox(inbox, track, NULL)
-    return 0
-
-
-cdef int track(PyObject* handle, void* nothing) noexcept:
-    if not PyObject_GC_IsTracked(handle):
-        PyObject_GC_Track(handle)
     return 0
 
 

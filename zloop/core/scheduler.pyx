@@ -20,9 +20,9 @@ from zloop.binding.methods cimport is_bound_method, put_call_soon_front
 from zloop.binding.prefetch cimport prefetch_handle
 from zloop.binding.sealed_types cimport seal_type
 from zloop.core.handles cimport (
-    Handle, LoopCore, TimerHandle, deadline_of, new_handle, new_thread_safe_handle, new_timer_handle, track_if_held,
-    track_queued, untrack,
+    Handle, LoopCore, TimerHandle, deadline_of, new_handle, new_thread_safe_handle, new_timer_handle,
 )
+from zloop.core.tracking cimport track_if_held, track_queued, untrack
 from zloop.engine.clock cimport monotonic_ns
 from zloop.engine.ring_buffer cimport ReadyQueue
 from zloop.engine.timer_heap cimport never
