@@ -168,7 +168,7 @@ cdef TlsEngine make_direct_engine(object sslobj, object incoming, object outgoin
     engine = DirectEngine.__new__(DirectEngine)
     engine.sslobj = sslobj
     engine.connection = owner
-    # Writing the log of keys may fail at any step, which only the module tells of.
+    # Writing the log of keys may fail at any step, which only the module reports.
     engine.handshakes_directly = (
         type(sslobj).do_handshake is ssl.SSLObject.do_handshake and context.keylog_filename is None
     )
@@ -198,7 +198,7 @@ cdef bint is_consistent(object connection, object incoming, object outgoing) exc
 
 
 cdef str verify_layout(object context, object sslobj, object incoming, object outgoing):
-    """Why connections of a context cannot take the direct engine, "" if they can; told by its first one."""
+    """Why connections of a context cannot take the direct engine, "" if they can; found out by its first one."""
     cdef const ssl_st* connection
     cdef const ssl_ctx_st* pointer
     global layout_problem

@@ -56,7 +56,7 @@ cdef class TlsProtocol(TlsReader):
 
     cdef int advance(self) except -1
     cdef int wake_waiter(self, object exception) except -1
-    cdef int tell_of_loss(self, object exception) except -1
+    cdef int report_loss(self, object exception) except -1
     cdef int do_handshake(self) except -1
     cdef int handshake_done(self, object exception) except -1
     cdef int handshake_failed(self, object exception) except -1

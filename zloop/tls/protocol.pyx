@@ -46,7 +46,7 @@ cdef class SSLTransport(AsyncioBase, Transport):
 
     def __cinit__(self):
         self._closed = True
-        self.ssl_protocol = nobody
+        self.ssl_protocol = unmade_protocol
 
     def __del__(self):
         if not self._closed:
@@ -290,7 +290,7 @@ cdef class TlsProtocol(TlsReader):
             self._app_transport._closed = True
         if self.state != DO_HANDSHAKE and self.app_state in (MADE, AT_END):
             self.app_state = LOST
-            self.tell_of_loss(exc)
+            self.report_loss(exc)
         self.state = UNWRAPPED
         self._transport = self.socket_transport = None
         self._app_transport = None
@@ -301,7 +301,7 @@ cdef class TlsProtocol(TlsReader):
                 timer.cancel()
         self.handshake_timer = self.shutdown_timer = None
 
-    cdef int tell_of_loss(self, object exception) except -1:
+    cdef int report_loss(self, object exception) except -1:
         try:
             self._loop.call_soon(self._app_protocol.connection_lost, exception)
         except MemoryError:
@@ -321,7 +321,7 @@ cdef class TlsProtocol(TlsReader):
         self.receive(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
 
     def _take_over(self, transport):
-        """In place of the application's protocol, which may have been told to wait until what is written is sent."""
+        """In place of the application's protocol, whose pause_writing() may have been called."""
         transport.set_protocol(self)
         self.below_is_full = getattr(transport, "_protocol_paused", False)
         self.write_flow.set_paused(self.below_is_full)
@@ -528,7 +528,7 @@ cdef class TlsProtocol(TlsReader):
                     {"message": message, "exception": exception, "transport": transport, "protocol": self}
                 )
             except MemoryError:
-                pass  # connection_lost() tells
+                pass  # connection_lost() passes it on
         return 0
 
     # ---- writing
@@ -614,7 +614,7 @@ cdef class TlsProtocol(TlsReader):
             raise MemoryError
         count = self.engine.write_into(data, size, memory, output_buffer_size)
         if self.engine.encrypted_size > 0:
-            transport.send_lent(memory, self.engine.encrypted_size)
+            transport.send_borrowed(memory, self.engine.encrypted_size)
         return count
 
     cdef int do_write(self, bint keep) except -1:
@@ -733,7 +733,7 @@ cdef class TlsProtocol(TlsReader):
         return 0
 
 
-# What a transport has in place of the protocol that it does not need any more.
+# What a transport refers to when it does not need its protocol any more.
 cdef TlsProtocol spent_protocol(object loop):
     cdef TlsProtocol protocol = TlsProtocol.__new__(TlsProtocol)
     protocol._loop = loop
@@ -741,7 +741,7 @@ cdef TlsProtocol spent_protocol(object loop):
 
 
 cdef TlsEngine no_engine = make_no_engine()
-cdef TlsProtocol nobody = spent_protocol(None)  # of a transport that nobody has made properly
+cdef TlsProtocol unmade_protocol = spent_protocol(None)  # of a transport that is not made properly
 
 
 seal_type(<PyTypeObject*>SSLTransport, False)

@@ -12,7 +12,7 @@ from zloop.transports.receiver cimport cut_bytes, native_protocol
 cdef extern from "Python.h":
     PyObject* new_bytes "PyBytes_FromStringAndSize"(const char* data, Py_ssize_t size) except NULL
 
-# Up to so many bytes are decrypted on the stack and copied; for more the bytes object is made first, and cut to size.
+# Up to this many bytes are decrypted on the stack and copied; for more the bytes object is made first, and cut to size.
 cdef enum:
     scratch_size = 4 * 1024
 

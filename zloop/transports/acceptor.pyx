@@ -32,7 +32,7 @@ from zloop.core.socket_objects import hold_socket, params_of, let_go_socket, unh
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject* thing)
 
-# Whose addresses can be told later.
+# Families whose addresses can be formatted later.
 cdef frozenset known_families = frozenset({int(socket.AF_INET), int(socket.AF_INET6), int(socket.AF_UNIX)})
 
 

@@ -15,8 +15,7 @@
 Each class at the end of a branch derives from asyncio's class of its kind, too.
 
 A transport at work, one that waits for the kernel, is kept alive by its loop; one that waits for nothing is kept alive
-by its holders alone, as with asyncio's selector. It owns its descriptor from the moment on at which it is returned to
-whoever made it.
+by its holders alone, as with asyncio's selector. It owns its descriptor from the moment at which it is returned.
 """
 import warnings
 from asyncio.log import logger
@@ -131,7 +130,7 @@ cdef class BaseTransport(AsyncioBase):
             try:
                 self._report(exception, message)
             except MemoryError:
-                pass  # connection_lost() tells of it
+                pass  # connection_lost() passes it on
         return self.force_close(exception)
 
     # True for an error that is the network's business, and is only logged in debug mode.
@@ -305,8 +304,8 @@ cdef int begin(BaseTransport transport, object connection_made, object then, obj
             loop.call_soon(then, context=transport.context)
         if waiter is not None:
             loop.call_soon(set_result_unless_cancelled, waiter, None, context=transport.context)
-    except BaseException:  # memory is out: no protocol is told of a connection that is not going to be read
-        transport.closing = True  # what then() looks at
+    except BaseException:  # memory is out: no connection_made() for a connection that is not going to be read
+        transport.closing = True  # then() checks it
         try:
             if first is not None:
                 first.cancel()

@@ -73,7 +73,7 @@ cdef SocketTransport begin_connection(
     SocketTransport transport, object connection_made, bint tcp, object waiter, object server
 ):
     if tcp:
-        # Fails for other stream protocols, or when the peer is gone already: the first read or write will tell.
+        # Fails for other stream protocols, or when the peer is gone already: the first read or write reports it.
         sys_calls.set_nodelay(transport.fd)
     if server is not None:
         try:

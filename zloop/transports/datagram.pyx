@@ -97,7 +97,7 @@ cdef class DatagramTransport(WritingTransport, Transport, AsyncioDatagramTranspo
         self.datagram.stop_reading()
         return 0
 
-    # The socket has datagrams, or an error to tell.
+    # The socket has datagrams, or an error.
     cdef int readable(self) except -1:
         PyContext_Enter(self.context)
         try:
@@ -129,7 +129,7 @@ cdef class DatagramTransport(WritingTransport, Transport, AsyncioDatagramTranspo
         cdef int asked, count
         cdef int taken = 0
         if self.may_end:
-            self.datagram.expect_one()  # the end could be told as often as one asks
+            self.datagram.expect_one()  # each call after the end reports the end again
         asked = self.datagram.expected()
         count = self.datagram.receive(received, loan)
         if count < 0:
@@ -147,7 +147,7 @@ cdef class DatagramTransport(WritingTransport, Transport, AsyncioDatagramTranspo
         finally:
             if taken < count:
                 self.keep(received + taken, count - taken)
-        # Where few come at a time, asking once more would mostly be in vain.
+        # Where few come at a time, one more call would mostly find nothing.
         return count if count == asked and (asked >= burst_size or self.may_end) else 0
 
     # For families whose addresses only the socket module knows.
@@ -167,7 +167,7 @@ cdef class DatagramTransport(WritingTransport, Transport, AsyncioDatagramTranspo
         self.deliver(data, sender)
         return 1
 
-    # Nothing follows; what ends a connection of datagrams looks like an empty one, for ever.
+    # Nothing follows: the end of a connection of datagrams looks like an empty datagram, again and again.
     cdef int end_reading(self) except -1:
         self.ended = True
         self.datagram.stop_reading()

@@ -48,8 +48,8 @@ cdef bint connects_plainly() except -1:
     return plain_socket.connect is plain_connect
 
 
-# What connect() answered: whether it goes on, or is done; OSError if it failed. EAGAIN is a failure: nobody queues who
-# finds a Unix socket's backlog full, and nothing tells when there is room.
+# What connect() answered: whether it goes on, or is done; OSError if it failed. EAGAIN is a failure:
+# a Unix socket's full backlog has no queue, and reports no room in it.
 cdef bint goes_on(int status) except -1:
     if status != 0 and status != -EINPROGRESS:
         raise diagnostics.os_error(-status)
@@ -73,7 +73,7 @@ cdef bint makes_plain_sockets() except -1:
 def can_connect_directly(Loop loop not None, family, kind, proto, address):
     """Whether a connection may do without a socket object: an internet address in numbers, and nothing that has to see
     the object. Debug mode logs it; a class in socket.socket's place, a replaced __init__() or connect() and audit hooks
-    are told of it.
+    get it passed.
     """
     cdef Address peer
     if loop.debug or socket.socket is not plain_socket or plain_socket.__init__ is not plain_init:

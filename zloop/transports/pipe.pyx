@@ -229,7 +229,7 @@ def make_read_pipe_transport(Loop loop not None, pipe, protocol, waiter):
 
 
 def make_write_pipe_transport(Loop loop not None, pipe, protocol, waiter):
-    """The same for the writing end. When nobody reads a pipe or a socket any more, the transport ends by itself."""
+    """The same for the writing end. The transport ends by itself when the reading end of a pipe or a socket is closed."""
     cdef WritePipeTransport transport
     cdef int fd = pipe.fileno()
     mode = os.fstat(fd).st_mode

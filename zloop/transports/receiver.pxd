@@ -10,12 +10,12 @@ cdef class NativeProtocol:
     cdef int filled(self, size_t size) except -1
 
 
-cdef class StreamFeeder(NativeProtocol):
+cdef class StreamReaderAdapter(NativeProtocol):
     cdef object protocol         # the asyncio.StreamReaderProtocol
 
     # From lend() to filled():
     cdef object reader           # the protocol's StreamReader; else None
-    cdef Py_buffer lent          # the whole of its buffer
+    cdef Py_buffer view          # of the whole of its buffer
     cdef Py_ssize_t kept         # bytes that were in it before
 
     cdef object plain_reader(self)

@@ -1,7 +1,7 @@
 # cython: language_level=3
-"""Protocols that take received bytes where they are, with no object made of them.
+"""Protocols with a C-level interface: they take received bytes where they are, with no object made of them.
 
-A transport asks native_protocol() for the native face of each protocol that it gets, and calls data_received() where
+A transport asks native_protocol() for that interface of each protocol that it gets, and calls data_received() where
 there is none: with a bytes object, which cut_bytes() makes fit what was received.
 """
 from asyncio import StreamReader, StreamReaderProtocol
@@ -26,14 +26,14 @@ cdef object plain_feed_data = StreamReader.feed_data
 
 
 cdef class NativeProtocol:
-    """A protocol that looks at received bytes where they are, and has no use for an object made of them."""
+    """A protocol that reads received bytes where they are, and needs no object made of them."""
 
     # In place of data_received(). The memory is gone after the call.
     cdef int receive(self, const char* data, size_t size) except -1:
         raise NotImplementedError
 
     # For much at a time: memory of that size for the next read, which stays where it is, or False. After a True exactly
-    # one filled() follows, in place of receive(), with how much was read; 0: nothing, and nothing is to be told.
+    # one filled() follows, in place of receive(), with how much was read; 0: nothing, and nothing is passed on.
     cdef bint lend(self, char** data, size_t size) except -1:
         return False
 
@@ -41,7 +41,7 @@ cdef class NativeProtocol:
         raise NotImplementedError
 
 
-cdef class StreamFeeder(NativeProtocol):
+cdef class StreamReaderAdapter(NativeProtocol):
     """Puts what is received straight into the buffer of asyncio's own StreamReader.
 
     Does what StreamReaderProtocol.data_received() and StreamReader.feed_data() do, the same from CPython 3.11 to 3.15.
@@ -66,15 +66,15 @@ cdef class StreamFeeder(NativeProtocol):
         buffer = reader._buffer
         self.kept = PyByteArray_GET_SIZE(buffer)
         PyByteArray_Resize(buffer, self.kept + <Py_ssize_t>size)
-        PyObject_GetBuffer(buffer, &self.lent, PyBUF_SIMPLE | PyBUF_WRITABLE)  # nothing can move it until filled()
+        PyObject_GetBuffer(buffer, &self.view, PyBUF_SIMPLE | PyBUF_WRITABLE)  # nothing can move it until filled()
         self.reader = reader
-        data[0] = <char*>self.lent.buf + self.kept
+        data[0] = <char*>self.view.buf + self.kept
         return True
 
     cdef int filled(self, size_t size) except -1:
         reader, self.reader = self.reader, None
-        buffer = <object>self.lent.obj
-        PyBuffer_Release(&self.lent)
+        buffer = <object>self.view.obj
+        PyBuffer_Release(&self.view)
         PyByteArray_Resize(buffer, self.kept + <Py_ssize_t>size)
         return self.announce(reader, self.kept + <Py_ssize_t>size) if size > 0 else 0
 
@@ -121,13 +121,13 @@ cdef bint is_method(object attribute, object function) noexcept:
 
 
 cdef NativeProtocol native_protocol(object protocol):
-    """The native face of a protocol, or None."""
-    cdef StreamFeeder feeder
+    """The C-level interface of a protocol, or None."""
+    cdef StreamReaderAdapter feeder
     if isinstance(protocol, NativeProtocol):
         return protocol
     if type(protocol) is not StreamReaderProtocol:
         return None
-    feeder = StreamFeeder.__new__(StreamFeeder)
+    feeder = StreamReaderAdapter.__new__(StreamReaderAdapter)
     feeder.protocol = protocol
     feeder.lends = True
     return feeder
@@ -142,4 +142,4 @@ cdef object cut_bytes(PyObject* made, Py_ssize_t size):
 
 
 seal_type(<PyTypeObject*>NativeProtocol, False)
-seal_type(<PyTypeObject*>StreamFeeder, False)
+seal_type(<PyTypeObject*>StreamReaderAdapter, False)

@@ -1,4 +1,4 @@
-"""asyncio's own selector transports, for socket objects whose methods are somebody's own.
+"""asyncio's own selector transports, for socket objects with methods of their own.
 
 Trackers, throttles and mocks override recv(), recv_into(), send() or sendmsg() of a socket, or are no socket at all and
 hand calls on to one. asyncio calls these methods. zloop's transports go past the socket object: such a one gets the

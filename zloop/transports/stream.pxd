@@ -4,7 +4,7 @@ from zloop.transports.base cimport WritingTransport
 
 
 cdef class StreamTransport(WritingTransport):
-    cdef Stream stream           # opened by whoever makes the transport, with that as the owner
+    cdef Stream stream           # opened where the transport is made, with the transport as its owner
 
     cdef int write_failed(self, object exception) except -1
     cdef int send(self, object data) except -1

@@ -32,7 +32,7 @@ cdef class SocketTransport(LazySocketTransport):
     cdef int read_failed(self, int error) except -1
     cdef int receive_end(self) except -1
     cdef bint dropped(self) except -1
-    cdef int send_lent(self, const char* data, size_t size) except -1
+    cdef int send_borrowed(self, const char* data, size_t size) except -1
     cdef int queue_all(self, object list_of_data) except -1
     cdef int write_failed_later(self, int error) except -1
     cdef int flushed(self) except -1

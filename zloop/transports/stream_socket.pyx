@@ -40,7 +40,7 @@ from zloop.core import diagnostics
 cdef extern from "Python.h":
     PyObject** PySequence_Fast_ITEMS(object sequence)
     Py_ssize_t PySequence_Fast_GET_SIZE(object sequence)
-    # Declared as raising nothing: the caller looks at what they return, and deals with the exception that they set.
+    # Declared as raising nothing: the caller checks what they return, and handles the exception that they set.
     Py_ssize_t length_or_error "PyObject_Length"(object thing) noexcept
     PyObject* integer_or_error "PyLong_FromSsize_t"(Py_ssize_t value) noexcept
     int leave_or_error "PyContext_Exit"(object context) noexcept
@@ -56,10 +56,10 @@ cdef str writable_types = (
     "a bytes, bytearray, or memoryview object" if sys.version_info >= (3, 14) else "a bytes-like object"
 )
 
-# Below it, copying bytes costs less than telling the kernel of one more place.
+# Below it, copying bytes costs less than one more segment of sendmsg().
 cdef Py_ssize_t worth_a_vector = 16 * 1024
 
-# From so much in one read on, copying it out of the shared buffer costs more than making room for as much as may come.
+# From this size of a read on, copying it out of the shared buffer costs more than a buffer for the largest read.
 cdef Py_ssize_t direct_read_threshold = 8 * 1024
 cdef size_t direct_read_size = 256 * 1024
 
@@ -113,7 +113,7 @@ cdef class SocketTransport(LazySocketTransport, Transport):
         Py_DECREF(<object>result)
         return 0
 
-    # NULL: the bytes are in memory that the protocol has lent.
+    # NULL: the bytes are in the protocol's own memory, which it has lent.
     cdef int deliver_natively(self, NativeProtocol native, const char* data, size_t size) except -1:
         if (<QuietlyGive>give)(self.context, native, data, size) < 0:
             return self.protocol_failed("data_received")
@@ -218,7 +218,7 @@ cdef class SocketTransport(LazySocketTransport, Transport):
     cdef int buffer_filled(self, TransportState state, ssize_t result) except -1:
         cdef PyObject* count
         cdef PyObject* updated
-        # First of all, so that the protocol may resize what it lent.
+        # First of all, so that the protocol may resize its buffer.
         PyBuffer_Release(&state.view)
         if result <= 0:
             PyContext_Exit(self.context)
@@ -353,7 +353,7 @@ cdef class SocketTransport(LazySocketTransport, Transport):
         return True
 
     # As write(), of bytes that are gone afterwards.
-    cdef int send_lent(self, const char* data, size_t size) except -1:
+    cdef int send_borrowed(self, const char* data, size_t size) except -1:
         cdef int status
         if self.eof_written or self.empty_waiter is not None or self.ending or not self.stream.is_open():
             self.write(PyBytes_FromStringAndSize(data, <Py_ssize_t>size))
@@ -480,7 +480,7 @@ cdef int give(object context, NativeProtocol native, const char* data, size_t si
 
 
 cdef bytes joined_if_small(object chunks):
-    """A list or tuple of bytes objects as one, where copying costs less than telling the kernel of each; or None."""
+    """A list or tuple of bytes objects as one, where copying costs less than a segment for each; or None."""
     cdef Py_ssize_t size = 0
     cdef Py_ssize_t count
     cdef PyObject** items
