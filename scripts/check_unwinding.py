@@ -26,7 +26,7 @@ from checking import Violation, line_of, run
 
 # What throws std::bad_alloc, and runs no foreign code and releases no reference.
 CONTAINED = {
-    *("Datagram.queue", "Stream.queue", "Stream.write"),
+    *("DatagramSocket.queue", "Stream.queue", "Stream.write"),
     *("LoopInbox.push", "LoopInbox.take_into", "TimerHeap.push", "TimerHeap.take_due"),
     *("ReadyQueue.push_back", "ReadyQueue.push_front"),
     *("TlsSession.feed", "TlsSession.retain"),

@@ -21,6 +21,7 @@ SOUND = {
         "        int read(\n            int64_t* now,\n            int flags=*,\n        ) except -1\n"
     ),
     "zloop/engine/timer.pxd": 'from zloop.engine.clock cimport Clock\ncdef extern from "zloop/timer.hpp":\n    int x\n',
+    "zloop/engine/socket.pxd": 'cdef extern from "<sys/socket.h>" nogil:\n    ctypedef unsigned int socklen_t\n',
     "zloop/binding/gc.hpp": '#pragma once\n#include <Python.h>\n#include "zloop/clock.hpp"\n',
     "zloop/binding/gc.pxd": (
         "from cpython.object cimport PyObject\n"

@@ -24,12 +24,13 @@ sys::Packet packet_of(const OutgoingDatagram& datagram) noexcept {
 
 }  // namespace
 
-const WatcherOps Datagram::watcher_ops = {.on_ready = &Datagram::on_ready, .user = &Datagram::owner_of};
+const WatcherOps DatagramSocket::watcher_ops = {.on_ready = &DatagramSocket::on_ready,
+                                                .user = &DatagramSocket::owner_of};
 
-Datagram::Datagram(const DatagramOps& ops, WriteQueue::ReleaseFn release, void* owner) noexcept
+DatagramSocket::DatagramSocket(const DatagramOps& ops, WriteQueue::ReleaseFn release, void* owner) noexcept
     : ops_(ops), owner_(owner), release_(release) {}
 
-int Datagram::open(Reactor& reactor, int fd, std::size_t longest) noexcept {
+int DatagramSocket::open(Reactor& reactor, int fd, std::size_t longest) noexcept {
   assert(!is_open());
   assert(longest > 0 && longest <= Reactor::datagram_buffer_size);
   longest_ = longest;
@@ -39,21 +40,22 @@ int Datagram::open(Reactor& reactor, int fd, std::size_t longest) noexcept {
   return reactor.attach(*this, fd, watcher_ops);
 }
 
-void Datagram::close() {
+void DatagramSocket::close() {
   detach();
   while (!queue_.empty()) drop_first();
 }
 
-int Datagram::start_reading() noexcept { return set_interest(interest() | interest_read); }
+int DatagramSocket::start_reading() noexcept { return set_interest(interest() | interest_read); }
 
-void Datagram::stop_reading() noexcept { drop_interest(interest_read); }
+void DatagramSocket::stop_reading() noexcept { drop_interest(interest_read); }
 
-void* Datagram::owner_of(Watcher& watcher) noexcept {
-  return static_cast<Datagram&>(watcher).owner_;  // NOLINT(*-static-cast-downcast): open() attaches no other
+void* DatagramSocket::owner_of(Watcher& watcher) noexcept {
+  return static_cast<DatagramSocket&>(watcher).owner_;  // NOLINT(*-static-cast-downcast): open() attaches no other
 }
 
-void Datagram::on_ready(Watcher& watcher, unsigned ready) {
-  const auto& datagram = static_cast<Datagram&>(watcher);  // NOLINT(*-static-cast-downcast): open() attaches no other
+void DatagramSocket::on_ready(Watcher& watcher, unsigned ready) {
+  const auto& datagram =
+      static_cast<DatagramSocket&>(watcher);  // NOLINT(*-static-cast-downcast): open() attaches no other
   if (ready == interest_write) {
     datagram.ops_.on_writable(datagram.owner_);
   } else {
@@ -61,7 +63,7 @@ void Datagram::on_ready(Watcher& watcher, unsigned ready) {
   }
 }
 
-int Datagram::receive(ReceivedDatagram* received, Loan& loan) noexcept {
+int DatagramSocket::receive(ReceivedDatagram* received, Loan& loan) noexcept {
   if (!is_open()) return -EBADF;
   char* buffer = loan.begin(reactor().datagram_buffer());
   if (buffer == nullptr) return -ENOMEM;
@@ -90,7 +92,7 @@ int Datagram::receive(ReceivedDatagram* received, Loan& loan) noexcept {
   return count;
 }
 
-int Datagram::send_now(const char* data, std::size_t size, const Address* to) noexcept {
+int DatagramSocket::send_now(const char* data, std::size_t size, const Address* to) noexcept {
   if (!is_open()) return -EBADF;
   if (!queue_.empty()) return -EAGAIN;
   const ssize_t sent =
@@ -100,7 +102,7 @@ int Datagram::send_now(const char* data, std::size_t size, const Address* to) no
   return would_block(status) ? -EAGAIN : status;
 }
 
-int Datagram::queue(const OutgoingDatagram& datagram) {
+int DatagramSocket::queue(const OutgoingDatagram& datagram) {
   if (!is_open() && queue_.empty()) return -EBADF;
   queue_.make_room(1);
   if (is_open()) {
@@ -113,7 +115,7 @@ int Datagram::queue(const OutgoingDatagram& datagram) {
 
 // Datagrams to a connected peer go one by one. The error that their predecessor met on its way (ICMP) is reported once,
 // to the next call; in the middle of several it would be lost.
-int Datagram::gather(sys::Packet* packets) const noexcept {
+int DatagramSocket::gather(sys::Packet* packets) const noexcept {
   packets[0] = packet_of(queue_[0]);
   if (queue_[0].route == Route::peer) return 1;
   const auto most = static_cast<int>(std::min(queue_.size(), std::size_t{batch_max}));
@@ -125,7 +127,7 @@ int Datagram::gather(sys::Packet* packets) const noexcept {
   return count;
 }
 
-int Datagram::flush() {
+int DatagramSocket::flush() {
   if (!is_open()) return 0;
   std::array<sys::Packet, batch_max> packets;  // NOLINT(*-member-init): gather() fills what is used
   while (!queue_.empty()) {
@@ -139,13 +141,13 @@ int Datagram::flush() {
   return 0;
 }
 
-void Datagram::drop_first() {
+void DatagramSocket::drop_first() {
   const OutgoingDatagram datagram = queue_.pop_front();
   bytes_ -= datagram.segment.size;
   release_(datagram.segment.reference);
 }
 
-void Datagram::discard_pending() {
+void DatagramSocket::discard_pending() {
   drop_interest(interest_write);
   while (!queue_.empty()) drop_first();
 }

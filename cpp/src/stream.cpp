@@ -49,7 +49,7 @@ int Stream::start_reading() noexcept {
 void Stream::on_ready(Watcher& watcher, unsigned ready) {
   auto& stream = static_cast<Stream&>(watcher);  // NOLINT(*-static-cast-downcast): open() attaches no other
   if (ready == interest_write) {
-    stream.queue_.empty() ? stream.report_room() : stream.send_and_report();
+    stream.queue_.empty() ? stream.report_writable() : stream.send_and_report();
   } else if (!stream.reading_) {
     stream.drop_interest(interest_read);
   } else if (stream.started_reading_in_ == stream.reactor().waits()) {
@@ -97,7 +97,7 @@ int Stream::write(const Segment& segment) {
   if (sent < 0) return static_cast<int>(sent);
   const auto taken = static_cast<std::size_t>(sent);
   if (taken == segment.size) return 0;
-  if (const int status = wait_for_room(); status < 0) return status;
+  if (const int status = wait_writable(); status < 0) return status;
   queue({.data = segment.data + taken, .size = segment.size - taken, .reference = segment.reference});
   return queued;
 }
@@ -109,7 +109,7 @@ ssize_t Stream::send_now(const char* data, std::size_t size) noexcept {
   return would_block(sent) ? 0 : sent;
 }
 
-int Stream::wait_for_room() noexcept { return set_interest(interest() | interest_write); }
+int Stream::wait_writable() noexcept { return set_interest(interest() | interest_write); }
 
 void Stream::queue(const Segment& segment) { queue_.push(segment); }
 
@@ -135,7 +135,7 @@ int Stream::send_queued() {
     const int count = queue_.peek(vectors.data(), vectors_max);
     const ssize_t sent = count == 1 ? ops_->io->send(fd(), vectors[0].iov_base, vectors[0].iov_len)
                                     : ops_->io->sendv(fd(), vectors.data(), count);
-    if (would_block(sent)) return wait_for_room();
+    if (would_block(sent)) return wait_writable();
     if (sent < 0) {
       drop_interest(interest_write);
       return static_cast<int>(sent);
@@ -143,16 +143,16 @@ int Stream::send_queued() {
     std::size_t offered = 0;
     for (int i = 0; i < count; ++i) offered += vectors[static_cast<std::size_t>(i)].iov_len;
     queue_.consume(static_cast<std::size_t>(sent), ops_->release);
-    if (std::cmp_less(sent, offered)) return wait_for_room();
+    if (std::cmp_less(sent, offered)) return wait_writable();
   }
   drop_interest(interest_write);
   return 0;
 }
 
-// With nothing queued only wait_for_room() watches for writability.
-void Stream::report_room() {
+// With nothing queued only wait_writable() watches for writability.
+void Stream::report_writable() {
   drop_interest(interest_write);
-  ops_->on_room(owner_);
+  ops_->on_writable(owner_);
 }
 
 void Stream::discard_pending() {

@@ -139,8 +139,8 @@ void TlsSession::retain() {
 
 std::size_t TlsSession::take_input(char* data, std::size_t size) noexcept {
   const std::size_t count = std::min(size, input_size_);
-  hungry_ = count == 0;
-  if (hungry_) return 0;
+  want_read_ = count == 0;
+  if (want_read_) return 0;
   drained_ = false;
   std::memcpy(data, input_, count);
   input_ += count;
@@ -149,9 +149,9 @@ std::size_t TlsSession::take_input(char* data, std::size_t size) noexcept {
   return count;
 }
 
-ssize_t TlsSession::shake_hands() {
+ssize_t TlsSession::do_handshake() {
   openssl_->ERR_clear_error();  // so that the reason of a failure is all that stands there
-  hungry_ = false;
+  want_read_ = false;
   if (openssl_->SSL_do_handshake(ssl_) == 1) return 1;
   const ssize_t reason = explain_failure();
   return reason == ended ? failed : reason;
@@ -182,7 +182,7 @@ std::size_t TlsSession::readable_max() const noexcept {
 }
 
 ssize_t TlsSession::read(char* data, std::size_t size) {
-  hungry_ = false;
+  want_read_ = false;
   std::size_t count = 0;
   const bool done = openssl_->SSL_read_ex(ssl_, data, size, &count) == 1;
   drained_ = done && count < size;
@@ -190,7 +190,7 @@ ssize_t TlsSession::read(char* data, std::size_t size) {
 }
 
 ssize_t TlsSession::write(const char* data, std::size_t size) {
-  hungry_ = false;
+  want_read_ = false;
   std::size_t count = 0;
   if (openssl_->SSL_write_ex(ssl_, data, size, &count) == 1) return static_cast<ssize_t>(count);
   const ssize_t reason = explain_failure();
@@ -205,13 +205,13 @@ ssize_t TlsSession::explain_failure() {
   switch (openssl_->SSL_get_error(ssl_, 0)) {
     case ssl_error_want_read:
     case ssl_error_want_write:
-      return starved;
+      return want_read;
     case ssl_error_zero_return:
       return ended;
     default:
       break;
   }
-  if (hungry_) return starved;
+  if (want_read_) return want_read;
   const bool closed = (openssl_->SSL_get_shutdown(ssl_) & ssl_received_shutdown) != 0;
   return closed && openssl_->SSL_do_handshake(ssl_) == 1 ? ended : failed;
 }

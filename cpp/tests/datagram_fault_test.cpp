@@ -24,8 +24,8 @@
 
 namespace {
 
-using zloop::Datagram;
 using zloop::DatagramOps;
+using zloop::DatagramSocket;
 using zloop::interest_none;
 using zloop::interest_read;
 using zloop::interest_write;
@@ -164,11 +164,11 @@ struct DatagramScene {
   Texts received;
   Texts sent;  // that are to arrive
   std::vector<int> errors;
-  Datagram datagram{ops, &Piece::release, this};
+  DatagramSocket datagram{ops, &Piece::release, this};
 
   static void on_readable(void* owner) noexcept {
     auto& self = *static_cast<DatagramScene*>(owner);
-    std::array<ReceivedDatagram, Datagram::batch_max> batch;
+    std::array<ReceivedDatagram, DatagramSocket::batch_max> batch;
     Loan loan;
     const int count = self.datagram.receive(batch.data(), loan);
     if (count < 0 && count != -EAGAIN) self.errors.push_back(-count);

@@ -24,8 +24,8 @@
 namespace {
 
 using zloop::Address;
-using zloop::Datagram;
 using zloop::DatagramOps;
+using zloop::DatagramSocket;
 using zloop::Loan;
 using zloop::OutgoingDatagram;
 using zloop::Reactor;
@@ -105,14 +105,14 @@ class Endpoint {
     std::vector<int> outcomes;
     while (const int outcome = datagram->flush()) {
       outcomes.push_back(outcome);
-      if (outcome == Datagram::routed_by_owner) break;
+      if (outcome == DatagramSocket::routed_by_owner) break;
     }
     return outcomes;
   }
 
   Reactor reactor;
   std::deque<Piece> pieces;
-  std::unique_ptr<Datagram> datagram = std::make_unique<Datagram>(ops, &Piece::release, this);
+  std::unique_ptr<DatagramSocket> datagram = std::make_unique<DatagramSocket>(ops, &Piece::release, this);
   Texts received;
   std::vector<Address> peers;
   std::vector<int> results;  // of receive(), one for each on_readable
@@ -128,7 +128,7 @@ class Endpoint {
       self.on_call();
       return;
     }
-    std::array<ReceivedDatagram, Datagram::batch_max> batch;
+    std::array<ReceivedDatagram, DatagramSocket::batch_max> batch;
     Loan loan;
     const int count = self.datagram->receive(batch.data(), loan);
     self.results.push_back(count);
@@ -299,7 +299,7 @@ TEST_CASE("an error between two datagrams hides neither", "[loopback]") {
 TEST_CASE("receiving needs memory", "[loopback]") {
   UdpEndpoint endpoint;
   endpoint.other.send("x", endpoint.address);
-  std::array<ReceivedDatagram, Datagram::batch_max> batch;
+  std::array<ReceivedDatagram, DatagramSocket::batch_max> batch;
   const auto receive = [&] {
     Loan loan;
     return endpoint.datagram->receive(batch.data(), loan);
@@ -310,8 +310,8 @@ TEST_CASE("receiving needs memory", "[loopback]") {
 
 TEST_CASE("what was received stays for as long as the loan, whatever is received meanwhile", "[loopback]") {
   UdpEndpoint endpoint;
-  std::array<ReceivedDatagram, Datagram::batch_max> first;
-  std::array<ReceivedDatagram, Datagram::batch_max> second;
+  std::array<ReceivedDatagram, DatagramSocket::batch_max> first;
+  std::array<ReceivedDatagram, DatagramSocket::batch_max> second;
   Loan outer;
   endpoint.other.send("the first", endpoint.address);
   REQUIRE(endpoint.datagram->receive(first.data(), outer) == 1);
@@ -433,7 +433,7 @@ TEST_CASE("a connected socket sends at once", "[linux]") {
 
 TEST_CASE("a full kernel is waited for", "[linux]") {
   PairEndpoint one;
-  Datagram& datagram = *one.endpoint.datagram;
+  DatagramSocket& datagram = *one.endpoint.datagram;
   REQUIRE(one.fill() > 0);
   CHECK(datagram.send_now("x", 1, nullptr) == -EAGAIN);
   CHECK_FALSE(datagram.blocked());
@@ -469,10 +469,10 @@ TEST_CASE("a datagram that the owner sends keeps its place", "[loopback]") {
   endpoint.queue_to_other("before");
   Piece& owners = endpoint.queue("owner's", Route::owner);
   endpoint.queue_to_other("after");
-  REQUIRE(endpoint.flush() == std::vector<int>{Datagram::routed_by_owner});
+  REQUIRE(endpoint.flush() == std::vector<int>{DatagramSocket::routed_by_owner});
   CHECK(endpoint.other.take() == Texts{"before"});
   CHECK(endpoint.datagram->first().segment.reference == &owners);
-  CHECK(endpoint.flush() == std::vector<int>{Datagram::routed_by_owner});
+  CHECK(endpoint.flush() == std::vector<int>{DatagramSocket::routed_by_owner});
   endpoint.datagram->drop_first();
   CHECK(owners.releases == 1);
   REQUIRE(endpoint.turn());
@@ -487,7 +487,7 @@ TEST_CASE("an owner that found the kernel full is told when it has room", "[linu
   while (!take(one.pair.theirs.get()).empty()) {
   }
   REQUIRE(one.endpoint.turn());
-  CHECK(one.endpoint.flushed == std::vector<int>{Datagram::routed_by_owner});
+  CHECK(one.endpoint.flushed == std::vector<int>{DatagramSocket::routed_by_owner});
 }
 
 TEST_CASE("a datagram that cannot be waited with stays the caller's", "[linux]") {
@@ -545,7 +545,7 @@ TEST_CASE("a datagram that there is no memory for stays the caller's", "[loopbac
 
 TEST_CASE("a closed datagram socket does nothing, and its descriptor stays open", "[loopback]") {
   UdpEndpoint endpoint;
-  Datagram& datagram = *endpoint.datagram;
+  DatagramSocket& datagram = *endpoint.datagram;
   endpoint.queue_to_other("lost");
   const bool with_the_reactor = GENERATE(true, false);
   if (with_the_reactor) {
@@ -565,7 +565,7 @@ TEST_CASE("a closed datagram socket does nothing, and its descriptor stays open"
   CHECK(datagram.queue({.segment = piece.segment(), .address = {}}) == -EBADF);
   CHECK(piece.releases == 0);
   CHECK(datagram.pending() == 0);
-  std::array<ReceivedDatagram, Datagram::batch_max> batch;
+  std::array<ReceivedDatagram, DatagramSocket::batch_max> batch;
   Loan loan;
   CHECK(datagram.receive(batch.data(), loan) == -EBADF);
   CHECK(datagram.send_now("x", 1, nullptr) == -EBADF);
@@ -593,7 +593,7 @@ TEST_CASE("an owner may end itself in each of its calls", "[loopback]") {
 TEST_CASE("a descriptor that is in the loop takes no second datagram socket", "[loopback]") {
   UdpEndpoint endpoint;
   const DatagramOps nothing;
-  Datagram second(nothing, nullptr, nullptr);
+  DatagramSocket second(nothing, nullptr, nullptr);
   CHECK(second.open(endpoint.reactor, endpoint.UdpSocket::socket.get(), 1) == -EEXIST);
   CHECK_FALSE(second.is_open());
 }

@@ -394,7 +394,7 @@ TEST_CASE("what the table of a stream does not set is called and does nothing") 
   stream.set_buffered(buffered);
   REQUIRE(stream.start_reading() == 0);
   REQUIRE(scene.reactor.wait(0) > 0);  // the first one after the wish to read
-  REQUIRE(stream.wait_for_room() == 0);
+  REQUIRE(stream.wait_writable() == 0);
   scene.turn();
   Interposer kernel;
   for (const int error : {EAGAIN, EPIPE}) {
@@ -415,7 +415,7 @@ TEST_CASE("what the table of a stream does not set is called and does nothing") 
 TEST_CASE("what the table of a datagram socket does not set is called and does nothing") {
   EmptyTableScene scene;
   static constexpr zloop::DatagramOps none{};
-  zloop::Datagram datagram(none, [](void*) {}, nullptr);
+  zloop::DatagramSocket datagram(none, [](void*) {}, nullptr);
   REQUIRE(datagram.open(scene.reactor, scene.pair.ours.get(), 100) == 0);
   REQUIRE(datagram.start_reading() == 0);
   put(scene.pair.theirs.get(), "x");

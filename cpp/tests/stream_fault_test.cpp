@@ -294,7 +294,7 @@ struct WritingScene : StreamScene {
       judge([&] { return static_cast<int>(sent < 0 ? sent : 0); });
       if (sent > 0) done += static_cast<std::size_t>(sent);
       if (is_over || done == bytes.size()) break;
-      insist([&] { return connection.stream->wait_for_room(); });
+      insist([&] { return connection.stream->wait_writable(); });
       told.clear();
       take_all();
       turn_until([&] { return told.find("room ") != std::string::npos; });

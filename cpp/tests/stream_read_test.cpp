@@ -334,7 +334,7 @@ TEST_CASE("a closed stream does nothing, and its descriptor stays open") {
   CHECK(connection.stream->send_now("x", 1) == -EBADF);
   Piece piece("x");
   CHECK(connection.stream->write(piece.segment()) == -EBADF);
-  CHECK(connection.stream->wait_for_room() == -EBADF);
+  CHECK(connection.stream->wait_writable() == -EBADF);
   CHECK(piece.releases == 0);
   CHECK(connection.stream->pending() == 0);
   connection.stream->close();

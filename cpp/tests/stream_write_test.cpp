@@ -140,7 +140,7 @@ TEST_CASE("when the kernel is full the rest waits until it has room") {
 TEST_CASE("an owner that sends by itself is told once when the kernel has room") {
   Connection connection;
   const std::string sent = connection.fill();
-  REQUIRE(connection.stream->wait_for_room() == 0);
+  REQUIRE(connection.stream->wait_writable() == 0);
   CHECK(connection.stream->blocked());
   connection.turn();
   CHECK(connection.log.empty());
@@ -157,19 +157,19 @@ TEST_CASE("an owner told of room may wait for it again, or close the stream") {
   int rooms = 0;
   connection.react = [&](const std::string&) {
     if (++rooms == 1) {
-      REQUIRE(connection.stream->wait_for_room() == 0);
+      REQUIRE(connection.stream->wait_writable() == 0);
     } else {
       connection.stream->close();
     }
   };
-  REQUIRE(connection.stream->wait_for_room() == 0);
+  REQUIRE(connection.stream->wait_writable() == 0);
   for (int i = 0; i < 3; ++i) connection.turn();
   CHECK(connection.log == "room room ");
 }
 
 TEST_CASE("a write takes the room that its owner waited for") {
   Connection connection;
-  REQUIRE(connection.stream->wait_for_room() == 0);
+  REQUIRE(connection.stream->wait_writable() == 0);
   connection.write("hello");
   connection.turn();
   CHECK(take(connection.pair.theirs.get()) == "hello");
@@ -182,7 +182,7 @@ TEST_CASE("a write takes the room that its owner waited for") {
 TEST_CASE("a closed stream has no room to wait for") {
   Connection connection;
   connection.stream->close();
-  CHECK(connection.stream->wait_for_room() == -EBADF);
+  CHECK(connection.stream->wait_writable() == -EBADF);
 }
 
 TEST_CASE("a slow reader of a small socket gets every byte, in order, and every reference is given up once") {
@@ -221,7 +221,7 @@ TEST_CASE("a kernel that stops at any byte is given the rest from there") {
       at += size;
     }
     REQUIRE(at == whole.size());
-    REQUIRE(connection.stream->wait_for_room() == 0);
+    REQUIRE(connection.stream->wait_writable() == 0);
     for (std::size_t sent = 0; sent < whole.size();) {
       connection.turn();
       sent = std::min(sent + limit, whole.size());

@@ -40,7 +40,7 @@ TEST_CASE("messages of every size pass in both directions") {
     CHECK(pair.server.receive(pair.client.write(pattern(size))) == pattern(size));
     CHECK(pair.client.receive(pair.server.write(pattern(size))) == pattern(size));
   }
-  CHECK(pair.client.last == TlsSession::starved);
+  CHECK(pair.client.last == TlsSession::want_read);
   CHECK(!pair.client.session.readable());
 }
 
@@ -49,18 +49,18 @@ TEST_CASE("a handshake says that it waits, and that it is over") {
   TlsContext context;
   TlsEnd client(context, false);
   TlsEnd server(context, true);
-  CHECK(server.session.shake_hands() == TlsSession::starved);
+  CHECK(server.session.do_handshake() == TlsSession::want_read);
   CHECK(server.session.output_size() == 0);
-  CHECK(client.session.shake_hands() == TlsSession::starved);
+  CHECK(client.session.do_handshake() == TlsSession::want_read);
   server.take_from(client);
-  CHECK(server.session.shake_hands() == TlsSession::starved);
+  CHECK(server.session.do_handshake() == TlsSession::want_read);
   client.take_from(server);
-  CHECK(client.session.shake_hands() == TlsSession::starved);
+  CHECK(client.session.do_handshake() == TlsSession::want_read);
   server.take_from(client);
-  CHECK(server.session.shake_hands() == 1);
+  CHECK(server.session.do_handshake() == 1);
   client.take_from(server);
-  CHECK(client.session.shake_hands() == 1);
-  CHECK(client.session.shake_hands() == 1);
+  CHECK(client.session.do_handshake() == 1);
+  CHECK(client.session.do_handshake() == 1);
 }
 
 TEST_CASE("a handshake that fails leaves the reason where OpenSSL has put it") {
@@ -70,7 +70,7 @@ TEST_CASE("a handshake that fails leaves the reason where OpenSSL has put it") {
   TlsEnd server(context, true);
   const std::string nonsense = pattern(64);
   server.session.feed(nonsense.data(), nonsense.size());
-  CHECK(server.session.shake_hands() == TlsSession::failed);
+  CHECK(server.session.do_handshake() == TlsSession::failed);
   const unsigned long reason = openssl.ERR_peek_last_error();
   CHECK(reason != 0);
   CHECK(openssl.SSL_do_handshake(server.ssl) == -1);
@@ -85,7 +85,7 @@ TEST_CASE("a record that comes in pieces is read when its last is there") {
   sealed += pair.client.write("next");
   const std::size_t cut = GENERATE(as<std::size_t>{}, 1, 4, 5, 6, 100, 16384);
   CHECK(pair.server.receive(sealed.substr(0, cut)).empty());
-  CHECK(pair.server.last == TlsSession::starved);
+  CHECK(pair.server.last == TlsSession::want_read);
   CHECK(pair.server.receive(sealed.substr(cut)) == pattern(record) + "next");
 }
 
@@ -182,7 +182,7 @@ TEST_CASE("output goes into lent memory, and what does not fit follows elsewhere
   if (missing()) return;
   TlsPair pair;
   const std::string message = pattern(3 * record);
-  std::string lent(TlsSession::sealed_size_max(message.size()), '\0');
+  std::string lent(TlsSession::ciphertext_size_max(message.size()), '\0');
   const std::size_t capacity = GENERATE(as<std::size_t>{}, 0, 1, 16384, 20000, 1 << 20);
   pair.client.session.lend(lent.data(), std::min(capacity, lent.size()));
   REQUIRE(pair.client.session.write(message.data(), message.size()) == static_cast<ssize_t>(message.size()));
@@ -228,7 +228,7 @@ TEST_CASE("a broken record fails, and what came before it is read") {
   SECTION("which is no failure of another session") {
     TlsPair other;
     CHECK(other.server.receive(other.client.write("fine")) == "fine");
-    CHECK(other.server.last == TlsSession::starved);
+    CHECK(other.server.last == TlsSession::want_read);
   }
 }
 
@@ -242,7 +242,7 @@ TEST_CASE("what others have left in the queue of errors says nothing of the conn
   REQUIRE(old != 0);
   SECTION("it waits for the rest of a record") {
     CHECK(pair.server.receive(sealed.substr(0, 7)).empty());
-    CHECK(pair.server.last == TlsSession::starved);
+    CHECK(pair.server.last == TlsSession::want_read);
     CHECK(pair.server.receive(sealed.substr(7)) == "message");
     CHECK(pair.client.receive(pair.server.write("answer")) == "answer");
   }

@@ -32,8 +32,8 @@
 
 namespace {
 
-using zloop::Datagram;
 using zloop::DatagramOps;
+using zloop::DatagramSocket;
 using zloop::Listener;
 using zloop::ListenerOps;
 using zloop::Reactor;
@@ -67,17 +67,17 @@ static_assert(lets_pass<&Stream::flush, Stream&>);
 static_assert(lets_pass<&Stream::close, Stream&>);
 static_assert(lets_pass<&Stream::discard_pending, Stream&>);
 
-static_assert(lets_pass<&Datagram::flush, Datagram&>);
-static_assert(lets_pass<&Datagram::close, Datagram&>);
-static_assert(lets_pass<&Datagram::drop_first, Datagram&>);
-static_assert(lets_pass<&Datagram::discard_pending, Datagram&>);
+static_assert(lets_pass<&DatagramSocket::flush, DatagramSocket&>);
+static_assert(lets_pass<&DatagramSocket::close, DatagramSocket&>);
+static_assert(lets_pass<&DatagramSocket::drop_first, DatagramSocket&>);
+static_assert(lets_pass<&DatagramSocket::discard_pending, DatagramSocket&>);
 
 static_assert(lets_pass<&WriteQueue::consume, WriteQueue&, std::size_t, WriteQueue::ReleaseFn>);
 static_assert(lets_pass<&WriteQueue::clear, WriteQueue&, WriteQueue::ReleaseFn>);
 
 static_assert(lets_pass<&TimerHeap::clear, TimerHeap&, void (*)(void*)>);
 
-static_assert(lets_pass<&TlsSession::shake_hands, TlsSession&>);
+static_assert(lets_pass<&TlsSession::do_handshake, TlsSession&>);
 static_assert(lets_pass<&TlsSession::read, TlsSession&, char*, std::size_t>);
 static_assert(lets_pass<&TlsSession::write, TlsSession&, const char*, std::size_t>);
 
@@ -93,7 +93,7 @@ static_assert(may_end<decltype(StreamOps::on_end), void*>);
 static_assert(may_end<decltype(StreamOps::on_read_error), void*, int>);
 static_assert(may_end<decltype(StreamOps::on_flushed), void*>);
 static_assert(may_end<decltype(StreamOps::on_write_error), void*, int>);
-static_assert(may_end<decltype(StreamOps::on_room), void*>);
+static_assert(may_end<decltype(StreamOps::on_writable), void*>);
 static_assert(may_end<decltype(DatagramOps::on_readable), void*>);
 static_assert(may_end<decltype(DatagramOps::on_writable), void*>);
 static_assert(may_end<decltype(ListenerOps::on_accept), void*, int, const sockaddr_storage&, socklen_t>);
@@ -221,17 +221,17 @@ TEST_CASE("a thread that ends in a stream's on_flushed, on_write_error or releas
   REQUIRE(connection.open_stream() == 0);
   connection.fill();
   connection.queue("waits");
-  REQUIRE(connection.stream->wait_for_room() == 0);
+  REQUIRE(connection.stream->wait_writable() == 0);
   if (which == 1) interposer.send.errors = {EPIPE};
   zloop::test::take(connection.pair.theirs.get());
   CHECK(ends_in_dispatch(connection.reactor));
 }
 
-TEST_CASE("a thread that ends in a stream's on_room unwinds") {
+TEST_CASE("a thread that ends in a stream's on_writable unwinds") {
   Connection connection;
-  connection.ops.on_room = leave<void, void*>;
+  connection.ops.on_writable = leave<void, void*>;
   connection.fill();
-  REQUIRE(connection.stream->wait_for_room() == 0);
+  REQUIRE(connection.stream->wait_writable() == 0);
   zloop::test::take(connection.pair.theirs.get());
   CHECK(ends_in_dispatch(connection.reactor));
 }
@@ -276,7 +276,7 @@ struct DatagramEnd {
   Piece one{"one"};
   Piece two{"two"};
   Piece three{"three"};
-  Datagram datagram{datagram_ops, release, nullptr};
+  DatagramSocket datagram{datagram_ops, release, nullptr};
 };
 
 TEST_CASE("a thread that ends in a datagram socket's on_readable or on_writable unwinds") {
@@ -382,7 +382,7 @@ TEST_CASE("a thread that ends in a callback of OpenSSL's unwinds") {
   client.library.SSL_set_msg_callback(client.ssl, on_message);
   CHECK(ends_thread([&] {
     allow_leaks();
-    client.session.shake_hands();
+    client.session.do_handshake();
   }));
   TlsPair pair;
   pair.client.library.SSL_set_msg_callback(pair.client.ssl, on_message);

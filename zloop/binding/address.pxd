@@ -1,7 +1,7 @@
 from libcpp cimport bool as cpp_bool
 
 from zloop.engine.address cimport Address
-from zloop.engine.listener cimport sockaddr_storage, socklen_t
+from zloop.engine.socket cimport sockaddr_storage, socklen_t
 
 cdef extern from "binding/address.hpp" namespace "zloop::binding":
     object address_tuple(const sockaddr_storage& storage, socklen_t size)

@@ -30,7 +30,7 @@ inline const ContextObject* layout_of(const PyObject* context) {
   return reinterpret_cast<const ContextObject*>(context);
 }
 
-inline bool are_alike(const PyObject* left, const PyObject* right) {
+inline bool have_same_variables(const PyObject* left, const PyObject* right) {
   return layout_of(left)->variables == layout_of(right)->variables;
 }
 
@@ -41,7 +41,7 @@ inline bool is_unshared(PyObject* context) {
 }
 
 // True if this interpreter's contexts are as described above: tried on one, since nothing promises it.
-inline bool contexts_are_as_described() {
+inline bool context_layout_ok() {
 #ifdef Py_GIL_DISABLED
   return false;
 #else
@@ -49,10 +49,10 @@ inline bool contexts_are_as_described() {
   PyObject* context = PyContext_New();
   PyObject* copy = context != nullptr ? PyContext_Copy(context) : nullptr;
   PyObject* variable = PyContextVar_New("zloop", nullptr);
-  bool described = copy != nullptr && variable != nullptr && are_alike(context, copy) && is_unshared(copy);
+  bool described = copy != nullptr && variable != nullptr && have_same_variables(context, copy) && is_unshared(copy);
   if (described && PyContext_Enter(copy) == 0) {
     PyObject* token = PyContextVar_Set(variable, Py_None);
-    described = token != nullptr && !are_alike(context, copy) && layout_of(copy)->entered == 1;
+    described = token != nullptr && !have_same_variables(context, copy) && layout_of(copy)->entered == 1;
     Py_XDECREF(token);
     described = PyContext_Exit(copy) == 0 && described && layout_of(copy)->entered == 0;
   }

@@ -1,8 +1,8 @@
 from cpython.object cimport PyObject
 
 cdef extern from "binding/context.hpp" namespace "zloop::binding":
-    bint contexts_are_as_described() noexcept
-    bint are_alike(object left, object right) noexcept
+    bint context_layout_ok() noexcept
+    bint have_same_variables(object left, object right) noexcept
     bint is_unshared(object context) noexcept
     PyObject* current_context() noexcept
     bint call_in_context(object context, object callback, tuple args) noexcept

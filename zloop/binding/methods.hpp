@@ -2,7 +2,7 @@
 //
 // CPython's interpreter calls a native method directly only on an instance of the very class that the method was made
 // for (CALL_METHOD_DESCRIPTOR_*, Python/bytecodes.c); on one of a derived class it goes a longer way each time, and
-// looks for the class among the bases. adopt_methods() makes a class's inherited native methods its own.
+// looks for the class among the bases. flatten_methods() makes a class's inherited native methods its own.
 //
 // Two methods of the loop have a function in front of the one that Cython generates, for the ways in which nearly
 // everybody calls them; every other call, such as call_soon(callback=f), is left to that one:
@@ -56,7 +56,7 @@ inline bool is_overridden(const PyTypeObject* type, Py_ssize_t base, PyObject* n
 }
 
 // 0, or -1 with an exception set.
-inline int adopt_methods(PyTypeObject* type) {
+inline int flatten_methods(PyTypeObject* type) {
   const Py_ssize_t object_itself = PyTuple_GET_SIZE(type->tp_mro) - 1;
   for (Py_ssize_t base = 1; base < object_itself; ++base) {
     PyObject* name = nullptr;
@@ -75,7 +75,7 @@ using MethodFn = PyObject* (*)(PyObject* self, PyObject* const* args, Py_ssize_t
 
 // Method::call is what is put in front. Each Method has static variables of its own here.
 template <typename Method>
-struct Front {
+struct FastcallShim {
   static inline PyMethodDef definition{};  // the generated one's, but for the function
   static inline MethodFn generated = nullptr;
 
@@ -105,7 +105,7 @@ struct CallSoon {
   static PyObject* call(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
     const Py_ssize_t named = names == nullptr ? 0 : PyTuple_GET_SIZE(names);
     const bool is_usual = count >= 1 && (named == 0 || (named == 1 && is_context(PyTuple_GET_ITEM(names, 0))));
-    if (!is_usual) return Front<CallSoon>::generated(self, args, count, names);
+    if (!is_usual) return FastcallShim<CallSoon>::generated(self, args, count, names);
     PyObject* rest = PyTuple_New(count - 1);
     if (rest == nullptr) return nullptr;
     for (Py_ssize_t i = 1; i < count; ++i) PyTuple_SET_ITEM(rest, i - 1, Py_NewRef(args[i]));
@@ -127,7 +127,7 @@ struct CreateTask {
 
   static PyObject* call(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
     return count == 1 && names == nullptr ? create_task(self, args[0])
-                                          : Front<CreateTask>::generated(self, args, count, names);
+                                          : FastcallShim<CreateTask>::generated(self, args, count, names);
   }
 };
 
@@ -141,7 +141,7 @@ struct GetExtraInfo {
     PyObject* found = PyObject_GetAttr(reinterpret_cast<PyObject*>(base_type), name);
     if (found == nullptr) return nullptr;
     Py_DECREF(found);  // only its address matters
-    if (found == inherited) return Front<GetExtraInfo>::generated(self, args, count, names);
+    if (found == inherited) return FastcallShim<GetExtraInfo>::generated(self, args, count, names);
     PyObject* above =
         PyObject_CallFunctionObjArgs(reinterpret_cast<PyObject*>(&PySuper_Type), transport_type, self, nullptr);
     if (above == nullptr) return nullptr;
@@ -156,26 +156,26 @@ struct GetExtraInfo {
 
 // For a type whose get_extra_info() stands in the place of the one that `base` inherits. 0, or -1 with an exception
 // set.
-inline int put_extra_info_front(PyTypeObject* type, PyTypeObject* base) {
+inline int install_extra_info_shim(PyTypeObject* type, PyTypeObject* base) {
   GetExtraInfo::transport_type = type;
   GetExtraInfo::base_type = base;
   GetExtraInfo::name = PyUnicode_InternFromString("get_extra_info");
   if (GetExtraInfo::name == nullptr) return -1;
   GetExtraInfo::inherited = PyObject_GetAttr(reinterpret_cast<PyObject*>(base), GetExtraInfo::name);
   if (GetExtraInfo::inherited == nullptr) return -1;
-  return Front<GetExtraInfo>::put(type, "get_extra_info");
+  return FastcallShim<GetExtraInfo>::put(type, "get_extra_info");
 }
 
 // Each puts a function in front of the method of that name, which the type has itself. 0, or -1 with an exception set.
-inline int put_call_soon_front(PyTypeObject* type, CallSoonFn call_soon) {
+inline int install_call_soon_shim(PyTypeObject* type, CallSoonFn call_soon) {
   CallSoon::call_soon = call_soon;
   CallSoon::context_name = PyUnicode_InternFromString("context");
-  return CallSoon::context_name == nullptr ? -1 : Front<CallSoon>::put(type, "call_soon");
+  return CallSoon::context_name == nullptr ? -1 : FastcallShim<CallSoon>::put(type, "call_soon");
 }
 
-inline int put_create_task_front(PyTypeObject* type, CreateTaskFn create_task) {
+inline int install_create_task_shim(PyTypeObject* type, CreateTaskFn create_task) {
   CreateTask::create_task = create_task;
-  return Front<CreateTask>::put(type, "create_task");
+  return FastcallShim<CreateTask>::put(type, "create_task");
 }
 
 }  // namespace zloop::binding

@@ -2,7 +2,7 @@
 cimport cython
 from cpython.object cimport PyObject
 
-from zloop.binding.context cimport are_alike, current_context, is_unshared
+from zloop.binding.context cimport have_same_variables, current_context, is_unshared
 
 cdef extern from "Python.h":
     object PyContext_Copy(object context)
@@ -27,7 +27,7 @@ cdef class ContextCache:
     cdef inline object share(self):
         cdef PyObject* current = current_context()
         cdef object shared_copy = self.shared_copy
-        if shared_copy is None or current is NULL or not are_alike(shared_copy, <object>current):
+        if shared_copy is None or current is NULL or not have_same_variables(shared_copy, <object>current):
             self.shared_copy = shared_copy = PyContext_CopyCurrent()
         return shared_copy
 
@@ -35,13 +35,13 @@ cdef class ContextCache:
     cdef inline object take_recycled(self, object shared_copy):
         cdef object recycled = self.recycled
         self.recycled = None
-        if recycled is not None and are_alike(recycled, shared_copy):
+        if recycled is not None and have_same_variables(recycled, shared_copy):
             return recycled
         return PyContext_Copy(shared_copy)
 
     # Takes back a context to which the caller holds the only reference, if its variables are the shared copy's.
     cdef inline bint recycle(self, object context, object shared_copy) noexcept:
-        if not is_unshared(context) or not are_alike(context, shared_copy):
+        if not is_unshared(context) or not have_same_variables(context, shared_copy):
             return False
         self.recycled = context
         return True

@@ -2,10 +2,10 @@
 """Contexts for callbacks."""
 from cpython.object cimport PyTypeObject
 
-from zloop.binding.context cimport contexts_are_as_described
+from zloop.binding.context cimport context_layout_ok
 from zloop.binding.sealed_types cimport seal_type
 
-contexts_can_be_shared = contexts_are_as_described()
+contexts_can_be_shared = context_layout_ok()
 
 
 cdef class ContextCache:

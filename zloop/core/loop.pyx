@@ -16,7 +16,7 @@ from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from zloop.binding.gc_slots cimport install_gc_slots, visit_inbox, visit_list, visit_queue, visit_timers, visitproc
-from zloop.binding.methods cimport adopt_methods, put_create_task_front
+from zloop.binding.methods cimport flatten_methods, install_create_task_shim
 from zloop.binding.sealed_types cimport seal_type
 from zloop.core.contexts cimport new_context_cache
 from zloop.core.descriptors cimport DescriptorLoop, FdWatcher
@@ -317,7 +317,7 @@ def with_methods_of_bases(loop_class: type) -> type:
     CPython calls native methods faster so (binding/methods.hpp), and help() shows each method once, in one list. Every
     native module that uses the class must be loaded by now: see hide_vtable().
     """
-    adopt_methods(<PyTypeObject*>loop_class)
+    flatten_methods(<PyTypeObject*>loop_class)
     for base in loop_class.__mro__:
         if base is not loop_class and base.__module__.startswith("zloop."):
             for name, value in list(base.__dict__.items()):
@@ -340,6 +340,6 @@ cdef int hide_vtable(PyTypeObject* native_class) except -1:
     return 0
 
 
-put_create_task_front(<PyTypeObject*>Loop, create_task)
+install_create_task_shim(<PyTypeObject*>Loop, create_task)
 install_gc_slots(<PyTypeObject*>Loop, walk_containers, clear_containers)
 seal_type(<PyTypeObject*>Loop, True)

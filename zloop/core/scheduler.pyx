@@ -16,7 +16,7 @@ from libc.errno cimport EINTR
 from libc.stdint cimport int64_t, uint64_t
 
 from zloop.binding.gc_slots cimport visit_list
-from zloop.binding.methods cimport is_bound_method, put_call_soon_front
+from zloop.binding.methods cimport is_bound_method, install_call_soon_shim
 from zloop.binding.prefetch cimport prefetch_handle
 from zloop.binding.sealed_types cimport seal_type
 from zloop.core.handles cimport (
@@ -603,5 +603,5 @@ cdef object call_soon(object self, object callback, object args, object context)
 
 cdef object plain_time = Scheduler.time
 cdef object plain_run_once = Scheduler._run_once
-put_call_soon_front(<PyTypeObject*>Scheduler, call_soon)
+install_call_soon_shim(<PyTypeObject*>Scheduler, call_soon)
 seal_type(<PyTypeObject*>Scheduler, False)

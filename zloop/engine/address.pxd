@@ -1,5 +1,4 @@
-from zloop.engine.listener cimport sockaddr_storage, socklen_t
-from zloop.engine.sys cimport sockaddr
+from zloop.engine.socket cimport sockaddr, sockaddr_storage, socklen_t
 
 cdef extern from "zloop/address.hpp" namespace "zloop":
     cdef cppclass Address:

@@ -1,7 +1,7 @@
 from zloop.engine.address cimport Address
-from zloop.engine.listener cimport sockaddr_storage, socklen_t
 from zloop.engine.reactor cimport Reactor
 from zloop.engine.shared_buffer cimport Loan
+from zloop.engine.socket cimport sockaddr_storage, socklen_t
 from zloop.engine.write_queue cimport Segment, WriteQueue
 
 cdef extern from "zloop/datagram.hpp" namespace "zloop":
@@ -25,8 +25,8 @@ cdef extern from "zloop/datagram.hpp" namespace "zloop":
         sockaddr_storage peer
         socklen_t peer_size
 
-    cdef cppclass Datagram:
-        Datagram(const DatagramOps& ops, WriteQueue.ReleaseFn release, void* owner) noexcept
+    cdef cppclass DatagramSocket:
+        DatagramSocket(const DatagramOps& ops, WriteQueue.ReleaseFn release, void* owner) noexcept
         int open(Reactor& reactor, int fd, size_t longest) noexcept
         void close() noexcept
         bint is_open() noexcept
@@ -47,6 +47,6 @@ cdef extern from "zloop/datagram.hpp" namespace "zloop":
         bint blocked() noexcept
         void discard_pending() noexcept
 
-cdef extern from "zloop/datagram.hpp" namespace "zloop::Datagram":
+cdef extern from "zloop/datagram.hpp" namespace "zloop::DatagramSocket":
     const int batch_max
     const int routed_by_owner

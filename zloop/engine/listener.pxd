@@ -1,9 +1,5 @@
 from zloop.engine.reactor cimport Reactor
-
-cdef extern from "<sys/socket.h>" nogil:
-    cdef struct sockaddr_storage:
-        pass
-    ctypedef unsigned int socklen_t
+from zloop.engine.socket cimport sockaddr_storage, socklen_t
 
 cdef extern from "zloop/listener.hpp" namespace "zloop":
     cdef cppclass ListenerOps:

@@ -20,7 +20,7 @@ cdef extern from "zloop/stream.hpp" namespace "zloop":
         void (*on_read_error)(void* owner, int error) noexcept
         void (*on_flushed)(void* owner) noexcept
         void (*on_write_error)(void* owner, int error) noexcept
-        void (*on_room)(void* owner) noexcept
+        void (*on_writable)(void* owner) noexcept
 
     cdef cppclass Stream:
         Stream() except +
@@ -34,7 +34,7 @@ cdef extern from "zloop/stream.hpp" namespace "zloop":
         void set_buffered(bint buffered) noexcept
         int write(const Segment& segment) except +
         ssize_t send_now(const char* data, size_t size) noexcept
-        int wait_for_room() noexcept
+        int wait_writable() noexcept
         void queue(const Segment& segment) except +
         int flush() noexcept
         size_t pending() noexcept

@@ -1,8 +1,4 @@
-from zloop.engine.listener cimport sockaddr_storage, socklen_t
-
-cdef extern from "<sys/socket.h>" nogil:
-    cdef struct sockaddr:
-        pass
+from zloop.engine.socket cimport sockaddr, sockaddr_storage, socklen_t
 
 cdef extern from "zloop/sys.hpp" namespace "zloop::sys" nogil:
     ssize_t recv(int fd, void* data, size_t size) noexcept

@@ -4,7 +4,7 @@ from zloop.engine.openssl cimport OpenSsl, ssl_st
 
 cdef extern from "zloop/tls_session.hpp" namespace "zloop":
     const ssize_t session_failed "zloop::TlsSession::failed"
-    const ssize_t session_starved "zloop::TlsSession::starved"
+    const ssize_t session_want_read "zloop::TlsSession::want_read"
 
     cdef cppclass TlsSession:
         TlsSession() noexcept
@@ -14,12 +14,12 @@ cdef extern from "zloop/tls_session.hpp" namespace "zloop":
         size_t unread() noexcept
         cpp_bool readable() noexcept
         size_t readable_max() noexcept
-        ssize_t shake_hands() nogil
+        ssize_t do_handshake() nogil
         ssize_t read(char* data, size_t size) noexcept
         ssize_t write(const char* data, size_t size) noexcept
 
         @staticmethod
-        size_t sealed_size_max(size_t size) noexcept
+        size_t ciphertext_size_max(size_t size) noexcept
         void lend(char* memory, size_t capacity) noexcept
         size_t take_back() noexcept
         const char* output() noexcept

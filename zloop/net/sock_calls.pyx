@@ -23,9 +23,9 @@ from zloop.core.descriptors cimport FdWatcher
 from zloop.core.loop cimport Loop
 from zloop.engine cimport sys as sys_calls
 from zloop.engine.address cimport Address
-from zloop.engine.listener cimport sockaddr_storage, socklen_t
 from zloop.engine.reactor cimport read_buffer_size
 from zloop.engine.shared_buffer cimport Loan
+from zloop.engine.socket cimport sockaddr_storage, socklen_t
 from zloop.transports.direct_connect cimport connects_plainly, goes_on, is_connected, parse_resolved
 
 from zloop.core import diagnostics

@@ -21,7 +21,7 @@ from zloop.binding.sealed_types cimport seal_type
 from zloop.engine.openssl cimport (
     OpenSsl, bio_st, find_memory_bio, find_pointer, find_ssl, has_tls_method, pointer_at, ssl_ctx_st, ssl_st
 )
-from zloop.engine.tls_session cimport session_failed, session_starved
+from zloop.engine.tls_session cimport session_failed, session_want_read
 from zloop.tls.engine cimport again_errors, make_portable_engine
 
 from zloop.core import settings
@@ -42,8 +42,8 @@ cdef class DirectEngine(TlsEngine):
         cdef Py_ssize_t result
         if self.handshakes_directly:
             with nogil:
-                result = self.session.shake_hands()
-            if result == session_starved:
+                result = self.session.do_handshake()
+            if result == session_want_read:
                 return False
         is_over = TlsEngine.do_handshake(self)
         if self.session.output_lost():

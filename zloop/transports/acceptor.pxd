@@ -3,7 +3,8 @@ from libcpp.optional cimport optional
 
 from zloop.core.loop cimport Loop
 from zloop.engine.hook_list cimport HookList
-from zloop.engine.listener cimport Listener, sockaddr_storage, socklen_t
+from zloop.engine.listener cimport Listener
+from zloop.engine.socket cimport sockaddr_storage, socklen_t
 
 
 cdef class Clients:

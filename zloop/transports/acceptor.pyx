@@ -20,7 +20,8 @@ from zloop.core.loop cimport Loop
 from zloop.core.scheduler cimport check
 from zloop.engine cimport sys as sys_calls
 from zloop.engine.address cimport SmallAddress
-from zloop.engine.listener cimport ListenerOps, out_of_resources, sockaddr_storage, socklen_t
+from zloop.engine.listener cimport ListenerOps, out_of_resources
+from zloop.engine.socket cimport sockaddr_storage, socklen_t
 from zloop.transports.connection cimport transport_of_descriptor, transport_of_socket
 from zloop.transports.direct_connect cimport makes_plain_sockets
 from zloop.transports.state cimport transport_state

@@ -8,7 +8,7 @@ import socket
 
 from zloop.core.contexts cimport PyContext_CopyCurrent
 from zloop.engine cimport sys as sys_calls
-from zloop.engine.listener cimport sockaddr_storage, socklen_t
+from zloop.engine.socket cimport sockaddr_storage, socklen_t
 from zloop.transports.base cimport begin, check_new
 from zloop.transports.direct_connect cimport ConnectingDescriptor
 from zloop.transports.lazy_socket cimport describe_socket

@@ -3,14 +3,14 @@ cimport cython
 from libcpp.optional cimport optional
 
 from zloop.engine.address cimport Address
-from zloop.engine.datagram cimport Datagram, ReceivedDatagram, Route
+from zloop.engine.datagram cimport DatagramSocket, ReceivedDatagram, Route
 from zloop.transports.base cimport WritingTransport
 
 
 @cython.final
 cdef class DatagramTransport(WritingTransport):
-    cdef optional[Datagram] datagram_storage
-    cdef Datagram* datagram      # in datagram_storage
+    cdef optional[DatagramSocket] datagram_storage
+    cdef DatagramSocket* datagram      # in datagram_storage
     cdef readonly object _sock   # owns the descriptor, held open against its other users; None once closed
     cdef readonly object _address     # the only one that sendto() may name, or None
     cdef bint connected          # the socket has a peer: sendto() goes there whatever address it names

@@ -1,7 +1,7 @@
 # cython: language_level=3
 """The transport of a datagram socket: UDP, unix datagrams, and whatever other family has datagrams.
 
-The engine's Datagram moves them; this class decides what they mean: protocol callbacks, errors, flow control.
+The engine's DatagramSocket moves them; this class decides what they mean: protocol callbacks, errors, flow control.
 Behaviour and messages are those of asyncio's _SelectorDatagramTransport, which receives one datagram in a turn. Here,
 system calls are shared:
 

@@ -15,7 +15,7 @@ from zloop.binding.address cimport sender_address
 from zloop.binding.sealed_types cimport seal_type
 from zloop.core.scheduler cimport check
 from zloop.engine cimport sys as sys_calls
-from zloop.engine.listener cimport sockaddr_storage, socklen_t
+from zloop.engine.socket cimport sockaddr_storage, socklen_t
 
 from zloop.core.socket_objects import closed_socket, hold_socket, let_go_socket, wrap_descriptor
 

@@ -15,7 +15,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyTypeObject
 from libc.errno cimport EBADF, EEXIST, EIO
 
-from zloop.binding.methods cimport adopt_methods
+from zloop.binding.methods cimport flatten_methods
 from zloop.binding.sealed_types cimport seal_type
 from zloop.binding.trampolines cimport call_method
 from zloop.core.contexts cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
@@ -198,7 +198,7 @@ cdef class WritePipeTransport(StreamTransport, Transport):
         return close_both(pipe, self.duplicate)
 
 
-adopt_methods(<PyTypeObject*>WritePipeTransport)
+flatten_methods(<PyTypeObject*>WritePipeTransport)
 
 
 def make_read_pipe_transport(Loop loop not None, pipe, protocol, waiter):
@@ -229,7 +229,7 @@ def make_read_pipe_transport(Loop loop not None, pipe, protocol, waiter):
 
 
 def make_write_pipe_transport(Loop loop not None, pipe, protocol, waiter):
-    """The same for the writing end. The transport ends by itself when the reading end of a pipe or a socket is closed."""
+    """The same for the writing end. The transport ends by itself when the other end is closed."""
     cdef WritePipeTransport transport
     cdef int fd = pipe.fileno()
     mode = os.fstat(fd).st_mode

@@ -147,7 +147,7 @@ cdef int write_memory(Stream* stream, object data, const char* memory, size_t si
 # memory again. Of other memory there is a copy.
 cdef int queue_rest(Stream* stream, object data, const char* rest, size_t size) except? -1:
     cdef Segment segment
-    cdef int status = stream.wait_for_room()
+    cdef int status = stream.wait_writable()
     if status < 0:
         return status
     owner = None

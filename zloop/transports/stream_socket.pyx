@@ -22,7 +22,7 @@ from libc.string cimport memcpy
 from libcpp cimport bool as cpp_bool
 
 from zloop.binding.context cimport call_method_and_leave, call_method_in_context, enter_and_call_method
-from zloop.binding.methods cimport adopt_methods, put_extra_info_front
+from zloop.binding.methods cimport flatten_methods, install_extra_info_shim
 from zloop.binding.sealed_types cimport seal_type
 from zloop.binding.trampolines cimport call_method
 from zloop.core.contexts cimport PyContext_Enter, PyContext_Exit
@@ -408,7 +408,7 @@ cdef class SocketTransport(LazySocketTransport, Transport):
         if self.closing:
             raise ConnectionError("Connection is closed by peer")
         self.empty_waiter = self.loop.create_future()
-        check(self.stream.wait_for_room())
+        check(self.stream.wait_writable())
         self.update_keepalive()
         return self.empty_waiter
 
@@ -462,8 +462,8 @@ cdef class SocketTransport(LazySocketTransport, Transport):
         return 0
 
 
-adopt_methods(<PyTypeObject*>SocketTransport)
-put_extra_info_front(<PyTypeObject*>SocketTransport, <PyTypeObject*>Transport)
+flatten_methods(<PyTypeObject*>SocketTransport)
+install_extra_info_shim(<PyTypeObject*>SocketTransport, <PyTypeObject*>Transport)
 
 
 cdef inline bint is_empty(object data) except -1:
@@ -572,7 +572,7 @@ cdef void on_write_error(void* owner, int error) noexcept:
     call_method(owner, SocketTransport.write_failed_later, callback_failed, error)
 
 
-cdef void on_room(void* owner) noexcept:
+cdef void on_writable(void* owner) noexcept:
     call_method(owner, SocketTransport.kernel_has_room, callback_failed)
 
 
@@ -585,7 +585,7 @@ stream_ops.on_end = on_end
 stream_ops.on_read_error = on_read_error
 stream_ops.on_flushed = on_flushed
 stream_ops.on_write_error = on_write_error
-stream_ops.on_room = on_room
+stream_ops.on_writable = on_writable
 
 
 seal_type(<PyTypeObject*>SocketTransport, False)

@@ -21,8 +21,8 @@
 
 namespace zloop {
 
-// As WatcherOps. Neither throws. The owner keeps itself alive during each call; nothing looks at it or the Datagram
-// afterwards.
+// As WatcherOps. Neither throws. The owner keeps itself alive during each call; nothing looks at it or the
+// DatagramSocket afterwards.
 struct DatagramOps {
   void (*on_readable)(void* owner) = [](void*) {};  // a datagram or an error waits: receive()
   void (*on_writable)(void* owner) = [](void*) {};  // the kernel has room: flush()
@@ -49,13 +49,13 @@ struct ReceivedDatagram {
   socklen_t peer_size = 0;  // zero: the sender has no address
 };
 
-class Datagram final : private Watcher {
+class DatagramSocket final : private Watcher {
  public:
-  // `release` gives up a queued segment's reference and must not call back; `owner` embeds the Datagram.
-  Datagram(const DatagramOps& ops, WriteQueue::ReleaseFn release, void* owner) noexcept;
-  ~Datagram() { close(); }  // close() it before, for the sake of what is queued: a destructor is noexcept
-  Datagram(const Datagram&) = delete;
-  Datagram& operator=(const Datagram&) = delete;
+  // `release` gives up a queued segment's reference and must not call back; `owner` embeds the DatagramSocket.
+  DatagramSocket(const DatagramOps& ops, WriteQueue::ReleaseFn release, void* owner) noexcept;
+  ~DatagramSocket() { close(); }  // close() it before, for the sake of what is queued: a destructor is noexcept
+  DatagramSocket(const DatagramSocket&) = delete;
+  DatagramSocket& operator=(const DatagramSocket&) = delete;
 
   // 0 or -errno, as Reactor::attach. Of a datagram longer than `longest` bytes, the kernel drops the end.
   [[nodiscard]] int open(Reactor& reactor, int fd, std::size_t longest) noexcept;

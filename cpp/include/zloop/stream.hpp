@@ -55,8 +55,8 @@ struct StreamOps {
   void (*on_flushed)(void* owner) = [](void*) {};
   void (*on_write_error)(void* owner, int error) = [](void*, int) {};
 
-  // Once after Stream::wait_for_room(): the kernel takes bytes again.
-  void (*on_room)(void* owner) = [](void*) {};
+  // Once after Stream::wait_writable(): the kernel takes bytes again.
+  void (*on_writable)(void* owner) = [](void*) {};
 };
 
 class Stream final : private Watcher {
@@ -97,10 +97,10 @@ class Stream final : private Watcher {
   // The same in steps, for bytes that nobody holds a reference to. Bytes taken; 0 when the kernel is full, or others
   // are queued; or -errno (a closed stream: -EBADF).
   [[nodiscard]] ssize_t send_now(const char* data, std::size_t size) noexcept;
-  // What is queued leaves when the kernel has room; if nothing is, on_room follows then. 0 or -errno.
-  [[nodiscard]] int wait_for_room() noexcept;
+  // What is queued leaves when the kernel has room; if nothing is, on_writable follows then. 0 or -errno.
+  [[nodiscard]] int wait_writable() noexcept;
 
-  // Queues a segment, not an empty one, and takes over its reference. Unless blocked(), flush() or wait_for_room() has
+  // Queues a segment, not an empty one, and takes over its reference. Unless blocked(), flush() or wait_writable() has
   // to follow. Throws std::bad_alloc, having taken nothing.
   void queue(const Segment& segment);
   // Offers the kernel all that is queued, in as few calls as it takes. 0, also when the kernel is full and the rest
@@ -125,7 +125,7 @@ class Stream final : private Watcher {
   void read_shared();
   void read_buffered();
   void send_and_report();
-  void report_room();
+  void report_writable();
   [[nodiscard]] int send_queued();
 
   const StreamOps* ops_ = nullptr;  // static; from the first open() on

@@ -19,10 +19,10 @@ namespace zloop {
 
 class TlsSession {
  public:
-  // What read(), write() and, but for `ended`, shake_hands() return in place of a number of bytes.
-  static constexpr ssize_t ended = 0;     // read(): the peer has said that nothing follows
-  static constexpr ssize_t starved = -1;  // nothing goes on before more is fed
-  static constexpr ssize_t failed = -2;   // OpenSSL's error queue says why
+  // What read(), write() and, but for `ended`, do_handshake() return in place of a number of bytes.
+  static constexpr ssize_t ended = 0;       // read(): the peer has said that nothing follows
+  static constexpr ssize_t want_read = -1;  // nothing goes on before more is fed
+  static constexpr ssize_t failed = -2;     // OpenSSL's error queue says why
 
   TlsSession() noexcept = default;
   ~TlsSession();
@@ -42,19 +42,19 @@ class TlsSession {
 
   // Goes on with the handshake. 1: it is over. In place of `failed` OpenSSL's error stays as it is in its queue, and so
   // does what SSL_do_handshake() would answer next.
-  ssize_t shake_hands();
+  ssize_t do_handshake();
 
-  // False: read() would be starved.
+  // False: read() would be want_read.
   [[nodiscard]] bool readable() const noexcept;
   // At most about this many bytes can be read before more is fed; a positive number. Takes time for each record.
   [[nodiscard]] std::size_t readable_max() const noexcept;
   // Decrypts up to one record; size is not 0.
   ssize_t read(char* data, std::size_t size);
-  // Encrypts all or nothing; size is not 0. After `starved` the next write() has to be of the same bytes.
+  // Encrypts all or nothing; size is not 0. After `want_read` the next write() has to be of the same bytes.
   ssize_t write(const char* data, std::size_t size);
 
   // The size of memory to lend for write(): more than enough with every cipher and records of full size.
-  static constexpr std::size_t sealed_size_max(std::size_t size) noexcept {
+  static constexpr std::size_t ciphertext_size_max(std::size_t size) noexcept {
     return size + (((size / record_size) + 1) * record_overhead_max);
   }
   // Output goes here, as long as there is room and nothing has gone elsewhere before.
@@ -87,7 +87,7 @@ class TlsSession {
   ssl_st* ssl_ = nullptr;             // borrowed
   bio_st* bio_ = nullptr;             // one reference is owned, the SSL has others
   bool drained_ = false;              // the last read() left nothing in OpenSSL, which has taken nothing since
-  bool hungry_ = false;               // the last thing that OpenSSL did in this call was to ask in vain for input
+  bool want_read_ = false;            // the last thing that OpenSSL did in this call was to ask in vain for input
 
   const char* input_ = nullptr;  // the next unread byte: in retained_, or borrowed from feed()
   std::size_t input_size_ = 0;   // bytes

@@ -6,7 +6,7 @@
 #include <array>
 #include <cerrno>
 
-#include "one_by_one.hpp"
+#include "mmsg_fallback.hpp"
 #include "posix.hpp"
 #include "zloop/sys.hpp"
 
@@ -16,9 +16,9 @@ const int no_sigpipe_flag = MSG_NOSIGNAL;
 
 void prepare_socket(int /*fd*/) noexcept {}
 
-int receive_packets(int fd, Packet* packets, int count) noexcept { return receive_one_by_one(fd, packets, count); }
+int receive_packets(int fd, Packet* packets, int count) noexcept { return receive_mmsg_fallback(fd, packets, count); }
 
-int send_packets(int fd, const Packet* packets, int count) noexcept { return send_one_by_one(fd, packets, count); }
+int send_packets(int fd, const Packet* packets, int count) noexcept { return send_mmsg_fallback(fd, packets, count); }
 
 ssize_t write_unchecked(int fd, const void* data, std::size_t size) noexcept { return write(fd, data, size); }
 

@@ -12,7 +12,7 @@
 #include <limits>
 
 #include "epoll.hpp"
-#include "one_by_one.hpp"
+#include "mmsg_fallback.hpp"
 #include "posix.hpp"
 #include "zloop/sys.hpp"
 
@@ -68,7 +68,7 @@ int receive_packets(int fd, Packet* packets, int count) noexcept {
   describe(headers, packets, count, true);
   const int received =
       retrying([&] { return ::recvmmsg(fd, headers.data(), static_cast<unsigned>(count), MSG_DONTWAIT, nullptr); });
-  if (may_lack(received)) return receive_one_by_one(fd, packets, count);
+  if (may_lack(received)) return receive_mmsg_fallback(fd, packets, count);
   for (int i = 0; i < received; ++i) {
     const mmsghdr& header = headers[static_cast<std::size_t>(i)];
     packets[i].memory.iov_len = header.msg_len;
@@ -82,7 +82,7 @@ int send_packets(int fd, const Packet* packets, int count) noexcept {
   describe(headers, const_cast<Packet*>(packets), count, false);  // sendmmsg(2) only reads them
   const int sent = retrying(
       [&] { return ::sendmmsg(fd, headers.data(), static_cast<unsigned>(count), MSG_DONTWAIT | MSG_NOSIGNAL); });
-  return may_lack(sent) ? send_one_by_one(fd, packets, count) : sent;
+  return may_lack(sent) ? send_mmsg_fallback(fd, packets, count) : sent;
 }
 
 // Not write(2) by its own name: sanitizers put themselves in front of that.

@@ -82,7 +82,7 @@ class Connection {
       .on_read_error = &Connection::on_read_error,
       .on_flushed = &Connection::on_flushed,
       .on_write_error = &Connection::on_write_error,
-      .on_room = &Connection::on_room,
+      .on_writable = &Connection::on_writable,
   };
 
   std::string log;  // the names of the calls, each with a space after it
@@ -144,7 +144,7 @@ class Connection {
     self.then("write_error");
   }
 
-  static void on_room(void* owner) noexcept { note(owner, "room").then("room"); }
+  static void on_writable(void* owner) noexcept { note(owner, "room").then("room"); }
 };
 
 }  // namespace zloop::test

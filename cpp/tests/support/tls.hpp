@@ -142,7 +142,7 @@ struct TlsPair {
   }
 
   static void shake(TlsEnd& from, TlsEnd& to) {
-    from.session.shake_hands();
+    from.session.do_handshake();
     to.take_from(from);
   }
 

@@ -1,4 +1,4 @@
-#include "one_by_one.hpp"
+#include "mmsg_fallback.hpp"
 
 #include <sys/ioctl.h>
 
@@ -49,7 +49,7 @@ int send_packet(int fd, const Packet& packet) noexcept {
 
 // The first may find an error instead. Behind it only what is there is asked for: the kernel would report an error
 // once, when all datagrams are taken, and this call could not pass it on.
-int receive_one_by_one(int fd, Packet* packets, int count) noexcept {
+int receive_mmsg_fallback(int fd, Packet* packets, int count) noexcept {
   assert(count > 0 && count <= packets_max);
   for (int done = 0; done < count; ++done) {
     if (done > 0 && !has_bytes(fd)) return done;
@@ -59,7 +59,7 @@ int receive_one_by_one(int fd, Packet* packets, int count) noexcept {
   return count;
 }
 
-int send_one_by_one(int fd, const Packet* packets, int count) noexcept {
+int send_mmsg_fallback(int fd, const Packet* packets, int count) noexcept {
   assert(count > 0 && count <= packets_max);
   for (int done = 0; done < count; ++done) {
     const int status = send_packet(fd, packets[done]);

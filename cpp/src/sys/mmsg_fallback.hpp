@@ -7,7 +7,7 @@
 namespace zloop::sys {
 
 // As receive_packets() and send_packets(), by a call for each.
-int receive_one_by_one(int fd, Packet* packets, int count) noexcept;
-int send_one_by_one(int fd, const Packet* packets, int count) noexcept;
+int receive_mmsg_fallback(int fd, Packet* packets, int count) noexcept;
+int send_mmsg_fallback(int fd, const Packet* packets, int count) noexcept;
 
 }  // namespace zloop::sys
