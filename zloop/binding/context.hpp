@@ -4,7 +4,7 @@
 // variable, or by somebody who keeps hold of it; hardly any does. A context's variables are an immutable mapping, which
 // setting a variable replaces by another one. So two contexts with the same mapping are alike, and a context with the
 // mapping that it began with is as good as new. Telling that is all that is done here with CPython's internals:
-// whatever changes a context goes through PyContext_*(). The cache that makes use of it is ContextCache (core/contexts.pyx).
+// whatever changes a context goes through PyContext_*(). Its user is ContextCache (core/contexts.pyx).
 //
 // Needs the interpreter's lock: on a free-threaded build every callback gets a copy of its own.
 #pragma once
