@@ -72,16 +72,10 @@ class ConnectMixin(MixinBase):
         Raises ValueError for arguments that contradict one another, socket.gaierror if the name cannot be resolved,
         OSError if no address can be connected to, ssl.SSLError if the handshake fails.
         """
-        if server_hostname is not None and not ssl:
-            raise ValueError("server_hostname is only meaningful with ssl")
-        if server_hostname is None and ssl:
-            if not host:
-                raise ValueError("You must set server_hostname when using ssl without a host")
-            server_hostname = host
+        server_hostname = certificate_name(ssl, server_hostname, host)
         check_tls_arguments(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         if sock is not None:
             refuse_ssl_socket(sock)
-
         connected: socket.socket | ConnectingDescriptor
         made_here = host is not None or port is not None
         if made_here:
@@ -89,10 +83,7 @@ class ConnectMixin(MixinBase):
                 raise ValueError("host/port and sock can not be specified at the same time")
             infos = await self._resolve_end((host, port), family, proto, flags)
             local_infos = None if local_addr is None else await self._resolve_end(local_addr, family, proto, flags)
-            if interleave is None and happy_eyeballs_delay is not None:
-                interleave = 1
-            if interleave:
-                infos = interleave_families(infos, interleave)
+            infos = interleave_families(infos, interleave, happy_eyeballs_delay)
             connected = await self._connect_first(infos, local_infos, happy_eyeballs_delay, all_errors)
         elif sock is None:
             raise ValueError("host and port was not specified and no sock specified")
@@ -100,7 +91,6 @@ class ConnectMixin(MixinBase):
             raise ValueError(f"A Stream Socket was expected, got {sock!r}")
         else:
             connected = sock
-
         transport, protocol = await self._create_connection_transport(
             connected,
             protocol_factory,
@@ -320,6 +310,17 @@ class ConnectMixin(MixinBase):
             del errors, own_errors
 
 
+def certificate_name(ssl: TlsContext, server_hostname: str | None, host: str | None) -> str | None:
+    """The name that the server's certificate must have. ValueError where ssl needs one, or there is no ssl."""
+    if server_hostname is not None and not ssl:
+        raise ValueError("server_hostname is only meaningful with ssl")
+    if server_hostname is None and ssl:
+        if not host:
+            raise ValueError("You must set server_hostname when using ssl without a host")
+        return host
+    return server_hostname
+
+
 def check_tls_arguments(ssl: Any, handshake_timeout: float | None, shutdown_timeout: float | None) -> None:
     """ValueError for a TLS time-out without TLS."""
     if handshake_timeout is not None and not ssl:
@@ -341,8 +342,17 @@ def bind_to_any(sock: socket.socket, family: int, local_infos: Iterable[AddressI
     raise errors.pop() if errors else OSError(f"no matching local address with {family=} found")
 
 
-def interleave_families(infos: list[AddressInfo], first_family_count: int) -> list[AddressInfo]:
-    """Alternate address families, each in its order, after `first_family_count` addresses of the first family."""
+def interleave_families(
+    infos: list[AddressInfo], first_family_count: int | None, happy_eyeballs_delay: float | None
+) -> list[AddressInfo]:
+    """Alternate address families, each in its order, after `first_family_count` addresses of the first family.
+
+    Without a number the order stays, unless attempts are to run beside one another.
+    """
+    if first_family_count is None and happy_eyeballs_delay is not None:
+        first_family_count = 1
+    if not first_family_count:
+        return infos
     by_family: dict[int, list[AddressInfo]] = {}
     for info in infos:
         by_family.setdefault(info[0], []).append(info)

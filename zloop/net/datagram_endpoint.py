@@ -93,16 +93,7 @@ class DatagramMixin(MixinBase):
                 sock.close()
             raise
         if self.get_debug():
-            if local_addr:
-                logger.info(
-                    "Datagram endpoint local_addr=%r remote_addr=%r created: (%r, %r)",
-                    local_addr,
-                    remote_addr,
-                    transport,
-                    protocol,
-                )
-            else:
-                logger.debug("Datagram endpoint remote_addr=%r created: (%r, %r)", remote_addr, transport, protocol)
+            log_endpoint(local_addr, remote_addr, transport, protocol)
         try:
             await waiter
         except BaseException:
@@ -186,6 +177,15 @@ class DatagramMixin(MixinBase):
             sock.close()
             raise
         return sock
+
+
+def log_endpoint(local_addr: Any, remote_addr: Any, transport: Any, protocol: Any) -> None:
+    """Log a new endpoint in debug mode, as asyncio does."""
+    if local_addr:
+        message = "Datagram endpoint local_addr=%r remote_addr=%r created: (%r, %r)"
+        logger.info(message, local_addr, remote_addr, transport, protocol)
+    else:
+        logger.debug("Datagram endpoint remote_addr=%r created: (%r, %r)", remote_addr, transport, protocol)
 
 
 def refuse_stream_socket(sock: socket.socket) -> None:
