@@ -24,8 +24,10 @@ sys::Packet packet_of(const OutgoingDatagram& datagram) noexcept {
 
 }  // namespace
 
-const WatcherOps DatagramSocket::watcher_ops = {.on_ready = &DatagramSocket::on_ready,
-                                                .user = &DatagramSocket::owner_of};
+const WatcherOps DatagramSocket::watcher_ops = {
+    .on_ready = &DatagramSocket::on_ready,
+    .user = &DatagramSocket::owner_of,
+};
 
 DatagramSocket::DatagramSocket(const DatagramOps& ops, WriteQueue::ReleaseFn release, void* owner) noexcept
     : ops_(ops), owner_(owner), release_(release) {}

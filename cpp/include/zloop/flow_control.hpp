@@ -12,9 +12,6 @@ class FlowControl final {
   // A mark is a number of bytes. Larger ones count as this.
   static constexpr std::size_t mark_max = std::numeric_limits<std::size_t>::max() >> 1U;
 
-  // asyncio's, for what is written: 64 KiB, and a quarter of that.
-  FlowControl() noexcept : high_{64U * 1024U}, low_{16U * 1024U} {}
-
   [[nodiscard]] std::size_t high_water() const noexcept { return high_; }
   [[nodiscard]] std::size_t low_water() const noexcept { return low_; }
   [[nodiscard]] bool paused() const noexcept { return paused_ != 0; }
@@ -51,10 +48,10 @@ class FlowControl final {
   }
 
  private:
-  // Two words: each connection has one.
-  std::size_t high_ : std::numeric_limits<std::size_t>::digits - 1;
+  // Two words: each connection has one. The marks are asyncio's, for what is written.
+  std::size_t high_ : std::numeric_limits<std::size_t>::digits - 1 = std::size_t{64} * 1024;
   std::size_t paused_ : 1 = 0;
-  std::size_t low_;
+  std::size_t low_ = std::size_t{16} * 1024;
 };
 
 }  // namespace zloop

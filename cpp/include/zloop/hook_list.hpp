@@ -8,6 +8,7 @@
 
 #include <cassert>
 #include <cstddef>
+#include <cstdint>
 
 namespace zloop {
 
@@ -51,7 +52,7 @@ class HookList {
   // Adds `member` at the end. It embeds `hook`, which is in no list.
   void add(ListHook& hook, void* member) noexcept {
     assert(!hook.linked());
-    const std::ptrdiff_t offset = reinterpret_cast<char*>(&hook) - static_cast<char*>(member);
+    const std::size_t offset = reinterpret_cast<std::uintptr_t>(&hook) - reinterpret_cast<std::uintptr_t>(member);
     assert(empty() || offset == hook_offset_);
     hook_offset_ = offset;
     hook.previous_ = head_.previous_;
@@ -81,7 +82,7 @@ class HookList {
   [[nodiscard]] void* member_of(ListHook* hook) const noexcept { return reinterpret_cast<char*>(hook) - hook_offset_; }
 
   ListHook head_;
-  std::ptrdiff_t hook_offset_ = 0;  // of each hook in its member, in bytes
+  std::size_t hook_offset_ = 0;  // of each hook in its member, in bytes
 };
 
 }  // namespace zloop

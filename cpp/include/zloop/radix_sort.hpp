@@ -20,7 +20,7 @@ void radix_sort(std::vector<T>& items, KeyOf key_of) {
   const auto [first, last] = std::ranges::minmax(items, {}, key_of);
   const std::uint64_t least = unsigned_key_of(first);
   const std::uint64_t range = unsigned_key_of(last) - least;
-  std::vector<T> sorted(items.size());
+  std::vector<T> sorted = items;  // of that size; each pass writes all of it
   for (unsigned shift = 0; shift < 64 && range >> shift != 0; shift += 8) {
     const auto byte_of = [&](const T& item) { return ((unsigned_key_of(item) - least) >> shift) & 0xff; };
     std::array<std::size_t, 257> next{};  // by byte: the index of the next item that has it
