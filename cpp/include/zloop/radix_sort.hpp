@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <numeric>
-#include <ranges>
 #include <vector>
 
 namespace zloop {
@@ -17,9 +16,14 @@ template <typename T, typename KeyOf>
 void radix_sort(std::vector<T>& items, KeyOf key_of) {
   if (items.empty()) return;
   const auto unsigned_key_of = [&](const T& item) { return static_cast<std::uint64_t>(key_of(item)); };
-  const auto [first, last] = std::ranges::minmax(items, {}, key_of);
-  const std::uint64_t least = unsigned_key_of(first);
-  const std::uint64_t range = unsigned_key_of(last) - least;
+  std::int64_t lowest = key_of(items.front());
+  std::int64_t highest = lowest;
+  for (const T& item : items) {
+    lowest = std::min(lowest, key_of(item));
+    highest = std::max(highest, key_of(item));
+  }
+  const auto least = static_cast<std::uint64_t>(lowest);
+  const std::uint64_t range = static_cast<std::uint64_t>(highest) - least;
   std::vector<T> sorted = items;  // of that size; each pass writes all of it
   for (unsigned shift = 0; shift < 64 && range >> shift != 0; shift += 8) {
     const auto byte_of = [&](const T& item) { return ((unsigned_key_of(item) - least) >> shift) & 0xff; };
