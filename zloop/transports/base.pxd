@@ -16,7 +16,7 @@ cdef class BaseTransport(AsyncioBase):
     cdef object context          # protocol callbacks run in it
     cdef object unscheduled      # the exception that _end_unscheduled() passes on
     cdef int fd                  # kept for repr() when the descriptor is gone
-    cdef int dropped_writes      # how many were dropped because the connection had ended
+    cdef unsigned char dropped_writes  # since the connection ended; counted up to asyncio's warning
     cdef cpp_bool closing        # close() or abort() was called, or the end or an error was met
     cdef cpp_bool ending         # connection_lost() is scheduled, or was called: nothing is sent any more
     cdef readonly cpp_bool _paused  # pause_reading() was called last

@@ -141,7 +141,8 @@ cdef class BaseTransport(AsyncioBase):
     cdef int drop_write(self, str warning, int unwarned) except -1:
         if self.dropped_writes >= unwarned:
             logger.warning(warning)
-        self.dropped_writes += 1
+        else:
+            self.dropped_writes += 1
         return 0
 
     # ---- the end

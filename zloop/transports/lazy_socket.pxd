@@ -6,6 +6,11 @@ from zloop.engine.address cimport SmallAddress
 from zloop.transports.stream cimport StreamTransport
 
 
+cdef enum WriteState:
+    EOF_WRITTEN = 1   # write_eof() was called
+    SENDING_FILE = 2  # sendfile() is in progress
+
+
 cdef class LazySocketTransport(StreamTransport):
     cdef object sock             # owns the descriptor, held open against its other users; None: not made yet, or closed
     cdef tuple params            # family, type and protocol of a socket object that is made when asked for; else None
@@ -13,7 +18,7 @@ cdef class LazySocketTransport(StreamTransport):
     cdef cpp_bool holds_fd       # until release(); while there is no `sock`, `fd` is the transport's own
     # Of SocketTransport, in the bytes that the address leaves:
     cdef cpp_bool reads_directly  # the next read goes straight to where its bytes are to be: much comes at a time
-    cdef cpp_bool eof_written    # write_eof() was called
+    cdef unsigned char write_state  # WriteState's bits; 0: write() may be called
     cdef unique_ptr[SmallAddress] local  # the sockname of such a connection, when it is closed
 
     cdef object socket_object(self)

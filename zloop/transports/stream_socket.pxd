@@ -14,7 +14,6 @@ cdef class SocketTransport(LazySocketTransport):
     cdef NativeProtocol native   # the protocol's C-level interface, if it has one; else None
     cdef object server           # the asyncio Server that counts this transport, or None
     cdef ListHook membership    # in that server's Clients
-    cdef object empty_waiter     # a future that waits for an empty write queue: sendfile is in progress
 
     cdef int receive(self, const char* data, size_t size) except -1
     cdef int call_data_received(self, object data) except -1
@@ -31,6 +30,7 @@ cdef class SocketTransport(LazySocketTransport):
     cdef int nothing_received(self, ssize_t result) except -1
     cdef int read_failed(self, int error) except -1
     cdef int receive_end(self) except -1
+    cdef int refuse_write(self, str method) except -1
     cdef bint dropped(self) except -1
     cdef int send_borrowed(self, const char* data, size_t size) except -1
     cdef int queue_all(self, object list_of_data) except -1
@@ -38,6 +38,8 @@ cdef class SocketTransport(LazySocketTransport):
     cdef int flushed(self) except -1
     cdef int finish_writing(self) except -1
     cdef int kernel_has_room(self) except -1
+    cdef object set_empty_waiter(self)
+    cdef int wake_empty_waiter(self, object exception) except -1
     cdef int attach_server(self, object server) except -1
 
 

@@ -8,3 +8,4 @@ from zloop.transports.lazy_socket import LazySocketTransport
 class SocketTransport(LazySocketTransport):
     _sendfile_compatible: Any
     _start_tls_compatible: bool
+    _empty_waiter: Any

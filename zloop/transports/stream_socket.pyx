@@ -31,6 +31,7 @@ from zloop.core.loop cimport Loop
 from zloop.core.scheduler cimport check
 from zloop.engine.stream cimport StreamOps
 from zloop.transports.base cimport describe_transport
+from zloop.transports.lazy_socket cimport EOF_WRITTEN, SENDING_FILE
 from zloop.transports.receiver cimport cut_bytes, native_protocol
 from zloop.transports.state cimport TransportState, transport_state
 from zloop.transports.stream cimport bytes_of, queue_bytes, release_bytes, write_memory
@@ -72,6 +73,7 @@ cdef class SocketTransport(LazySocketTransport, Transport):
 
     _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
     _start_tls_compatible = True
+    _empty_waiter = None  # a future that waits for an empty write queue: sendfile() is in progress
 
     def __repr__(self):
         return describe_transport(self, self.stream.reading(), self.stream.blocked())
@@ -277,10 +279,8 @@ cdef class SocketTransport(LazySocketTransport, Transport):
         """
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data argument must be {writable_types}, not {type(data).__name__!r}")
-        if self.eof_written:
-            raise RuntimeError("Cannot call write() after write_eof()")
-        if self.empty_waiter is not None:
-            raise RuntimeError("unable to write; sendfile is in progress")
+        if self.write_state != 0:
+            self.refuse_write("write")
         if not is_empty(data) and not self.dropped():
             self.send(data)
 
@@ -289,10 +289,8 @@ cdef class SocketTransport(LazySocketTransport, Transport):
         if writelines_joins:
             self.write(b"".join(list_of_data))
             return
-        if self.eof_written:
-            raise RuntimeError("Cannot call writelines() after write_eof()")
-        if self.empty_waiter is not None:
-            raise RuntimeError("unable to writelines; sendfile is in progress")
+        if self.write_state != 0:
+            self.refuse_write("writelines")
         if not list_of_data or self.dropped():
             return
         joined = joined_if_small(list_of_data)
@@ -335,15 +333,20 @@ cdef class SocketTransport(LazySocketTransport, Transport):
 
     def write_eof(self):
         """Shut the sending half down when everything written is sent. Does nothing when closing or done already."""
-        if self.closing or self.eof_written:
+        if self.closing or self.write_state & EOF_WRITTEN:
             return
-        self.eof_written = True
+        self.write_state |= EOF_WRITTEN
         if self.stream.pending() == 0:
             self.shut_down_writing()
 
     def can_write_eof(self):
         """True: the socket can be half-closed."""
         return True
+
+    cdef int refuse_write(self, str method) except -1:
+        if self.write_state & EOF_WRITTEN:
+            raise RuntimeError(f"Cannot call {method}() after write_eof()")
+        raise RuntimeError(f"unable to {method}; sendfile is in progress")
 
     # True when nothing can be sent any more.
     cdef bint dropped(self) except -1:
@@ -355,7 +358,7 @@ cdef class SocketTransport(LazySocketTransport, Transport):
     # As write(), of bytes that are gone afterwards.
     cdef int send_borrowed(self, const char* data, size_t size) except -1:
         cdef int status
-        if self.eof_written or self.empty_waiter is not None or self.ending or not self.stream.is_open():
+        if self.write_state != 0 or self.ending or not self.stream.is_open():
             self.write(PyBytes_FromStringAndSize(data, <Py_ssize_t>size))
             return 0
         status = write_memory(&self.stream, None, data, size)
@@ -386,48 +389,64 @@ cdef class SocketTransport(LazySocketTransport, Transport):
 
     # What waited for the last byte.
     cdef int finish_writing(self) except -1:
-        if self.empty_waiter is not None and not self.empty_waiter.done():
-            self.empty_waiter.set_result(None)
+        self.wake_empty_waiter(None)
         if self.closing:
             self.schedule_connection_lost(None)
-        elif self.eof_written:
+        elif self.write_state & EOF_WRITTEN:
             self.shut_down_writing()
         return 0
 
     def _make_empty_waiter(self):
         """A future that is done when everything written is sent. Until _reset_empty_waiter() writes are refused."""
-        if self.empty_waiter is not None:
+        if self.write_state & SENDING_FILE:
             raise RuntimeError("Empty waiter is already set")
-        self.empty_waiter = self.loop.create_future()
+        waiter = self.set_empty_waiter()
         if self.stream.pending() == 0:
-            self.empty_waiter.set_result(None)
-        return self.empty_waiter
+            waiter.set_result(None)
+        return waiter
 
     def _make_drain_waiter(self):
         """During sendfile(): the empty waiter anew, done when the kernel takes more. ConnectionError once closed."""
         if self.closing:
             raise ConnectionError("Connection is closed by peer")
-        self.empty_waiter = self.loop.create_future()
+        waiter = self.set_empty_waiter()
         check(self.stream.wait_writable())
         self.update_keepalive()
-        return self.empty_waiter
+        return waiter
 
     cdef int kernel_has_room(self) except -1:
         self.update_keepalive()
-        if self.empty_waiter is not None and not self.empty_waiter.done():
-            self.empty_waiter.set_result(None)
-        return 0
+        return self.wake_empty_waiter(None)
 
     def _reset_empty_waiter(self):
-        self.empty_waiter = None
+        self.write_state &= ~SENDING_FILE
+        (<object>self)._empty_waiter = None
+
+    # By asyncio's name in __dict__, which few transports have: a slot of its own would cost each connection a word.
+    cdef object set_empty_waiter(self):
+        waiter = self.loop.create_future()
+        (<object>self)._empty_waiter = waiter
+        self.write_state |= SENDING_FILE
+        return waiter
+
+    # `exception`: what the wait ends with, or None.
+    cdef int wake_empty_waiter(self, object exception) except -1:
+        if not self.write_state & SENDING_FILE:
+            return 0
+        waiter = (<object>self)._empty_waiter
+        if waiter.done():
+            return 0
+        if exception is None:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(exception)
+        return 0
 
     # ---- the end
 
     cdef int fail(self, object exception, str message) except -1:
         LazySocketTransport.fail(self, exception, message)
-        if self.empty_waiter is not None and not self.empty_waiter.done():
-            self.empty_waiter.set_exception(exception)
-        return 0
+        return self.wake_empty_waiter(exception)
 
     cdef int release(self) except -1:
         self.native = None
@@ -438,8 +457,8 @@ cdef class SocketTransport(LazySocketTransport, Transport):
                 self.close_descriptor()
         finally:
             self._detach_server()
-            if self.empty_waiter is not None and not self.empty_waiter.done():
-                self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
+            if self.write_state & SENDING_FILE:
+                self.wake_empty_waiter(ConnectionError("Connection is closed by peer"))
         return 0
 
     def _detach_server(self):
