@@ -1,7 +1,5 @@
 # The transport of a connected stream socket.
 cimport cython
-from cpython.object cimport PyObject
-
 from zloop.core.loop cimport Loop
 from zloop.engine.hook_list cimport ListHook
 from zloop.transports.lazy_socket cimport LazySocketTransport
@@ -16,8 +14,7 @@ cdef class SocketTransport(LazySocketTransport):
     cdef ListHook membership    # in that server's Clients
 
     cdef int receive(self, const char* data, size_t size) except -1
-    cdef int call_data_received(self, object data) except -1
-    cdef int check_result(self, PyObject* result, str method) except -1
+    cdef int deliver(self, object data) except -1
     cdef int deliver_natively(self, NativeProtocol native, const char* data, size_t size) except -1
     cdef int protocol_failed(self, str method) except -1
     cdef int read_directly(self, bint on) except -1

@@ -99,19 +99,15 @@ cdef class SocketTransport(LazySocketTransport, Transport):
             return 0
         if <Py_ssize_t>size >= direct_read_threshold and (self.native is None or self.native.lends):
             self.read_directly(True)
-        if self.native is None:
-            return self.call_data_received(PyBytes_FromStringAndSize(data, <Py_ssize_t>size))
-        return self.deliver_natively(self.native, data, size)
+        if self.native is not None:
+            return self.deliver_natively(self.native, data, size)
+        return self.deliver(PyBytes_FromStringAndSize(data, <Py_ssize_t>size))
 
-    cdef int call_data_received(self, object data) except -1:
+    cdef int deliver(self, object data) except -1:
         cdef PyObject* result = call_method_in_context(
             self.context, self.protocol, "data_received", <PyObject*>data)
-        return self.check_result(result, "data_received")
-
-    # `result`: what the protocol's method has returned; NULL: it has raised.
-    cdef int check_result(self, PyObject* result, str method) except -1:
         if result == NULL:
-            return self.protocol_failed(method)
+            return self.protocol_failed("data_received")
         Py_DECREF(<object>result)
         return 0
 
@@ -184,7 +180,7 @@ cdef class SocketTransport(LazySocketTransport, Transport):
             payload = <PyObject*>buffer
             Py_INCREF(buffer)
             buffer = None
-            self.call_data_received(cut_bytes(payload, result))
+            self.deliver(cut_bytes(payload, result))
         return 0 if result > 0 else self.nothing_received(result)
 
     # ---- a BufferedProtocol's memory
@@ -229,7 +225,10 @@ cdef class SocketTransport(LazySocketTransport, Transport):
         count = integer_or_error(result)
         updated = call_method_and_leave(self.context, self.protocol, "buffer_updated", count)
         Py_XDECREF(count)
-        return self.check_result(updated, "buffer_updated")
+        if updated == NULL:
+            return self.protocol_failed("buffer_updated")
+        Py_DECREF(<object>updated)
+        return 0
 
     # ---- the end of what is received
 
