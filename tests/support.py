@@ -130,7 +130,7 @@ FIRST_PORT, LAST_PORT = _ephemeral_ports()
 
 
 def _without_port(match):
-    return "PORT" if FIRST_PORT <= int(match[0]) <= LAST_PORT else match[0]
+    return f"{match[1]}PORT" if FIRST_PORT <= int(match[2]) <= LAST_PORT else match[0]
 
 
 _CLASSES_OF_TRANSPORTS = {
@@ -150,7 +150,8 @@ _ALIKE = [
     (re.compile(r"\bdescriptor \d+\b"), "descriptor N"),
     (re.compile(r"\b(?:_UnixSelectorEventLoop|Base(?:Selector)?EventLoop|\w+Mixin)\.(?=\w+\(\))"), ""),  # of a method
     (re.compile(r"\bwhen=\d+\.\d+"), "when=T"),
-    (re.compile(r"(?<=['\"], )\d{4,5}\b"), _without_port),  # behind a host
+    (re.compile(r"(?<=['\"], )(['\"]?)(\d{4,5})\b"), _without_port),  # behind a host; of getnameinfo() a string
+    (re.compile(r"\bliteral_info\("), "_ipaddr_info("),  # zloop's function of that purpose
     (re.compile(r"\btook \d+\.\d+ seconds"), "took T seconds"),
     (re.compile(r"<_ThreadSafeHandle\b"), "<Handle"),  # of CPython 3.14 and later
     (re.compile(r"<(?:_UnixSelectorEventLoop|Loop) (?=running=)"), "<Loop "),
