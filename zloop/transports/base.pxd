@@ -49,6 +49,7 @@ cdef class WritingTransport(BaseTransport):
 
 cdef object check_new(Loop loop, object protocol)
 cdef int begin(BaseTransport transport, object connection_made, object then, object waiter) except -1
+cdef void read_callback_failed(BaseTransport transport, Loop loop) noexcept
 cdef int end_in_context(object transport, object context, object exception) except -1
 cdef int set_water_marks(FlowControl& flow, object high, object low) except -1
 cdef str describe_transport(BaseTransport transport, bint reading, bint blocked)

@@ -24,6 +24,7 @@ from cpython.object cimport PyTypeObject
 
 from zloop.binding.sealed_types cimport seal_type
 from zloop.core.contexts cimport PyContext_Enter, PyContext_Exit
+from zloop.core.handles cimport raise_current
 from zloop.engine.flow_control cimport mark_max
 
 from zloop.core.waiters import set_result_unless_cancelled
@@ -314,6 +315,14 @@ cdef int begin(BaseTransport transport, object connection_made, object then, obj
             transport.release()
         raise
     return 0
+
+
+# Reports the exception that is set, of a method that the engine has called to read.
+cdef void read_callback_failed(BaseTransport transport, Loop loop) noexcept:
+    try:
+        raise_current()
+    except BaseException as exc:
+        loop.escaped(exc, f"Exception in callback {type(transport).__name__}._read_ready()")
 
 
 cdef int end_in_context(object transport, object context, object exception) except -1:

@@ -40,7 +40,9 @@ from zloop.engine.datagram cimport (
     routed_by_owner,
 )
 from zloop.engine.shared_buffer cimport Loan
-from zloop.transports.base cimport BaseTransport, WritingTransport, begin, check_new, describe_transport
+from zloop.transports.base cimport (
+    BaseTransport, WritingTransport, begin, check_new, describe_transport, read_callback_failed,
+)
 from zloop.transports.lazy_socket cimport describe_socket
 from zloop.transports.stream cimport bytes_of
 
@@ -444,13 +446,6 @@ def make_datagram_transport(Loop loop not None, sock, protocol, address, waiter)
 
 cdef void release_reference(void* data) noexcept:
     Py_DECREF(<object><PyObject*>data)
-
-
-cdef void read_callback_failed(BaseTransport transport, Loop loop) noexcept:
-    try:
-        raise_current()
-    except BaseException as exc:
-        loop.escaped(exc, f"Exception in callback {type(transport).__name__}._read_ready()")
 
 
 cdef void write_callback_failed(BaseTransport transport, Loop loop) noexcept:

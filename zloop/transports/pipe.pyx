@@ -23,7 +23,7 @@ from zloop.core.handles cimport raise_current
 from zloop.core.loop cimport Loop
 from zloop.core.scheduler cimport check
 from zloop.engine.stream cimport Stream, StreamOps, pipe_io, write_end_io
-from zloop.transports.base cimport BaseTransport, begin, check_new, end_in_context
+from zloop.transports.base cimport BaseTransport, begin, check_new, end_in_context, read_callback_failed
 from zloop.transports.stream cimport StreamTransport, release_bytes
 
 from zloop.core import diagnostics
@@ -299,13 +299,6 @@ cdef str describe(BaseTransport transport, object pipe, list polled):
 
 
 # ---- what the engine calls: the interpreter is held, and nothing may be raised
-
-cdef void read_callback_failed(BaseTransport transport, Loop loop) noexcept:
-    try:
-        raise_current()
-    except BaseException as exc:
-        loop.escaped(exc, f"Exception in callback {type(transport).__name__}._read_ready()")
-
 
 cdef void write_callback_failed(BaseTransport transport, Loop loop) noexcept:
     try:
