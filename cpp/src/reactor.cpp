@@ -375,21 +375,19 @@ void Reactor::dispatch() {
       Watcher* watcher = watcher_of(event.token);
       if (watcher == nullptr) {
         suspects_orphan_ |= event.token != wakeup_token;
-      } else if ((watcher->interest_ & bit) != 0) {
-        tell(*watcher, bit);
+        continue;
       }
+      const unsigned interest = watcher->interest_;
+      if ((interest & bit) == 0) continue;
+      if ((interest & interest_once) != 0) {
+        const unsigned rest = interest & ~bit;
+        note_interest(*watcher, rest == interest_once ? interest_none : rest);
+      }
+      watcher->ops_->on_ready(*watcher, bit);
     }
     rearm(event.token);
   }
   events_count_ = 0;
-}
-
-void Reactor::tell(Watcher& watcher, unsigned bit) {
-  if ((watcher.interest_ & interest_once) != 0) {
-    const unsigned rest = watcher.interest_ & ~bit;
-    note_interest(watcher, rest == interest_once ? interest_none : rest);
-  }
-  watcher.ops_->on_ready(watcher, bit);
 }
 
 // An event silences all that its descriptor was armed for. What it did not tell has to be asked for again.

@@ -99,7 +99,11 @@ inline PyObject* call_method_and_leave(PyObject* context, PyObject* object, PyOb
 
 // Calls object.name(argument) in the context. As above.
 inline PyObject* call_method_in_context(PyObject* context, PyObject* object, PyObject* name, PyObject* argument) {
-  return PyContext_Enter(context) == 0 ? call_method_and_leave(context, object, name, argument) : nullptr;
+  if (PyContext_Enter(context) < 0) return nullptr;
+  const std::array<PyObject*, 2> arguments = {object, argument};
+  PyObject* result = PyObject_VectorcallMethod(name, arguments.data(), arguments.size(), nullptr);
+  if (PyContext_Exit(context) < 0) Py_CLEAR(result);
+  return result;
 }
 
 }  // namespace zloop::binding

@@ -54,7 +54,6 @@ cdef class Scheduler(LoopCore):
     cdef int run_turn(self) except -1
     cdef int take_due_timers(self) except -1
     cdef int wait_for_events(self) except -1
-    cdef int dispatch(self) except -1
     cdef int run_batch(self, ReadyQueue& queue, size_t count) except -1
     cdef int run_handle(self, Handle handle) except -1
     cdef int requeue_due(self) except -1

@@ -324,7 +324,11 @@ cdef class Scheduler(LoopCore):
             self.take_due_timers()
             self.run_batch(self.ready, batch)
             if count > 0:
-                self.dispatch()
+                self.reactor.dispatch()
+                if self.pending_close:
+                    self.pending_close = []
+                if self.interruption is not None:
+                    self.raise_interruption()
             self.run_batch(self.due, self.due.size())
         finally:
             if not self.due.empty():
@@ -358,14 +362,6 @@ cdef class Scheduler(LoopCore):
         if status < 0 and status != -EINTR:
             check(status)
         return status
-
-    cdef int dispatch(self) except -1:
-        self.reactor.dispatch()
-        if self.pending_close:
-            self.pending_close = []
-        if self.interruption is not None:
-            self.raise_interruption()
-        return 0
 
     def _run_once(self):
         """Run one turn. Code that drives a loop by hand calls it, such as asyncio's own tests."""

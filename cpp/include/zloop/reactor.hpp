@@ -137,7 +137,6 @@ class Reactor {
   void check_file(Watcher& watcher) noexcept;
   void unlist(Watcher& watcher) noexcept;
   void lose(Watcher& watcher) noexcept;
-  void tell(Watcher& watcher, unsigned bit);
   void rearm(std::uint64_t token) noexcept;
   [[nodiscard]] std::uint64_t token_of(int fd) const noexcept;
   [[nodiscard]] Watcher* watcher_of(std::uint64_t token) const noexcept;
