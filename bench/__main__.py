@@ -24,7 +24,7 @@ import report
 import stats
 import trustme
 from loops import LIMIT, LOOPS, reason_missing, version
-from measure import Failed, ForeignTime, StolenTime, Workshop, applies, take_samples
+from measure import Failed, ForeignTime, StolenTime, RunConfig, applies, take_samples
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rows import ROWS, SHORT, Row, ServerRow
@@ -59,7 +59,7 @@ def plan(results: stats.Results, rows: list[Row]) -> Iterator[tuple[int, Row, li
             yield number + 1, row, names[first:] + names[:first]
 
 
-def run(results: stats.Results, rows: list[Row], shop: Workshop) -> None:
+def run(results: stats.Results, rows: list[Row], config: RunConfig) -> None:
     """Take all the samples. A loop that failed on a row is left out of its further rounds."""
     columns = (
         TextColumn("{task.description}"),
@@ -74,18 +74,18 @@ def run(results: stats.Results, rows: list[Row], shop: Workshop) -> None:
         task = bar.add_task("measuring", total=len(turns))
         for done, (number, row, names) in enumerate(turns, 1):
             bar.update(task, description=f"round {number} {row.name}", refresh=True)
-            take_round(results, row, names, shop)
+            take_round(results, row, names, config)
             bar.advance(task)
             share = "" if console.is_terminal else f"[{done}/{len(turns)}] "
             console.print(f"{share}round {number}, {report.row_text(results, facts(row))}", markup=False)
 
 
-def take_round(results: stats.Results, row: Row, names: list[str], shop: Workshop) -> None:
+def take_round(results: stats.Results, row: Row, names: list[str], config: RunConfig) -> None:
     """More samples for each cell of a row, unless it has failed before."""
     cells = {name: results.cell(facts(row), name) for name in names}
     for name, cell in cells.items():
         cell.failure = cell.failure or applies(row, name)
-    for name, found in take_samples(row, [name for name in names if not cells[name].failure], shop).items():
+    for name, found in take_samples(row, [name for name in names if not cells[name].failure], config).items():
         if isinstance(found, Failed):
             cells[name].failure = str(found)
             console.print(f"    {row.name}, {name}: {found}", markup=False)
@@ -93,11 +93,11 @@ def take_round(results: stats.Results, row: Row, names: list[str], shop: Worksho
             cells[name].samples += found
 
 
-def describe_machine(arguments: argparse.Namespace, shop: Workshop) -> dict[str, str]:
+def describe_machine(arguments: argparse.Namespace, config: RunConfig) -> dict[str, str]:
     """What the numbers depend on."""
     with pathlib.Path("/proc/cpuinfo").open() as file:
         models = {line.partition(":")[2].strip() for line in file if line.startswith("model name")}
-    measured, load = shop.cores
+    measured, load = config.cores
     cores = f"server on core {measured}, load on core {load}" if load is not None else "all on one core"
     libraries = ", ".join(
         f"{name} {importlib.metadata.version(name)}"
@@ -126,7 +126,7 @@ def warn_if_busy() -> None:
 
 
 @contextlib.contextmanager
-def workshop(arguments: argparse.Namespace) -> Iterator[Workshop]:
+def run_config(arguments: argparse.Namespace) -> Iterator[RunConfig]:
     """The settings, a scratch directory, and a certificate in it."""
     warm_up, window, windows, budget = (0.05, 0.1, 1, 0.05) if arguments.quick else (0.05, 0.15, 4, 0.1)
     with tempfile.TemporaryDirectory(prefix="zloop-bench-") as name:
@@ -136,7 +136,7 @@ def workshop(arguments: argparse.Namespace) -> Iterator[Workshop]:
         issued.cert_chain_pems[0].write_to_path(certificate)
         issued.private_key_pem.write_to_path(key)
         peers, tools = arguments.peers.resolve(), arguments.tools.resolve()
-        yield Workshop(peers, tools, scratch, certificate, key, warm_up, window, windows, budget)
+        yield RunConfig(peers, tools, scratch, certificate, key, warm_up, window, windows, budget)
 
 
 def choose_loops(asked: list[str], peers: pathlib.Path) -> tuple[dict[str, str], dict[str, str]]:
@@ -228,13 +228,13 @@ def main() -> None:
     present, missing = choose_loops(arguments.loops, arguments.peers)
     for name, reason in missing.items():
         console.print(f"{name} is not measured: {reason}", markup=False)
-    with workshop(arguments) as shop:
-        results = stats.Results(describe_machine(arguments, shop), present, missing, arguments.rounds)
+    with run_config(arguments) as config:
+        results = stats.Results(describe_machine(arguments, config), present, missing, arguments.rounds)
         results.rows = [facts(row) for row in rows]
         warn_if_busy()
         host = StolenTime()
         try:
-            run(results, rows, shop)
+            run(results, rows, config)
         except KeyboardInterrupt:
             console.print("interrupted: reporting what there is")
         results.description["others"] += f"; the host took {host.share():.0%} of the machine's time"

@@ -118,7 +118,7 @@ def instructions(path: pathlib.Path) -> dict[str, int]:
     return counts
 
 
-def judge(counts: Counts, recorded: Counts, kinds: Iterable[str]) -> dict[str, str | None]:
+def compare(counts: Counts, recorded: Counts, kinds: Iterable[str]) -> dict[str, str | None]:
     """What is wrong with the counts of each operation, or None: one has grown too much, or is not on record."""
     faults: dict[str, str | None] = dict.fromkeys(counts)
     for name, kind in itertools.product(counts, kinds):
@@ -188,7 +188,7 @@ def main() -> int:
         record[key] = {"counted on": here, "counts": counts}
         RECORD.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
         return 0
-    faults = judge(counts, entry["counts"], kinds)
+    faults = compare(counts, entry["counts"], kinds)
     if arguments.junit:
         write_junit(arguments.junit, faults, skipped)
     if skipped:

@@ -33,7 +33,7 @@ class Failed(Exception):
 
 
 @dataclass(frozen=True)
-class Workshop:
+class RunConfig:
     """What every sample needs: directories, files, for how long to measure, in seconds, and how often in a round."""
 
     peers: pathlib.Path
@@ -62,10 +62,10 @@ def applies(row: Row, loop: str) -> str | None:
     return None
 
 
-def take_samples(row: Row, names: Sequence[str], shop: Workshop) -> dict[str, list[Sample] | Failed]:
+def take_samples(row: Row, names: Sequence[str], config: RunConfig) -> dict[str, list[Sample] | Failed]:
     """Measure one round of a row: as many samples of each loop as the row wants, or why there are none."""
     watch = ForeignTime()
-    found = take_turns(row, names, shop)
+    found = take_turns(row, names, config)
     # Known only now that all the processes have ended, and for all the samples alike: none of them loses its partners.
     foreign = watch.share()
     return {
@@ -119,7 +119,7 @@ def machine_times() -> list[float]:
         return [int(ticks) / os.sysconf("SC_CLK_TCK") for ticks in file.readline().split()[1:]]
 
 
-def take_turns(row: Row, names: Sequence[str], shop: Workshop) -> dict[str, list[Sample] | Failed]:
+def take_turns(row: Row, names: Sequence[str], config: RunConfig) -> dict[str, list[Sample] | Failed]:
     """A process of each loop; all live at once, and are measured for a moment in turn while the others idle.
 
     Machines change their pace from second to second; moments that lie close to each other can be compared.
@@ -128,12 +128,14 @@ def take_turns(row: Row, names: Sequence[str], shop: Workshop) -> dict[str, list
     with contextlib.ExitStack() as stack:
         running: dict[str, RunningLocal | RunningServer] = {}
         for name in names:
-            start = running_server(row, name, shop) if isinstance(row, ServerRow) else running_local(row, name, shop)
+            start = (
+                running_server(row, name, config) if isinstance(row, ServerRow) else running_local(row, name, config)
+            )
             try:
                 running[name] = stack.enter_context(start)
             except Failed as failure:
                 found[name] = failure
-        for _ in range(1 if row.fresh else shop.windows):
+        for _ in range(1 if row.fresh else config.windows):
             for name, contestant in list(running.items()):
                 try:
                     found[name].append(contestant.measure())
@@ -164,11 +166,11 @@ class RunningLocal:
 
 
 @contextlib.contextmanager
-def running_local(row: LocalRow, loop: str, shop: Workshop) -> Iterator[RunningLocal]:
+def running_local(row: LocalRow, loop: str, config: RunConfig) -> Iterator[RunningLocal]:
     """A process that waits to be asked, until the block ends."""
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
-            child_command(row, loop, shop),
+            child_command(row, loop, config),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -186,7 +188,7 @@ class RunningServer:
     """A row's server: its process, its address as the load generator takes it, and what it writes to standard error."""
 
     row: ServerRow
-    shop: Workshop
+    config: RunConfig
     process: subprocess.Popen[str]
     address: str
     errors: IO[str]
@@ -194,7 +196,7 @@ class RunningServer:
     def measure(self) -> Sample:
         """Load it for a warm-up and a window. Raises Failed."""
         try:
-            fields = load(self.row, self.process.pid, self.address, self.shop)
+            fields = load(self.row, self.process.pid, self.address, self.config)
         except Failed as failure:
             raise self.blame(failure) from None
         return Sample(fields["cost"], rate=fields.get("rate"), p99=fields.get("p99"))
@@ -206,14 +208,14 @@ class RunningServer:
         return Failed(f"{failure}{how}{last_words(self.errors)}")
 
 
-def load(row: ServerRow, pid: int, address: str, shop: Workshop) -> dict[str, Any]:
+def load(row: ServerRow, pid: int, address: str, config: RunConfig) -> dict[str, Any]:
     """What the load generator says of a server, whose process `pid` is. Raises Failed."""
-    _, core = shop.cores
+    _, core = config.cores
     command = [
-        *(str(shop.tools / "load"), *row.load, "--server", address, "--pid", str(pid)),
+        *(str(config.tools / "load"), *row.load, "--server", address, "--pid", str(pid)),
         *options("--core", core),
-        *options("--warm-up", round(1000 * shop.warm_up)),
-        *options("--window", round(1000 * shop.window)),
+        *options("--warm-up", round(1000 * config.warm_up)),
+        *options("--window", round(1000 * config.window)),
     ]
     try:
         done = subprocess.run(
@@ -227,13 +229,13 @@ def load(row: ServerRow, pid: int, address: str, shop: Workshop) -> dict[str, An
 
 
 @contextlib.contextmanager
-def running_server(row: ServerRow, loop: str, shop: Workshop) -> Iterator[RunningServer]:
+def running_server(row: ServerRow, loop: str, config: RunConfig) -> Iterator[RunningServer]:
     """A server that listens, until the block ends. Raises Failed."""
-    path = shop.scratch / f"{loop}.sock"
+    path = config.scratch / f"{loop}.sock"
     path.unlink(missing_ok=True)
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
-            limit_command(row, path, shop) if loop == LIMIT else server_command(row, loop, path, shop),
+            limit_command(row, path, config) if loop == LIMIT else server_command(row, loop, path, config),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -241,7 +243,7 @@ def running_server(row: ServerRow, loop: str, shop: Workshop) -> Iterator[Runnin
             start_new_session=True,
         )
         try:
-            server = RunningServer(row, shop, process, f"unix:{path}", errors)
+            server = RunningServer(row, config, process, f"unix:{path}", errors)
             try:
                 port = read_port(process)
             except Failed as failure:
@@ -251,27 +253,27 @@ def running_server(row: ServerRow, loop: str, shop: Workshop) -> Iterator[Runnin
             end(process)
 
 
-def limit_command(row: ServerRow, path: pathlib.Path, shop: Workshop) -> list[str]:
-    core, _ = shop.cores
+def limit_command(row: ServerRow, path: pathlib.Path, config: RunConfig) -> list[str]:
+    core, _ = config.cores
     return [
-        *(str(shop.tools / "limit"), *row.limit),
+        *(str(config.tools / "limit"), *row.limit),
         *("--listen", f"unix:{path}" if row.family == "unix" else f"{row.family}:0"),
         *options("--core", core),
-        *(("--certificate", str(shop.certificate), "--key", str(shop.key)) if row.tls else ()),
+        *(("--certificate", str(config.certificate), "--key", str(config.key)) if row.tls else ()),
     ]
 
 
-def server_command(row: ServerRow, loop: str, path: pathlib.Path, shop: Workshop) -> list[str]:
-    tls = ("--certificate", str(shop.certificate), "--key", str(shop.key)) if row.tls else ()
-    return child_command(row, loop, shop, "--path", str(path), *tls)
+def server_command(row: ServerRow, loop: str, path: pathlib.Path, config: RunConfig) -> list[str]:
+    tls = ("--certificate", str(config.certificate), "--key", str(config.key)) if row.tls else ()
+    return child_command(row, loop, config, "--path", str(path), *tls)
 
 
-def child_command(row: Row, loop: str, shop: Workshop, *more: str) -> list[str]:
-    core, other = shop.cores
+def child_command(row: Row, loop: str, config: RunConfig, *more: str) -> list[str]:
+    core, other = config.cores
     return [
         *(sys.executable, str(HERE / "child.py"), "--loop", loop, "--row", row.name),
-        *("--peers", str(shop.peers), "--tools", str(shop.tools), "--patience", str(PATIENCE)),
-        *("--budget", str(shop.budget)),
+        *("--peers", str(config.peers), "--tools", str(config.tools), "--patience", str(PATIENCE)),
+        *("--budget", str(config.budget)),
         *options("--core", core),
         *options("--other-core", other),
         *more,

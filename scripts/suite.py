@@ -210,7 +210,7 @@ async def run_stage(stage: Stage, python: list[str], jobs: int) -> None:
     finally:
         await end(process)
     stage.seconds = time.monotonic() - began
-    judge(stage, status, outcome, reports)
+    record_result(stage, status, outcome, reports)
     if stage.failed:
         print(last_lines(log), flush=True)
         say(f"{stage.name}: the whole output is in {log}")
@@ -236,7 +236,7 @@ async def end(process: asyncio.subprocess.Process) -> None:
                 await asyncio.wait_for(process.wait(), GRACE)
 
 
-def judge(stage: Stage, status: int, outcome: pathlib.Path, reports: pathlib.Path) -> None:
+def record_result(stage: Stage, status: int, outcome: pathlib.Path, reports: pathlib.Path) -> None:
     """Say what became of a stage: by its exit status, nox's report, and the reports of its tests."""
     stage.result = "failed" if status else "passed"
     try:

@@ -62,7 +62,7 @@ class Place {
 }  // namespace
 
 void churn(const Options& options) {
-  const Script script = rehearse(options);
+  const Script script = probe(options);
   Epoll epoll;
   std::vector<Place> places;
   for (std::size_t number = 0; number < options.connections; ++number) {

@@ -238,7 +238,7 @@ class Speaker {
 
 }  // namespace
 
-Script rehearse(const Options& options) {
+Script probe(const Options& options) {
   const auto channel = options.transport->open(connect_to(*options.server, Blocking::yes));
   Script script;
   if (options.mode == "http") {
@@ -253,7 +253,7 @@ Script rehearse(const Options& options) {
 }
 
 void exchange(const Options& options) {
-  const Script script = rehearse(options);
+  const Script script = probe(options);
   std::vector<Speaker> speakers;
   Epoll epoll;
   // One connection after the other, and not all at once.

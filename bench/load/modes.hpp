@@ -41,7 +41,7 @@ struct Script {
 
 // The script of the modes echo, answer, http and websocket. Speaks it with the server once, to learn how long its
 // answers are and to see that they are right; throws std::runtime_error if they aren't.
-Script rehearse(const Options& options);
+Script probe(const Options& options);
 
 // Each connection sends a request, waits for the answer, and so on: at once, or when the next is due at the rate. Then
 // latency counts from when a request was due: a connection that is late with one makes the next one late.

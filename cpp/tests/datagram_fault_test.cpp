@@ -52,7 +52,7 @@ constexpr std::size_t few = 100;  // bytes
 
 using Texts = std::vector<std::string>;
 
-// A datagram socket whose owner receives and sends as it is told, and writes down what came of it.
+// A datagram socket whose owner receives and sends on request, and records the results.
 struct DatagramScene {
   explicit DatagramScene(Pair ends) : pair(std::move(ends)) {
     REQUIRE(reactor.open() == 0);

@@ -72,7 +72,7 @@ struct UdpSocket {
   Address address;
 };
 
-// A socket in a loop, and an owner that receives and flushes when it is told, and keeps a record.
+// A socket in a loop, and an owner that receives and flushes when notified, and keeps a record.
 class Endpoint {
  public:
   explicit Endpoint(int fd, std::size_t longest = 65536) {
@@ -338,7 +338,7 @@ TEST_CASE("a datagram is sent in the call, to the address that it names", "[loop
   CHECK_FALSE(endpoint.turn());
 }
 
-TEST_CASE("an error is told by the call that meets it", "[loopback]") {
+TEST_CASE("an error is reported by the call that meets it", "[loopback]") {
   const UdpEndpoint endpoint;
   CHECK(endpoint.send_to_other(pattern(70000)) == -EMSGSIZE);
   CHECK(endpoint.send_to_other("after") == 0);
@@ -479,7 +479,7 @@ TEST_CASE("a datagram that the owner sends keeps its place", "[loopback]") {
   CHECK(endpoint.other.take() == Texts{"after"});
 }
 
-TEST_CASE("an owner that found the kernel full is told when it has room", "[linux]") {
+TEST_CASE("an owner that found the kernel full is notified when it has room", "[linux]") {
   PairEndpoint one;
   REQUIRE(one.fill() > 0);
   one.endpoint.queue("owner's", Route::owner);

@@ -40,7 +40,7 @@ TEST_CASE("an inbox hands on what was pushed, in order, behind what the queue ho
   for (std::size_t i = 0; i < 6; ++i) CHECK(queue.pop_front() == items[i]);
 }
 
-TEST_CASE("pending() tells whether there is something to take") {
+TEST_CASE("pending() says whether there is something to take") {
   Items items(1);
   ReadyQueue queue;
   Inbox inbox;
@@ -51,7 +51,7 @@ TEST_CASE("pending() tells whether there is something to take") {
   CHECK_FALSE(inbox.pending());
 }
 
-TEST_CASE("visiting sees each item in order, until told to stop") {
+TEST_CASE("visiting sees each item in order, until asked to stop") {
   Items items(3);
   Inbox inbox;
   for (std::size_t i = 0; i < 3; ++i) inbox.push(items[i]);

@@ -186,7 +186,7 @@ TEST_CASE("a descriptor that has a listener takes no second one") {
   CHECK_FALSE(second.is_open());
 }
 
-TEST_CASE("a connection that is gone again is nothing to tell") {
+TEST_CASE("a connection that is gone again is not reported") {
   Port port;
   port.connect();
   REQUIRE(port.reactor.wait(0) == 1);
@@ -197,7 +197,7 @@ TEST_CASE("a connection that is gone again is nothing to tell") {
   CHECK(port.errors.empty());
 }
 
-TEST_CASE("a process without descriptors is told so once, and goes on when it has some", "[loopback]") {
+TEST_CASE("a process without descriptors is notified once, and goes on when it has some", "[loopback]") {
   Port port;
   port.connect_many(2);
   {
@@ -251,7 +251,7 @@ TEST_CASE("an owner may start the listener again at once") {
   CHECK(port.accepted.size() == 1);
 }
 
-TEST_CASE("another error is told, and the listener goes on") {
+TEST_CASE("another error is reported, and the listener goes on") {
   const int error = GENERATE(EPERM, EINVAL, EBADF);
   CHECK_FALSE(Listener::out_of_resources(error));
   Port port;

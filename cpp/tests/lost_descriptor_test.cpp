@@ -74,10 +74,10 @@ void watch_somehow(Scene& scene) {
     watcher.drop_interest(interest_read);
   }
   SECTION("armed") { REQUIRE(scene.reactor.arm(watcher, interest_read) == 0); }
-  SECTION("told what it was armed for") {
+  SECTION("notified of what it was armed for") {
     REQUIRE(scene.reactor.arm(watcher, interest_write) == 0);
     scene.turn();
-    REQUIRE(scene.old.told == std::vector<unsigned>{interest_write});
+    REQUIRE(scene.old.notified == std::vector<unsigned>{interest_write});
   }
 }
 
@@ -91,12 +91,12 @@ TEST_CASE("a watcher whose number stands for another file gives way to that file
   CHECK(scene.old.watcher.lost());
   CHECK_FALSE(scene.old.watcher.attached());
   CHECK_FALSE(scene.next.watcher.lost());
-  scene.old.told.clear();
+  scene.old.notified.clear();
   REQUIRE(scene.next.watcher.set_interest(interest_both) == 0);
   put(scene.other.theirs.get(), "x");
   scene.turn();
-  CHECK(scene.next.told == std::vector<unsigned>{interest_read, interest_write});
-  CHECK(scene.old.told.empty());
+  CHECK(scene.next.notified == std::vector<unsigned>{interest_read, interest_write});
+  CHECK(scene.old.notified.empty());
   // All that the old one's owner may still do is harmless.
   CHECK(scene.old.watcher.set_interest(interest_both) == -EBADF);
   scene.old.watcher.drop_interest(interest_both);
@@ -112,11 +112,11 @@ TEST_CASE("a watcher whose number stands for its file does not give way") {
   CHECK(scene.reactor.user_of(scene.number) == &scene.old);
   CHECK_FALSE(scene.old.watcher.lost());
   CHECK(scene.old.watcher.interest() == interest);
-  scene.old.told.clear();
+  scene.old.notified.clear();
   REQUIRE(scene.old.watcher.set_interest(interest_both) == 0);
   put(scene.pair.theirs.get(), "x");
   scene.turn();
-  CHECK(scene.old.told == std::vector<unsigned>{interest_read, interest_write});
+  CHECK(scene.old.notified == std::vector<unsigned>{interest_read, interest_write});
 }
 
 TEST_CASE("a watcher that the poller never knew is taken at its word") {
@@ -146,7 +146,7 @@ TEST_CASE("a watcher that found its number closed when it was first interested g
   REQUIRE(scene.next.watcher.set_interest(interest_read) == 0);
   put(scene.other.theirs.get(), "x");
   scene.turn();
-  CHECK(scene.next.told == std::vector<unsigned>{interest_read});
+  CHECK(scene.next.notified == std::vector<unsigned>{interest_read});
 }
 
 TEST_CASE("a stream that found its descriptor closed when it was to read does not stand in the next one's way") {
@@ -179,12 +179,12 @@ TEST_CASE("who had a number that stands for another file is not its user") {
 TEST_CASE("a watcher does not follow its number to another file") {
   Scene scene;
   watch_somehow(scene);
-  scene.old.told.clear();
+  scene.old.notified.clear();
   scene.pass_number_on();
   put(scene.other.theirs.get(), "x");
   CHECK(scene.old.watcher.set_interest(interest_both) == (scene.old.watcher.interest() == interest_both ? 0 : -EBADF));
   CHECK(scene.turn() == 0);
-  CHECK(scene.old.told.empty());
+  CHECK(scene.old.notified.empty());
   scene.old.watcher.detach();
   CHECK(scene.old.watcher.lost());
 }
@@ -200,7 +200,7 @@ TEST_CASE("a watcher that is renewed is its number's next file's") {
   CHECK_FALSE(scene.old.watcher.lost());
   REQUIRE(scene.old.watcher.set_interest(interest_both) == 0);
   scene.turn();
-  CHECK(scene.old.told == std::vector<unsigned>{interest_read, interest_write});
+  CHECK(scene.old.notified == std::vector<unsigned>{interest_read, interest_write});
 }
 
 TEST_CASE("a file that comes back under its number, kept by a duplicate, can be watched again", "[linux]") {
@@ -216,7 +216,7 @@ TEST_CASE("a file that comes back under its number, kept by a duplicate, can be 
   REQUIRE(scene.attach(scene.next) == 0);
   REQUIRE(scene.next.watcher.set_interest(interest_read) == 0);
   scene.turn();
-  CHECK(scene.next.told == std::vector<unsigned>{interest_read});
+  CHECK(scene.next.notified == std::vector<unsigned>{interest_read});
 }
 
 TEST_CASE("an entry that nobody can remove any more does not keep the loop awake", "[linux]") {
@@ -240,14 +240,14 @@ TEST_CASE("an entry that nobody can remove any more does not keep the loop awake
 
   int wakes = 0;
   while (scene.turn() > 0) REQUIRE(++wakes < 4);
-  CHECK(scene.old.told.empty());
-  CHECK(scene.next.told.empty());
+  CHECK(scene.old.notified.empty());
+  CHECK(scene.next.notified.empty());
   // The others have come along, and the wake-up.
   put(quiet.theirs.get(), "x");
   put(armed.theirs.get(), "x");
   CHECK(scene.turn() == 2);
-  CHECK(watching.told == std::vector<unsigned>{interest_read});
-  CHECK(waiting.told == std::vector<unsigned>{interest_read});
+  CHECK(watching.notified == std::vector<unsigned>{interest_read});
+  CHECK(waiting.notified == std::vector<unsigned>{interest_read});
   watching.watcher.drop_interest(interest_read);
   scene.turn();
   CHECK(scene.reactor.wait(1'000'000) == 0);
@@ -269,7 +269,7 @@ TEST_CASE("without a descriptor for another poller the loop goes on, if awake", 
   }
   put(scene.other.theirs.get(), "x");
   CHECK(scene.turn() == 2);
-  CHECK(scene.next.told == std::vector<unsigned>{interest_read});
+  CHECK(scene.next.notified == std::vector<unsigned>{interest_read});
   CHECK(scene.turn() == 1);
 }
 
@@ -309,7 +309,7 @@ TEST_CASE("to be interested in less never fails") {
   }
   const unsigned interest = scene.old.watcher.interest();
   for (int i = 0; i < 3; ++i) scene.turn();
-  CHECK((scene.old.told.empty() ? interest_none : scene.old.told[0]) == (interest & interest_read));
+  CHECK((scene.old.notified.empty() ? interest_none : scene.old.notified[0]) == (interest & interest_read));
 }
 
 TEST_CASE("an event is not lost with the entry that the poller refuses to change") {
@@ -322,7 +322,7 @@ TEST_CASE("an event is not lost with the entry that the poller refuses to change
     CHECK(scene.reactor.refresh(scene.old.watcher));
     scene.turn();
   }
-  SECTION("armed anew for what was not told") {
+  SECTION("armed anew for what was not reported") {
     REQUIRE(scene.reactor.wait(0) == 1);
     kernel.poller_control.errors = {ENOMEM};
     scene.reactor.dispatch();
@@ -333,15 +333,15 @@ TEST_CASE("an event is not lost with the entry that the poller refuses to change
     scene.reactor.interrupt_dispatch();
     scene.turn();
   }
-  CHECK(scene.old.told == std::vector<unsigned>{interest_write});
+  CHECK(scene.old.notified == std::vector<unsigned>{interest_write});
   put(scene.pair.theirs.get(), "x");
   scene.turn();
-  CHECK(scene.old.told == std::vector<unsigned>{interest_write, interest_read});
+  CHECK(scene.old.notified == std::vector<unsigned>{interest_write, interest_read});
   CHECK_FALSE(scene.old.watcher.lost());
 }
 
 TEST_CASE(
-    "a write pipe whose descriptor is closed in the turn that would tell of its reader's end tells nothing more") {
+    "a write pipe whose descriptor is closed in the turn that would report its reader's end reports nothing more") {
   Pipe pipe = make_pipe();
   Connection connection(Pair{.ours = std::move(pipe.write_end), .theirs = std::move(pipe.read_end)},
                         zloop::write_end_io);
@@ -472,7 +472,7 @@ TEST_CASE("a forked child that cannot have a poller of its own gets one when tha
     }
     holds(scene.reactor.wait(0) == 1);
     scene.reactor.dispatch();
-    holds(scene.old.told == std::vector<unsigned>{interest_write});
+    holds(scene.old.notified == std::vector<unsigned>{interest_write});
     holds(!scene.reactor.is_lost(scene.old.watcher));
     ::_exit(0);
   }
@@ -482,7 +482,7 @@ TEST_CASE("a forked child that cannot have a poller of its own gets one when tha
   // The parent's entry is as it was.
   put(scene.pair.theirs.get(), "x");
   scene.turn();
-  CHECK(scene.old.told == std::vector<unsigned>{interest_read, interest_write});
+  CHECK(scene.old.notified == std::vector<unsigned>{interest_read, interest_write});
 }
 
 }  // namespace

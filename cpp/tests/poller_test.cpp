@@ -257,7 +257,7 @@ TEST_CASE("no more events are stored than there is room for, and the others come
   CHECK(events.back().token == watched);  // behind the capacity
 }
 
-TEST_CASE("a wait lasts no less than it was told") {
+TEST_CASE("a wait lasts no less than its time-out") {
   const std::unique_ptr<Poller> poller = open_poller();
   const std::int64_t timeout_ns = GENERATE(0, 1, 999, 1'000'000, 1'500'001, 12'345'678);
   const std::int64_t before = zloop::monotonic_ns();

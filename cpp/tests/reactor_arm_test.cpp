@@ -27,9 +27,9 @@ using zloop::test::put;
 
 constexpr unsigned interest_both = interest_read | interest_write;
 
-using Told = std::vector<unsigned>;
+using Bits = std::vector<unsigned>;
 
-TEST_CASE("what is armed is told once") {
+TEST_CASE("an armed watcher is notified once") {
   OpenReactor reactor;
   const Pair pair = make_pair();
   put(pair.theirs.get(), "x");
@@ -40,7 +40,7 @@ TEST_CASE("what is armed is told once") {
     CHECK(reactor.watched() == 1);
     reactor.turn();
     CHECK(reactor.turn() == 0);
-    CHECK(probe.told == Told(times, interest_read));
+    CHECK(probe.notified == Bits(times, interest_read));
     CHECK(probe.watcher.interest() == interest_none);
     CHECK(reactor.watched() == 0);
   }
@@ -60,10 +60,10 @@ TEST_CASE("waiting again and again for what comes takes one call each time") {
     reactor.turn();
   }
   CHECK(kernel.poller_control.count == 3);
-  CHECK(probe.told == Told(4, interest_write));
+  CHECK(probe.notified == Bits(4, interest_write));
 }
 
-TEST_CASE("what an event did not tell stays armed") {
+TEST_CASE("what an event did not report stays armed") {
   OpenReactor reactor;
   Pair pair = make_pair();
   Probe probe;
@@ -71,14 +71,14 @@ TEST_CASE("what an event did not tell stays armed") {
   REQUIRE(reactor.arm(probe.watcher, interest_both) == 0);
   reactor.turn();
   reactor.turn();
-  CHECK(probe.told == Told{interest_write});
+  CHECK(probe.notified == Bits{interest_write});
   put(pair.theirs.get(), "x");
   reactor.turn();
   reactor.turn();
-  CHECK(probe.told == Told{interest_write, interest_read});
+  CHECK(probe.notified == Bits{interest_write, interest_read});
 }
 
-TEST_CASE("armed anew in the same batch, a watcher is told by the next one") {
+TEST_CASE("armed anew in the same batch, a watcher is notified by the next one") {
   OpenReactor reactor;
   const Pair pair = make_pair();
   put(pair.theirs.get(), "x");
@@ -89,17 +89,17 @@ TEST_CASE("armed anew in the same batch, a watcher is told by the next one") {
   SECTION("for more") {
     REQUIRE(reactor.arm(probe.watcher, interest_both) == 0);
     reactor.dispatch();
-    CHECK(probe.told.empty());
+    CHECK(probe.notified.empty());
     reactor.turn();
-    CHECK(probe.told == Told{interest_read, interest_write});
+    CHECK(probe.notified == Bits{interest_read, interest_write});
   }
   SECTION("after it was disarmed") {
     reactor.disarm(probe.watcher);
     REQUIRE(reactor.arm(probe.watcher, interest_read) == 0);
     reactor.dispatch();
-    CHECK(probe.told.empty());
+    CHECK(probe.notified.empty());
     reactor.turn();
-    CHECK(probe.told == Told{interest_read});
+    CHECK(probe.notified == Bits{interest_read});
   }
 }
 
@@ -107,12 +107,12 @@ TEST_CASE("an interrupted dispatch loses nothing that was armed") {
   OpenReactor reactor;
   std::deque<Pair> pairs;
   std::deque<Probe> probes(3);
-  int told = 0;
+  int notified = 0;
   for (Probe& probe : probes) {
     pairs.push_back(make_pair());
     put(pairs.back().theirs.get(), "x");
     probe.react = [&] {
-      ++told;
+      ++notified;
       reactor.interrupt_dispatch();
     };
     REQUIRE(probe.attach(reactor, pairs.back().ours.get()) == 0);
@@ -121,10 +121,10 @@ TEST_CASE("an interrupted dispatch loses nothing that was armed") {
   REQUIRE(reactor.wait(0) == 3);  // and no dispatch: an exception may end a turn before it
   for (int turns = 1; turns <= 6; ++turns) {
     reactor.turn();
-    CHECK(told == turns);
+    CHECK(notified == turns);
   }
   CHECK(reactor.turn() == 0);
-  for (const Probe& probe : probes) CHECK(probe.told == Told{interest_read, interest_write});
+  for (const Probe& probe : probes) CHECK(probe.notified == Bits{interest_read, interest_write});
 }
 
 TEST_CASE("arming a number that stands for another file by now watches that") {
@@ -149,10 +149,10 @@ TEST_CASE("arming a number that stands for another file by now watches that") {
   REQUIRE(reactor.arm(probe.watcher, interest_read) == 0);
   put(before.theirs.get(), "x");
   reactor.turn();
-  CHECK(probe.told == Told{interest_read});
+  CHECK(probe.notified == Bits{interest_read});
   put(after.theirs.get(), "x");
   reactor.turn();
-  CHECK(probe.told == Told{interest_read, interest_read});
+  CHECK(probe.notified == Bits{interest_read, interest_read});
 }
 
 TEST_CASE("arming that fails leaves what was armed") {
@@ -167,7 +167,7 @@ TEST_CASE("arming that fails leaves what was armed") {
     CHECK(reactor.arm(probe.watcher, interest_both) == -ENOMEM);
   }
   reactor.turn();
-  CHECK(probe.told == Told{interest_write});
+  CHECK(probe.notified == Bits{interest_write});
   probe.watcher.detach();
   CHECK(reactor.arm(probe.watcher, interest_read) == -EBADF);
 }
@@ -180,10 +180,10 @@ TEST_CASE("interest and arming take turns") {
   REQUIRE(reactor.arm(probe.watcher, interest_write) == 0);
   REQUIRE(probe.watcher.set_interest(interest_write) == 0);
   for (int i = 0; i < 3; ++i) reactor.turn();
-  CHECK(probe.told.size() == 3);
+  CHECK(probe.notified.size() == 3);
   REQUIRE(reactor.arm(probe.watcher, interest_write) == 0);
   for (int i = 0; i < 3; ++i) reactor.turn();
-  CHECK(probe.told.size() == 4);
+  CHECK(probe.notified.size() == 4);
 }
 
 TEST_CASE("what was disarmed is silent, and comes back by one call") {
@@ -199,12 +199,12 @@ TEST_CASE("what was disarmed is silent, and comes back by one call") {
   REQUIRE(probe.watcher.set_interest(interest_read) == 0);
   CHECK(kernel.poller_control.count == 2);
   reactor.turn();
-  CHECK(probe.told == Told{interest_read});
+  CHECK(probe.notified == Bits{interest_read});
   reactor.disarm(probe.watcher);
   pair.theirs.reset();
   reactor.turn();  // the last word
   CHECK(reactor.turn() == 0);
-  CHECK(probe.told == Told{interest_read});
+  CHECK(probe.notified == Bits{interest_read});
   probe.watcher.detach();
   CHECK(kernel.poller_control.count == 4);
 }

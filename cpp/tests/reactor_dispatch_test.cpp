@@ -28,9 +28,9 @@ using zloop::test::put;
 
 constexpr unsigned interest_both = interest_read | interest_write;
 
-using Told = std::vector<unsigned>;
+using Bits = std::vector<unsigned>;
 
-// Two watchers ready in one batch; whichever is told first deals with the other.
+// Two watchers ready in one batch; whichever is notified first deals with the other.
 struct Rivals {
   Rivals() {
     for (std::size_t i = 0; i < 2; ++i) {
@@ -39,85 +39,86 @@ struct Rivals {
     }
   }
 
-  // deal(i): with the one that has not been told yet.
+  // deal(i): with the one that has not been notified yet.
   template <typename Deal>
-  void when_one_is_told(Deal deal) {
+  void when_one_is_notified(Deal deal) {
     probes[0].react = [deal] { deal(1); };
     probes[1].react = [deal] { deal(0); };
   }
 
-  [[nodiscard]] std::size_t told() const { return probes[0].told.size() + probes[1].told.size(); }
+  [[nodiscard]] std::size_t notified() const { return probes[0].notified.size() + probes[1].notified.size(); }
 
   OpenReactor reactor;
   std::array<Pair, 2> pairs{make_pair(), make_pair()};
   std::array<Probe, 2> probes;
 };
 
-TEST_CASE("a watcher that an earlier callback of the batch detached is not told") {
+TEST_CASE("a watcher that an earlier callback of the batch detached is not notified") {
   Rivals rivals;
-  rivals.when_one_is_told([&](std::size_t other) { rivals.probes.at(other).watcher.detach(); });
+  rivals.when_one_is_notified([&](std::size_t other) { rivals.probes.at(other).watcher.detach(); });
   REQUIRE(rivals.reactor.turn() == 2);
-  CHECK(rivals.told() == 1);
+  CHECK(rivals.notified() == 1);
 }
 
-TEST_CASE("a watcher that lost its interest earlier in the batch is not told") {
+TEST_CASE("a watcher that lost its interest earlier in the batch is not notified") {
   Rivals rivals;
-  rivals.when_one_is_told([&](std::size_t other) { rivals.probes.at(other).watcher.drop_interest(interest_both); });
+  rivals.when_one_is_notified([&](std::size_t other) { rivals.probes.at(other).watcher.drop_interest(interest_both); });
   REQUIRE(rivals.reactor.turn() == 2);
-  CHECK(rivals.told() == 1);
+  CHECK(rivals.notified() == 1);
 }
 
-TEST_CASE("a watcher that is refreshed earlier in the batch is told by the next wait") {
+TEST_CASE("a watcher that is refreshed earlier in the batch is notified by the next wait") {
   Rivals rivals;
-  rivals.when_one_is_told([&](std::size_t other) { CHECK(rivals.reactor.refresh(rivals.probes.at(other).watcher)); });
+  rivals.when_one_is_notified(
+      [&](std::size_t other) { CHECK(rivals.reactor.refresh(rivals.probes.at(other).watcher)); });
   REQUIRE(rivals.reactor.turn() == 2);
-  CHECK(rivals.told() == 1);
-  rivals.when_one_is_told([](std::size_t) {});
+  CHECK(rivals.notified() == 1);
+  rivals.when_one_is_notified([](std::size_t) {});
   REQUIRE(rivals.reactor.turn() == 2);
-  CHECK(rivals.told() == 3);
+  CHECK(rivals.notified() == 3);
 }
 
 TEST_CASE("the events of a descriptor that was closed do not reach the next one with its number") {
   Rivals rivals;
   Pair next = make_pair();
   Probe newcomer;
-  rivals.when_one_is_told([&](std::size_t other) {
+  rivals.when_one_is_notified([&](std::size_t other) {
     Fd& closed = rivals.pairs.at(other).ours;
     rivals.probes.at(other).watcher.detach();
     REQUIRE(::dup2(next.ours.get(), closed.get()) == closed.get());  // closes it, and takes its number
     newcomer.watch(rivals.reactor, closed.get(), interest_read);
   });
   REQUIRE(rivals.reactor.turn() == 2);
-  CHECK(rivals.told() == 1);
-  CHECK(newcomer.told.empty());
-  rivals.when_one_is_told([](std::size_t) {});
+  CHECK(rivals.notified() == 1);
+  CHECK(newcomer.notified.empty());
+  rivals.when_one_is_notified([](std::size_t) {});
   put(next.theirs.get(), "x");
   rivals.reactor.turn();
-  CHECK(newcomer.told == Told{interest_read});
+  CHECK(newcomer.notified == Bits{interest_read});
 }
 
-TEST_CASE("a watcher that is attached anew is told by the next batch") {
+TEST_CASE("a watcher that is attached anew is notified by the next batch") {
   Rivals rivals;
-  rivals.when_one_is_told([&](std::size_t other) {
+  rivals.when_one_is_notified([&](std::size_t other) {
     Probe& probe = rivals.probes.at(other);
     probe.watcher.detach();
     probe.watch(rivals.reactor, rivals.pairs.at(other).ours.get(), interest_read);
   });
   REQUIRE(rivals.reactor.turn() == 2);
-  CHECK(rivals.told() == 1);
-  rivals.when_one_is_told([](std::size_t) {});
+  CHECK(rivals.notified() == 1);
+  rivals.when_one_is_notified([](std::size_t) {});
   REQUIRE(rivals.reactor.turn() == 2);
-  CHECK(rivals.told() == 3);
+  CHECK(rivals.notified() == 3);
 }
 
 TEST_CASE("an interrupted dispatch leaves its other events to the next wait") {
   Rivals rivals;
-  rivals.when_one_is_told([&](std::size_t) { rivals.reactor.interrupt_dispatch(); });
+  rivals.when_one_is_notified([&](std::size_t) { rivals.reactor.interrupt_dispatch(); });
   REQUIRE(rivals.reactor.turn() == 2);
-  CHECK(rivals.told() == 1);
-  rivals.when_one_is_told([](std::size_t) {});
+  CHECK(rivals.notified() == 1);
+  rivals.when_one_is_notified([](std::size_t) {});
   REQUIRE(rivals.reactor.turn() == 2);
-  CHECK(rivals.told() == 3);
+  CHECK(rivals.notified() == 3);
 }
 
 TEST_CASE("what happens in the reading half of an event decides about the writing half") {
@@ -126,21 +127,21 @@ TEST_CASE("what happens in the reading half of an event decides about the writin
   put(pair.theirs.get(), "x");
   auto probe = std::make_unique<Probe>();
   probe->watch(reactor, pair.ours.get(), interest_both);
-  const std::vector<unsigned>& told = probe->told;
+  const std::vector<unsigned>& notified = probe->notified;
   SECTION("detached") {
     probe->react = [&] { probe->watcher.detach(); };
     reactor.turn();
-    CHECK(told == Told{interest_read});
+    CHECK(notified == Bits{interest_read});
   }
   SECTION("no longer interested in writing") {
     probe->react = [&] { CHECK(probe->watcher.set_interest(interest_read) == 0); };
     reactor.turn();
-    CHECK(told == Told{interest_read});
+    CHECK(notified == Bits{interest_read});
   }
   SECTION("interrupted") {
     probe->react = [&] { reactor.interrupt_dispatch(); };
     reactor.turn();
-    CHECK(told == Told{interest_read});
+    CHECK(notified == Bits{interest_read});
   }
   SECTION("gone") {
     bool reacted = false;
@@ -153,7 +154,7 @@ TEST_CASE("what happens in the reading half of an event decides about the writin
   }
 }
 
-TEST_CASE("more watchers than one batch holds are all told") {
+TEST_CASE("more watchers than one batch holds are all notified") {
   OpenReactor reactor;
   const Pair pair = make_pair();
   put(pair.theirs.get(), "x");
@@ -166,7 +167,7 @@ TEST_CASE("more watchers than one batch holds are all told") {
     probe.react = [&] { probe.watcher.drop_interest(interest_both); };
   }
   while (reactor.turn() > 0) continue;
-  for (const Probe& probe : probes) REQUIRE(probe.told == Told{interest_read});
+  for (const Probe& probe : probes) REQUIRE(probe.notified == Bits{interest_read});
 }
 
 TEST_CASE("a signal interrupts a wait, and leaves nothing to dispatch") {

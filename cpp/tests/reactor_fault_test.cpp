@@ -159,7 +159,7 @@ struct ReactorScene {
     drop_interest(a, interest_read);
     arm(a, interest_both);
     for (int i = 0; i < patience && a.probe.watcher.interest() == (interest_both | interest_once); ++i) turn(reactor);
-    // It has been told that it may write. To be told of reading, it had to be armed anew.
+    // It has been notified that it may write. To be notified of reading, it had to be armed anew.
     agrees();
     if (!a.probe.watcher.lost()) CHECK((a.probe.watcher.interest() & interest_both) == interest_read);
     tells_all();
@@ -200,7 +200,7 @@ struct ReactorScene {
   void use_number_again() {
     reactor.detach(b.probe.watcher);
     agrees();
-    b.probe.told.clear();
+    b.probe.notified.clear();
     attach(b);
     set_interest(b, interest_both);
     tells_all();
@@ -230,22 +230,22 @@ struct ReactorScene {
     agrees();
   }
 
-  // What is ready is told to all whom it is promised, and to nobody else.
+  // Whoever armed for it is notified of readiness, and nobody else.
   void tells_all() {
     std::vector<std::pair<Watched*, unsigned>> expected;
     for (Watched* one : {&a, &b, &c, &next}) {
-      one->probe.told.clear();
+      one->probe.notified.clear();
       if (one->pair.ours.get() < 0) continue;
       put(one->pair.theirs.get(), "x");
       expected.emplace_back(one, one->probe.watcher.interest() & interest_both);
     }
     for (int i = 0; i < 2 * patience; ++i) turn(reactor);
     for (const auto& [one, interest] : expected) {
-      unsigned told = interest_none;
-      for (const unsigned bit : one->probe.told) told |= bit;
+      unsigned notified = interest_none;
+      for (const unsigned bit : one->probe.notified) notified |= bit;
       // By a turn, too, it may show that a watcher is lost.
-      if (!one->probe.watcher.lost()) CHECK(told == interest);
-      CHECK((told & ~interest) == 0);
+      if (!one->probe.watcher.lost()) CHECK(notified == interest);
+      CHECK((notified & ~interest) == 0);
       if (one->probe.watcher.lost()) CHECK(may_be_lost(*one));
       take(one->pair.ours.get(), few);
     }
@@ -332,9 +332,9 @@ struct ForkScene {
       if (reactor.wait(0) < 0) return 6;
       reactor.dispatch();
     }
-    const bool all_told = std::ranges::all_of(
-        watched, [](const Watched& one) { return one.probe.watcher.lost() == one.probe.told.empty(); });
-    if (!all_told) return 7;
+    const bool all_notified = std::ranges::all_of(
+        watched, [](const Watched& one) { return one.probe.watcher.lost() == one.probe.notified.empty(); });
+    if (!all_notified) return 7;
     reactor.close();
     return reactor.watched() == 0 ? 0 : 8;
   }
@@ -342,7 +342,7 @@ struct ForkScene {
   // Whether it is watched for reading, if it is not lost, and that with good reason.
   static bool can_read(Watched& one, const Injection& injection) {
     zloop::Watcher& watcher = one.probe.watcher;
-    one.probe.told.clear();
+    one.probe.notified.clear();
     int status = -1;
     for (int i = 0; i < patience && status < 0 && !watcher.lost(); ++i) status = watcher.set_interest(interest_read);
     return watcher.lost() ? injection.means_gone() || injection.fault.error == EPERM : status == 0;

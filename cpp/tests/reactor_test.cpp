@@ -37,7 +37,7 @@ using zloop::test::with_allocations;
 
 constexpr unsigned interest_both = interest_read | interest_write;
 
-using Told = std::vector<unsigned>;
+using Bits = std::vector<unsigned>;
 
 TEST_CASE("a reactor opens, closes, and opens again") {
   Reactor reactor;
@@ -56,7 +56,7 @@ TEST_CASE("a reactor opens, closes, and opens again") {
   CHECK_FALSE(reactor.is_open());
 }
 
-TEST_CASE("the user of a descriptor is told while it is attached") {
+TEST_CASE("the user of a descriptor is known while it is attached") {
   OpenReactor reactor;
   const Pair pair = make_pair();
   Probe probe;
@@ -92,7 +92,7 @@ TEST_CASE("a reactor that cannot open stays closed, and keeps nothing") {
   CHECK(reactor.open() == 0);
 }
 
-TEST_CASE("a watcher is told what it is interested in, one bit at a time") {
+TEST_CASE("a watcher is notified of what it is interested in, one bit at a time") {
   OpenReactor reactor;
   const Pair pair = make_pair();
   put(pair.theirs.get(), "x");
@@ -111,7 +111,7 @@ TEST_CASE("a watcher is told what it is interested in, one bit at a time") {
   reactor.turn();
   REQUIRE(probe.watcher.set_interest(interest_none) == 0);
   CHECK(reactor.turn() == 0);
-  CHECK(probe.told == Told{interest_read, interest_write, interest_read, interest_write});
+  CHECK(probe.notified == Bits{interest_read, interest_write, interest_read, interest_write});
 }
 
 TEST_CASE("asking for the interest that is there asks the kernel nothing") {
@@ -159,7 +159,7 @@ TEST_CASE("a reactor skips polls after many empty ones, until an event is likely
     return looks;
   };
   CHECK(begin_to_skip() >= zloop::AdaptivePolling::empty_polls_to_skip);
-  SECTION("it is told of one") {
+  SECTION("it is notified of one") {
     put(pair.theirs.get(), "x");
     CHECK(reactor.turn() == 1);
     CHECK_FALSE(reactor.skips_poll(0));
@@ -268,7 +268,7 @@ TEST_CASE("closing the reactor from a callback ends the dispatch") {
     probes.at(i).react = [&] { reactor.close(); };
   }
   REQUIRE(reactor.turn() == 2);
-  CHECK(probes[0].told.size() + probes[1].told.size() == 1);
+  CHECK(probes[0].notified.size() + probes[1].notified.size() == 1);
 }
 
 TEST_CASE("a regular file cannot be watched, and its watcher stays as it was", "[linux]") {
@@ -294,7 +294,7 @@ TEST_CASE("a change that fails keeps the interest there was") {
   }
   CHECK(probe.watcher.interest() == interest_read);
   reactor.turn();
-  CHECK(probe.told == Told{interest_read});
+  CHECK(probe.notified == Bits{interest_read});
 }
 
 TEST_CASE("a descriptor that was closed under its watcher is quiet, and can be detached") {
@@ -325,7 +325,7 @@ TEST_CASE("a hang-up that nobody is interested in does not keep the loop busy") 
   CHECK(reactor.wait(1'000'000) == 0);
 }
 
-TEST_CASE("a hang-up is told as what the watcher is interested in") {
+TEST_CASE("a hang-up is reported as what the watcher is interested in") {
   OpenReactor reactor;
   Pair pair = make_pair();
   Probe probe;
@@ -333,7 +333,7 @@ TEST_CASE("a hang-up is told as what the watcher is interested in") {
   probe.watch(reactor, pair.ours.get(), interest);
   pair.theirs.reset();
   reactor.turn();
-  CHECK(probe.told == Told{interest});
+  CHECK(probe.notified == Bits{interest});
 }
 
 // Runs `child` in a forked process; true if it returned true there.
@@ -362,7 +362,7 @@ TEST_CASE("what a forked child does with its reactor does not reach the parent's
   put(pair.theirs.get(), "x");
   REQUIRE(reactor.wait(patience_ns) == 1);
   reactor.dispatch();
-  CHECK(probe.told == std::vector<unsigned>{interest_read});
+  CHECK(probe.notified == std::vector<unsigned>{interest_read});
 }
 
 TEST_CASE("a forked child goes on with the watchers it inherited, and with a wake-up of its own") {
@@ -377,13 +377,13 @@ TEST_CASE("a forked child goes on with the watchers it inherited, and with a wak
     const std::jthread waker([&] { reactor.notify(); });
     if (reactor.wait(patience_ns) < 0) return false;
     put(pair.theirs.get(), "x");
-    while (probe.told.empty()) {
+    while (probe.notified.empty()) {
       if (reactor.wait(patience_ns) <= 0) return false;
       reactor.dispatch();
     }
-    return probe.told.front() == interest_read;
+    return probe.notified.front() == interest_read;
   }));
-  CHECK(probe.told.empty());
+  CHECK(probe.notified.empty());
 }
 
 TEST_CASE("what connections share is of the sizes that they go by") {

@@ -51,7 +51,7 @@ using zloop::test::with_poller;
 
 constexpr std::size_t all_that_fits = std::size_t{16} * 1024;  // in a socket's or a pipe's buffer, see StreamScene
 
-// What reading and writing scenes share: a stream that is closed at the first error that is told.
+// What reading and writing scenes share: a stream that is closed at the first error that is reported.
 struct StreamScene {
   StreamScene(Pair ends, const zloop::StreamIo& io) : connection(std::move(ends), io) {
     // A buffer that is soon full, also of sockets.
@@ -67,7 +67,7 @@ struct StreamScene {
     if (connection.ops.io != &zloop::socket_io) kernel.pipes = {connection.pair.ours.get()};
   }
 
-  // Takes note of what has happened, and judges it. False when it is over with the stream.
+  // Records what has happened, and checks it. False when it is over with the stream.
   bool goes_on() {
     Stream& stream = *connection.stream;
     if (stream.lost()) {
@@ -86,9 +86,9 @@ struct StreamScene {
     }
     std::istringstream words(connection.log);
     for (std::string call; words >> call;) {
-      if (!allowed.contains(call)) FAIL_CHECK(call << " is told");
+      if (!allowed.contains(call)) FAIL_CHECK(call << " is reported");
     }
-    told += std::exchange(connection.log, {});
+    reported += std::exchange(connection.log, {});
     if (is_over) stream.close();
     agrees();
     return !is_over;
@@ -144,8 +144,8 @@ struct StreamScene {
   Connection connection;
   bool is_over = false;
   bool was_filled_with_nothing = false;  // the end, of reads into the owner's memory
-  std::set<std::string> allowed;         // what may be told
-  std::string told;                      // what was, each with a space after it
+  std::set<std::string> allowed;         // what may be reported
+  std::string reported;                  // what was reported, each with a space after it
 };
 
 struct ReadingScene : StreamScene {
@@ -178,7 +178,7 @@ struct ReadingScene : StreamScene {
     connection.pair.theirs.reset();
     expect_all();
     if (!is_over) {
-      turn_until([&] { return buffered ? was_filled_with_nothing : told.ends_with("end "); });
+      turn_until([&] { return buffered ? was_filled_with_nothing : reported.ends_with("end "); });
       stream.stop_reading();
       some_turns();
     }
@@ -258,7 +258,7 @@ struct WritingScene : StreamScene {
   void write(std::size_t size) {
     if (is_over) return;
     Piece& piece = connection.pieces.emplace_back(more(size));
-    judge([&] {
+    check_status([&] {
       const int status = connection.stream->write(piece.segment());
       if (status != Stream::queued) Piece::release(&piece);
       return status;
@@ -270,12 +270,12 @@ struct WritingScene : StreamScene {
   }
 
   void flush() {
-    if (!is_over) judge([&] { return connection.stream->flush(); });
+    if (!is_over) check_status([&] { return connection.stream->flush(); });
   }
 
-  // What has failed cannot be told from what was sent: it is over then.
+  // What has failed cannot be distinguished from what was sent: it is over then.
   template <typename Request>
-  void judge(Request request) {
+  void check_status(Request request) {
     const int status = request();
     if (status < 0) {
       CHECK((status == -injected.fault.error || (injected.means_gone() && status == -EBADF)));
@@ -291,13 +291,13 @@ struct WritingScene : StreamScene {
     std::size_t done = 0;
     for (int i = 0; i < turns_max && done < bytes.size() && !is_over; ++i) {
       const ssize_t sent = connection.stream->send_now(bytes.data() + done, bytes.size() - done);
-      judge([&] { return static_cast<int>(sent < 0 ? sent : 0); });
+      check_status([&] { return static_cast<int>(sent < 0 ? sent : 0); });
       if (sent > 0) done += static_cast<std::size_t>(sent);
       if (is_over || done == bytes.size()) break;
       insist([&] { return connection.stream->wait_writable(); });
-      told.clear();
+      reported.clear();
       take_all();
-      turn_until([&] { return told.find("room ") != std::string::npos; });
+      turn_until([&] { return reported.find("room ") != std::string::npos; });
     }
     if (!is_over) CHECK(done == bytes.size());
     take_all();
@@ -321,7 +321,7 @@ struct WritingScene : StreamScene {
       CHECK(zloop::sys::shutdown_write(connection.pair.ours.get()) == 0);
       CHECK(zloop::test::at_end(connection.pair.theirs.get()));
       connection.pair.theirs.reset();
-      turn_until([&] { return told.find("end ") != std::string::npos; });
+      turn_until([&] { return reported.find("end ") != std::string::npos; });
       return;
     }
     write(12'000);

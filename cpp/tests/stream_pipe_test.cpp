@@ -102,7 +102,7 @@ TEST_CASE("what a full pipe does not take waits until it is read") {
   CHECK_FALSE(writer.stream->blocked());
 }
 
-TEST_CASE("a writing end is told when the reader goes, full or not") {
+TEST_CASE("a writing end is notified when the reader goes, full or not") {
   const bool full = GENERATE(false, true);
   WriteEnd writer;
   if (full) {

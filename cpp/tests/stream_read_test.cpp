@@ -32,7 +32,7 @@ struct ReadingConnection : Connection {
   }
 };
 
-TEST_CASE("a stream reads nothing until it is told to") {
+TEST_CASE("a stream reads nothing until start_reading()") {
   Connection connection;
   put(connection.pair.theirs.get(), "hello");
   CHECK(connection.stream->is_open());
@@ -57,7 +57,7 @@ TEST_CASE("reading can stop and start again") {
   CHECK(connection.received == "hello");
 }
 
-TEST_CASE("the poller is not told of reading that stops and starts with nothing to read between") {
+TEST_CASE("the poller is not asked for reading that stops and starts with nothing to read between") {
   ReadingConnection connection("");
   const Interposer kernel;
   connection.stream->stop_reading();
@@ -138,7 +138,7 @@ TEST_CASE("what was read stays until the callback ends, whatever is read meanwhi
   CHECK(connection.received == "the first");
 }
 
-TEST_CASE("the end of the stream is told after its last bytes, each turn until reading stops") {
+TEST_CASE("the end of the stream is reported after its last bytes, each turn until reading stops") {
   ReadingConnection connection;
   connection.pair.theirs.reset();
   connection.turn();
@@ -150,7 +150,7 @@ TEST_CASE("the end of the stream is told after its last bytes, each turn until r
   CHECK(connection.log == "data end end ");
 }
 
-TEST_CASE("a read that fails is told with its errno") {
+TEST_CASE("a read that fails is reported with its errno") {
   ReadingConnection connection("");
   put(connection.pair.ours.get(), "never read");
   connection.pair.theirs.reset();  // with bytes unread: a reset
@@ -159,7 +159,7 @@ TEST_CASE("a read that fails is told with its errno") {
   CHECK(connection.errors == std::vector<int>{ECONNRESET});
 }
 
-TEST_CASE("readiness that leads to nothing is not told") {
+TEST_CASE("readiness that leads to nothing is not reported") {
   ReadingConnection connection;
   REQUIRE(connection.reactor.wait(0) == 1);
   take(connection.pair.ours.get());  // somebody else has read it meanwhile
@@ -213,7 +213,7 @@ TEST_CASE("a buffered read that gets no memory is skipped") {
   CHECK(connection.received == "hello");
 }
 
-TEST_CASE("a buffered read is told the end of the stream, and an error, as its result") {
+TEST_CASE("a buffered read gets the end of the stream, and an error, as its result") {
   ReadingConnection connection("");
   connection.stream->set_buffered(true);
   SECTION("the end") {

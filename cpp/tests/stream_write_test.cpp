@@ -137,7 +137,7 @@ TEST_CASE("when the kernel is full the rest waits until it has room") {
   CHECK(connection.log == "flushed ");
 }
 
-TEST_CASE("an owner that sends by itself is told once when the kernel has room") {
+TEST_CASE("an owner that sends by itself is notified once when the kernel has room") {
   Connection connection;
   const std::string sent = connection.fill();
   REQUIRE(connection.stream->wait_writable() == 0);
@@ -152,7 +152,7 @@ TEST_CASE("an owner that sends by itself is told once when the kernel has room")
   CHECK(connection.log == "room ");
 }
 
-TEST_CASE("an owner told of room may wait for it again, or close the stream") {
+TEST_CASE("an owner notified of room may wait for it again, or close the stream") {
   Connection connection;
   int rooms = 0;
   connection.react = [&](const std::string&) {
@@ -279,7 +279,7 @@ TEST_CASE("a flush that fails is reported to its caller, keeps the queue, and is
   CHECK(connection.log.empty());
 }
 
-TEST_CASE("a connection that breaks while the kernel is full is told once, and keeps nobody busy") {
+TEST_CASE("a connection that breaks while the kernel is full is reported once, and keeps nobody busy") {
   BlockedConnection connection;
   const int error = GENERATE(EPIPE, ECONNRESET);
   Interposer kernel;

@@ -209,7 +209,7 @@ int connected(int fd, int status) {
   return status;
 }
 
-TEST_CASE("connect begins, and finish_connect tells how it came out") {
+TEST_CASE("connect begins, and finish_connect reports the result") {
   Listener listener = make_listener();
   Fd client = zloop::test::make_socket(AF_INET, SOCK_STREAM);
   const int status = sys::connect(client.get(), listener.generic(), sizeof(listener.address));
@@ -279,7 +279,7 @@ TEST_CASE("shutdown_write ends the stream in one direction") {
   CHECK(sys::shutdown_write(-1) == -EBADF);
 }
 
-TEST_CASE("close releases the number, and check_open tells") {
+TEST_CASE("close releases the number, and check_open reports it") {
   Pair pair = make_pair();
   const int fd = pair.ours.release();
   CHECK(sys::check_open(fd) == 0);

@@ -221,7 +221,7 @@ TEST_CASE("a release while the heap is cleared may push and remove") {
   CHECK(due_ids(heap, 7) == std::vector<int>{7});
 }
 
-TEST_CASE("visiting sees the owner of every entry, until told to stop") {
+TEST_CASE("visiting sees the owner of every entry, until asked to stop") {
   std::deque<Timer> timers = make_timers(3);
   TimerHeap heap;
   push_all(heap, timers);

@@ -89,7 +89,7 @@ TEST_CASE("a record that comes in pieces is read when its last is there") {
   CHECK(pair.server.receive(sealed.substr(cut)) == pattern(record) + "next");
 }
 
-TEST_CASE("what can be read is foretold closely, and never too low") {
+TEST_CASE("readable_max() is close, and never too low") {
   if (missing()) return;
   TlsPair pair;
   TlsSession& session = pair.server.session;

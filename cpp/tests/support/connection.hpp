@@ -1,4 +1,4 @@
-// A stream over one end of a socket pair or of a pipe, and an owner that writes down everything it is told.
+// A stream over one end of a socket pair or of a pipe, and an owner that records everything that is reported to it.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// A watcher that writes down what it is told, then does what it was told.
+// A watcher that records its notifications, then runs the callback that the test set.
 #pragma once
 
 #include <functional>
@@ -17,7 +17,7 @@ struct Probe {
 
   static void on_ready(Watcher& watcher, unsigned ready) noexcept {
     auto& probe = *static_cast<Probe*>(OwnedWatcher::owner_of(watcher));
-    probe.told.push_back(ready);
+    probe.notified.push_back(ready);
     if (probe.react) probe.react();
   }
 
@@ -34,7 +34,7 @@ struct Probe {
   static constexpr WatcherOps ops{.on_ready = &Probe::on_ready};
   static constexpr WatcherOps user_ops{.on_ready = &Probe::on_ready, .user = &OwnedWatcher::owner_of};
   OwnedWatcher watcher;
-  std::vector<unsigned> told;
+  std::vector<unsigned> notified;
   std::function<void()> react;
 };
 

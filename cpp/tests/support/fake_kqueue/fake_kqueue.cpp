@@ -1,5 +1,5 @@
 // A kqueue made of an epoll, so that the poller's contract is put to the kqueue backend on Linux, under the sanitizers,
-// too. It is no judge of what real kernels do: that is for the tests on their systems.
+// too. It proves nothing about real kernels: that is for the tests on their systems.
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/event.h>
@@ -11,8 +11,8 @@
 
 namespace {
 
-// What each kqueue was told to watch: EPOLL* bits by descriptor. Of a kqueue that is closed, it goes with the next that
-// has the number.
+// What each kqueue was asked to watch: EPOLL* bits by descriptor. Of a kqueue that is closed, it goes with the next
+// that has the number.
 std::map<int, std::map<int, std::uint32_t>> queues;  // NOLINT(*-non-const-global-variables): as the kernel's are
 
 std::uint32_t bit_of(const struct kevent& event) { return event.filter == EVFILT_READ ? EPOLLIN : EPOLLOUT; }
