@@ -24,7 +24,7 @@ import report
 import stats
 import trustme
 from loops import LIMIT, LOOPS, reason_missing, version
-from measure import Failed, ForeignTime, StolenTime, RunConfig, applies, take_samples
+from measure import Failed, ForeignTime, RunConfig, StolenTime, applies, take_samples
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rows import ROWS, SHORT, Row, ServerRow

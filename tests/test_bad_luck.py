@@ -143,7 +143,7 @@ def test_no_descriptor_left_for_a_signal_handler(loop):
     assert loop.remove_signal_handler(signal.SIGUSR1)
 
 
-def test_connections_go_on_while_descriptors_are_short(loop, run, unhandled, monkeypatch):
+def test_connections_go_on_while_descriptors_are_short(loop, loop_kind, run, unhandled, monkeypatch):
     """A server that cannot accept more serves those it has."""
     monkeypatch.setattr(asyncio.constants, "ACCEPT_RETRY_DELAY", 0.05)
 
@@ -176,7 +176,10 @@ def test_connections_go_on_while_descriptors_are_short(loop, run, unhandled, mon
         await server.wait_closed()
 
     run(scenario())
-    assert {context["exception"].errno for context in unhandled} == {errno.EMFILE}
+    errors = [context["exception"] for context in unhandled]
+    if loop_kind == "asyncio":  # whose timers for another try may find the server closed
+        errors = [error for error in errors if not isinstance(error, ValueError)]
+    assert {error.errno for error in errors} == {errno.EMFILE}
 
 
 # -- what the kernel refuses once ----------------------------------------------------------------------------------

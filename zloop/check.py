@@ -63,11 +63,11 @@ def facts() -> list[tuple[str, str]]:
         found += [("Kernel", ", ".join(f"{name}: {answer}" for name, answer in kernel_features()))]
     else:
         found += [("Poller", "kqueue")]
-    return [*found, ("TLS", tls_way())]
+    return [*found, ("TLS", tls_backend_and_reason())]
 
 
-def tls_way() -> str:
-    """The way that TLS takes here, and why."""
+def tls_backend_and_reason() -> str:
+    """The TLS backend that is used here, and why."""
     if ssl is None:
         return "none: this Python has no ssl module"
     from zloop.tls.direct import tls_backend  # noqa: PLC0415  # there is none without OpenSSL

@@ -27,7 +27,7 @@ import zloop
 
 USAGE = """python -m zloop [--as-uvloop] (script.py | -m module | -c code | -) [argument ...]
        python -m zloop --check"""
-DESCRIPTION = "Runs a program on zloop, unchanged, as python would run it; or tells how zloop does here."
+DESCRIPTION = "Runs a program on zloop, unchanged, as python would run it; or checks that zloop works here."
 
 CANNOT_OPEN = 2  # the interpreter's exit status where there is no such script
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pathlib
+import shlex
 import shutil
 
 import nox
@@ -37,11 +38,22 @@ def build(session: nox.Session, flavour: str = "", *options: str) -> tuple[pathl
         session.log("building zloop (a minute or two the first time)")
         parallel = {"CMAKE_BUILD_PARALLEL_LEVEL": str(machine.jobs())}
         command = ["python", "-m", "pip", "wheel", "--verbose", "--no-deps", "--wheel-dir", str(folder)]
+        command += ["-C", f"cmake.define.CYTHON_EXECUTABLE={cached_cython(session)}"]
         # A log shows how far it is; on a terminal it would bury the rest, unless it fails.
         session.run(*command, *options, str(ROOT), env=parallel, silent="ZLOOP_REPORTS" not in os.environ)
         stamp.write_text(key)
     [wheel] = folder.glob("*.whl")
     return wheel, key
+
+
+def cached_cython(session: nox.Session) -> pathlib.Path:
+    """A program that the build runs in place of cython: cached_cython.py, on the session's Python."""
+    program = pathlib.Path(session.virtualenv.location) / "cached-cython"
+    python = shlex.quote(str(pathlib.Path(session.bin) / "python"))
+    script = shlex.quote(str(ROOT / "scripts" / "tooling" / "cached_cython.py"))
+    program.write_text(f'#!/bin/sh\nexec {python} {script} "$@"\n')
+    program.chmod(0o755)
+    return program
 
 
 def require_compiler(session: nox.Session) -> str:

@@ -6,7 +6,7 @@ from libc.limits cimport INT_MAX
 
 from zloop.binding.sealed_types cimport seal_type
 from zloop.core.handles cimport Handle, new_handle
-from zloop.core.scheduler cimport Scheduler, check
+from zloop.core.scheduler cimport Scheduler, check, run_handle
 from zloop.engine.poller cimport interest_none, interest_read, interest_write
 from zloop.engine.watcher cimport OwnedWatcher, Watcher, WatcherOps
 
@@ -88,7 +88,7 @@ cdef class FdWatcher:
         if handle._cancelled:  # by cancel(), which does not unregister it
             self.loop.drop_fd_callback(self.watcher.fd(), ready == interest_read)
         else:
-            self.loop.run_handle(handle)
+            run_handle(self.loop, handle)
         return 0
 
 

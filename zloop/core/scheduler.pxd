@@ -55,7 +55,7 @@ cdef class Scheduler(LoopCore):
     cdef int take_due_timers(self) except -1
     cdef int wait_for_events(self) except -1
     cdef int run_batch(self, ReadyQueue& queue, size_t count) except -1
-    cdef int run_handle(self, Handle handle) except -1
+    cdef int run_failed(self, ReadyQueue& queue, Handle handle) except -1
     cdef int requeue_due(self) except -1
     cdef int run_handle_debug(self, Handle handle) except -1
     cdef int interrupt(self, object exception) except -1
@@ -67,3 +67,4 @@ cdef class Scheduler(LoopCore):
 
 
 cdef int check(int status) except -1
+cdef int run_handle(Scheduler loop, Handle handle) except -1

@@ -20,7 +20,7 @@ from zloop.binding.methods cimport is_bound_method, install_call_soon_shim
 from zloop.binding.prefetch cimport prefetch_handle
 from zloop.binding.sealed_types cimport seal_type
 from zloop.core.handles cimport (
-    Handle, LoopCore, TimerHandle, deadline_of, new_handle, new_thread_safe_handle, new_timer_handle,
+    Handle, LoopCore, TimerHandle, deadline_of, new_handle, new_thread_safe_handle, new_timer_handle, raise_current,
 )
 from zloop.core.tracking cimport track_if_held, track_queued, untrack
 from zloop.engine.clock cimport monotonic_ns
@@ -32,6 +32,9 @@ from zloop.core import diagnostics
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident()
     int generic_delattr "PyObject_GenericSetAttr"(object thing, object name, PyObject* nothing) except -1
+
+# As run_handle(), but with the exception left for the caller to deal with.
+ctypedef int (*QuietlyRun)(Scheduler loop, Handle handle) noexcept
 
 # CPython 3.14 lets other threads cancel a thread-safe handle, and has a class for it.
 cdef bint has_thread_safe_handles = hasattr(events, "_ThreadSafeHandle")
@@ -321,7 +324,8 @@ cdef class Scheduler(LoopCore):
             self.inbox.take_into(self.ready)
         batch = self.ready.size()
         try:
-            self.take_due_timers()
+            if self.timers.size() != 0:
+                self.take_due_timers()
             self.run_batch(self.ready, batch)
             if count > 0:
                 self.reactor.dispatch()
@@ -329,7 +333,8 @@ cdef class Scheduler(LoopCore):
                     self.pending_close = []
                 if self.interruption is not None:
                     self.raise_interruption()
-            self.run_batch(self.due, self.due.size())
+            if not self.due.empty():
+                self.run_batch(self.due, self.due.size())
         finally:
             if not self.due.empty():
                 self.requeue_due()
@@ -368,8 +373,7 @@ cdef class Scheduler(LoopCore):
         self.run_turn()
 
     cdef int take_due_timers(self) except -1:
-        if self.timers.size() != 0:
-            self.timers.take_due(self.replaced_clock() if self.clock_replaced else monotonic_ns(), self.due)
+        self.timers.take_due(self.replaced_clock() if self.clock_replaced else monotonic_ns(), self.due)
         return 0
 
     # For an exception that ends the turn before the due timers have run.
@@ -380,33 +384,29 @@ cdef class Scheduler(LoopCore):
         return 0
 
     cdef int run_batch(self, ReadyQueue& queue, size_t count) except -1:
-        cdef Handle handle = None
-        if count == 0:
-            return 0
+        cdef Handle handle
+        while count > 0:
+            count -= 1
+            prefetch_handle(queue)
+            handle = <Handle>queue.pop_front()
+            Py_DECREF(handle)  # the queue's reference; `handle` holds another
+            if not handle._cancelled and (<QuietlyRun>run_handle)(self, handle) < 0:
+                track_if_held(handle)
+                return self.run_failed(queue, handle)
+            track_if_held(handle)
+        return 0
+
+    # Of an exception that is set: it ends the turn. But while a handle shares its context, it has not called its
+    # callback: there was no memory for a context of its own. It stays first in the queue.
+    cdef int run_failed(self, ReadyQueue& queue, Handle handle) except -1:
         try:
-            while count > 0:
-                count -= 1
-                prefetch_handle(queue)
-                handle = <Handle>queue.pop_front()
-                Py_DECREF(handle)  # the queue's reference; `handle` holds another
-                try:
-                    if not handle._cancelled:
-                        self.run_handle(handle)
-                finally:
-                    track_if_held(handle)
+            raise_current()
         except MemoryError:
-            # While a handle shares its context, it has not called its callback: there was no memory for a context of
-            # its own. It stays first in the queue.
-            if handle is None or not handle.shares_context or handle._cancelled:
+            if not handle.shares_context or handle._cancelled:
                 raise
             queue.push_front(<void*>handle)
             Py_INCREF(handle)
         return 0
-
-    cdef int run_handle(self, Handle handle) except -1:
-        if self.debug:
-            return self.run_handle_debug(handle)
-        return handle.run(self.contexts)
 
     cdef int run_handle_debug(self, Handle handle) except -1:
         cdef double started = self.time()
@@ -581,6 +581,10 @@ cdef class Scheduler(LoopCore):
             except BaseException as exc:
                 self.escaped(exc, "Exception in transport callback")
         return 0
+
+
+cdef int run_handle(Scheduler loop, Handle handle) except -1:
+    return loop.run_handle_debug(handle) if loop.debug else handle.run(loop.contexts)
 
 
 cdef int is_same(PyObject* thing, void* other) noexcept:

@@ -2,18 +2,18 @@
 
 import os
 
-TLS_WAYS = ("direct", "portable")
+TLS_BACKENDS = ("direct", "portable")
 
 
-def tls_way() -> str:
-    """The way that ZLOOP_TLS asks TLS to take, one of TLS_WAYS; ValueError for what it does not know."""
-    way = os.environ.get("ZLOOP_TLS") or TLS_WAYS[0]
-    if way not in TLS_WAYS:
+def tls_backend() -> str:
+    """The TLS backend that ZLOOP_TLS names, one of TLS_BACKENDS; ValueError for another name."""
+    backend = os.environ.get("ZLOOP_TLS") or TLS_BACKENDS[0]
+    if backend not in TLS_BACKENDS:
         raise ValueError(
-            f"ZLOOP_TLS is {way!r} in the environment; it may be 'direct' (straight to OpenSSL where that is safe: "
+            f"ZLOOP_TLS is {backend!r} in the environment; it may be 'direct' (straight to OpenSSL where that is safe: "
             "as without it) or 'portable' (through the ssl module)"
         )
-    return way
+    return backend
 
 
 def adaptive_polling() -> bool:

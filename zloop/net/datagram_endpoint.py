@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import stat
 import sys
 from asyncio.log import logger
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zloop.core.interface import MixinBase
 from zloop.core.socket_objects import DATAGRAM_METHODS, has_plain_methods
 from zloop.net.servers import set_reuse_port
+from zloop.net.unix import remove_stale_socket
 from zloop.transports import selector_transports
 from zloop.transports.datagram import make_datagram_transport
 
@@ -202,15 +201,3 @@ def refuse_modifiers(**options: Any) -> None:
     problems = ", ".join(f"{name}={value}" for name, value in options.items() if value)
     if problems:
         raise ValueError(f"socket modifier keyword arguments can not be used when sock is specified. ({problems})")
-
-
-def remove_stale_socket(path: str) -> None:
-    """Remove the file at the path if it is a socket: bind(2) refuses an existing file."""
-    try:
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            os.unlink(path)
-    except FileNotFoundError:
-        pass
-    except OSError as exc:
-        # The directory's permissions may allow bind() all the same.
-        logger.error("Unable to check or remove stale UNIX socket %r: %r", path, exc)

@@ -177,7 +177,7 @@ def bind_unix(path: str | bytes) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if not is_abstract(path):
-            remove_stale_socket(path)
+            remove_stale_socket(path, lambda name: call_as_create_unix_server(os.stat, name))
         sock.bind(path)
     except BaseException as exc:
         sock.close()
@@ -187,10 +187,10 @@ def bind_unix(path: str | bytes) -> socket.socket:
     return sock
 
 
-def remove_stale_socket(path: str | bytes) -> None:
-    """Remove the file at the path if it is a socket."""
+def remove_stale_socket(path: str | bytes, status: Callable[[str | bytes], os.stat_result] = os.stat) -> None:
+    """Remove the file at the path if it is a socket, since bind(2) refuses an existing file; status() is os.stat()."""
     try:
-        if stat.S_ISSOCK(call_as_create_unix_server(os.stat, path).st_mode):
+        if stat.S_ISSOCK(status(path).st_mode):
             os.remove(path)
     except FileNotFoundError:
         pass

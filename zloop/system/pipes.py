@@ -27,17 +27,7 @@ class PipeMixin(MixinBase):
         transport owns it from here on and makes it non-blocking. Raises ValueError for other files.
         """
         protocol = protocol_factory()
-        waiter = self.create_future()
-        transport = make_read_pipe_transport(self, pipe, protocol, waiter)
-        fd = pipe.fileno()  # the protocol may close it
-        try:
-            await waiter
-        except BaseException:
-            transport.close()
-            raise
-        if self.get_debug():
-            logger.debug("Read pipe %r connected: (%r, %r)", fd, transport, protocol)
-        return transport, protocol
+        return await self._connect_pipe(make_read_pipe_transport, protocol, pipe, "Read"), protocol
 
     async def connect_write_pipe(
         self, protocol_factory: Callable[[], ProtocolT], pipe: Any
@@ -48,8 +38,12 @@ class PipeMixin(MixinBase):
         transport owns it from here on and makes it non-blocking. Raises ValueError for other files.
         """
         protocol = protocol_factory()
+        return await self._connect_pipe(make_write_pipe_transport, protocol, pipe, "Write"), protocol
+
+    async def _connect_pipe(self, make_transport: Callable[..., Any], protocol: Any, pipe: Any, what: str) -> Any:
+        """The transport, once the protocol's connection_made() has returned; `what` is for the debug log."""
         waiter = self.create_future()
-        transport = make_write_pipe_transport(self, pipe, protocol, waiter)
+        transport = make_transport(self, pipe, protocol, waiter)
         fd = pipe.fileno()  # the protocol may close it
         try:
             await waiter
@@ -57,5 +51,5 @@ class PipeMixin(MixinBase):
             transport.close()
             raise
         if self.get_debug():
-            logger.debug("Write pipe %r connected: (%r, %r)", fd, transport, protocol)
-        return transport, protocol
+            logger.debug("%s pipe %r connected: (%r, %r)", what, fd, transport, protocol)
+        return transport

@@ -202,7 +202,7 @@ cdef str verify_layout(object context, object sslobj, object incoming, object ou
     cdef const ssl_st* connection
     cdef const ssl_ctx_st* pointer
     global layout_problem
-    if settings.tls_way() == "portable":
+    if settings.tls_backend() == "portable":
         return "through the ssl module, as ZLOOP_TLS demands"
     if layout_problem is None:
         layout_problem = find_layout()

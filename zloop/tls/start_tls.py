@@ -23,7 +23,7 @@ try:
 except ImportError:  # an interpreter built without OpenSSL
     SSLContext = None  # type: ignore[assignment,misc]
 
-settings.tls_way()  # what it says of a wrong one is heard with the first loop, not with the first connection
+settings.tls_backend()  # so that a wrong name is reported by the first loop, not by the first connection
 
 if SSLContext is not None:
     from zloop.tls.protocol import TlsProtocol

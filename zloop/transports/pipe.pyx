@@ -215,11 +215,7 @@ def make_read_pipe_transport(Loop loop not None, pipe, protocol, waiter):
     connection_made = check_new(loop, protocol)
     os.set_blocking(fd, False)
     transport = ReadPipeTransport.__new__(ReadPipeTransport)
-    transport.loop = loop
-    transport.protocol = protocol
-    transport.context = PyContext_CopyCurrent()
-    transport.fd = fd
-    transport.extra = {"pipe": pipe}
+    initialize(transport, loop, protocol, pipe, fd)
     loop.drop_fd_callback(fd, True)
     loop.forget_if_idle(fd)
     transport.duplicate = open_stream(&transport.stream, loop, fd, read_ops, transport)
@@ -242,11 +238,7 @@ def make_write_pipe_transport(Loop loop not None, pipe, protocol, waiter):
     connection_made = check_new(loop, protocol)
     os.set_blocking(fd, False)
     transport = WritePipeTransport.__new__(WritePipeTransport)
-    transport.loop = loop
-    transport.protocol = protocol
-    transport.context = PyContext_CopyCurrent()
-    transport.fd = fd
-    transport.extra = {"pipe": pipe}
+    initialize(transport, loop, protocol, pipe, fd)
     loop.drop_fd_callback(fd, False)
     if watches_reader:
         loop.drop_fd_callback(fd, True)
@@ -255,6 +247,15 @@ def make_write_pipe_transport(Loop loop not None, pipe, protocol, waiter):
     transport._pipe = pipe
     begin(transport, connection_made, transport._watch_reader if watches_reader else None, waiter)
     return transport
+
+
+cdef int initialize(BaseTransport transport, Loop loop, object protocol, object pipe, int fd) except -1:
+    transport.loop = loop
+    transport.protocol = protocol
+    transport.context = PyContext_CopyCurrent()
+    transport.fd = fd
+    transport.extra = {"pipe": pipe}
+    return 0
 
 
 # Ties a stream to a descriptor; or, if the loop watches that number already (a terminal is often read and written
