@@ -1,9 +1,10 @@
 """Runs every test: the sessions of noxfile.py as stages, one Python for each core at a time.
 
 First lint, the engine's tests (plain, under sanitizers, for other systems) and the packaging; then, for each CPython
-from 3.11 to 3.15 on this machine, the behaviour tests and CPython's own asyncio tests; then the tests of TLS under
-sanitizers, and the instruction counts. What a stage prints is in build/log/test. A Python that is not to be found as it
-is may have a launcher: ZLOOP_TEST_LAUNCHER_3_14='COMMAND' is put before each of its commands, and finds python3.14.
+from 3.11 to 3.15 on this machine, the behaviour tests and CPython's own asyncio tests. The Python that runs this also
+does what one is enough for: the tests of TLS under sanitizers, and the instruction counts. What a stage prints is in
+build/log/test. A Python that is not to be found as it is may have a launcher: ZLOOP_TEST_LAUNCHER_3_14='COMMAND' is put
+before each of its commands, and finds python3.14.
 
 Ends with a table, and "N passed, N failed, N skipped" on the last line; the exit status is 0 only if nothing failed.
 """
@@ -37,7 +38,8 @@ GRACE = 5.0
 """Seconds that a stage has to end when it is told to."""
 MOST_LINES = 100
 """Of what a stage that failed has printed last."""
-SYSTEMS = ("aarch64-macos", "x86_64-macos", "x86_64-freebsd")
+SYSTEMS = ("aarch64-macos", "x86_64-freebsd")
+"""Of those that nox -s cross knows; macOS on another processor compiles the same code."""
 EMULATED = ("aarch64-linux-musl",)
 PROJECTS = ("uvicorn", "anyio", "aiohttp")
 
@@ -309,18 +311,17 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def run_all(before: Group, beside: list[Group], after: Group) -> None:
+async def run_all(before: Group, beside: list[Group]) -> None:
     """Run everything. SIGTERM ends it as Ctrl-C does."""
     me = asyncio.current_task()
     assert me is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
     await run_group(before, machine.jobs())
     await run_groups(beside, machine.jobs())
-    await run_group(after, machine.jobs())
 
 
-def plan(options: argparse.Namespace) -> tuple[Group, list[Group], Group, list[Stage]]:
-    """What runs before the Pythons, the Pythons, what runs after them, and the Pythons that are skipped."""
+def plan(options: argparse.Namespace) -> tuple[Group, list[Group], list[Stage]]:
+    """What runs before the Pythons, the Pythons, and what is skipped."""
     pythons = find_pythons(options)
     skipped = [Stage(version, "") for version in pythons.missing]
     for stage in skipped:
@@ -329,12 +330,18 @@ def plan(options: argparse.Namespace) -> tuple[Group, list[Group], Group, list[S
         Group(command, plan_python(version, options), needs_first=True)
         for version, command in sorted(pythons.commands.items(), key=lambda item: int(item[0].partition(".")[2]))
     ]
+    # What one Python is enough for follows its own tests: it uses the same build.
     default = machine.version_of(HERE)
-    after = Group(pythons.commands.get(default, [HERE]), plan_last(default, options))
-    if default not in pythons.commands or machine.launcher(default):
-        for stage in after.stages:
+    last = plan_last(default, options)
+    for group in beside:
+        if group.stages[0].name == f"{default}: build" and not machine.launcher(default):
+            group.stages += last
+            break
+    else:
+        for stage in last:
             stage.skip(f"{default} is not among the Pythons tested here")
-    return Group([HERE], plan_first(options)), beside, after, skipped
+        skipped += last
+    return Group([HERE], plan_first(options)), beside, skipped
 
 
 def main() -> int:
@@ -346,13 +353,13 @@ def main() -> int:
         raise SystemExit(f"error: {reason}") from None
     say(f"CPython {sys.version.split()[0]} ({HERE}) and {machine.compiler_version(compiler)}")
     shutil.rmtree(LOGS, ignore_errors=True)
-    before, beside, after, skipped = plan(options)
+    before, beside, skipped = plan(options)
     try:
-        asyncio.run(run_all(before, beside, after))
+        asyncio.run(run_all(before, beside))
     except (KeyboardInterrupt, asyncio.CancelledError):
         say("interrupted")
         return 130
-    stages = [*before.stages, *(stage for group in beside for stage in group.stages), *after.stages, *skipped]
+    stages = [*before.stages, *(stage for group in beside for stage in group.stages), *skipped]
     total = show(stages, time.monotonic() - began)
     print("{} passed, {} failed, {} skipped".format(*total))
     return int(any(stage.failed for stage in stages))

@@ -93,7 +93,7 @@ def test_a_stage_is_judged_by_its_status_and_by_its_tests(suite, stand_in):
 def test_the_last_line_has_the_sums_and_the_status_says_whether_something_failed(suite, stand_in, monkeypatch, capfd):
     def run(*sessions):
         groups = [suite.Group(stand_in, stages_of(suite, session)) for session in sessions]
-        monkeypatch.setattr(suite, "plan", lambda _options: (groups[0], groups[1:-1], groups[-1], []))
+        monkeypatch.setattr(suite, "plan", lambda _options: (groups[0], groups[1:], []))
         monkeypatch.setattr(sys, "argv", ["test", "--no-lint"])
         status = suite.main()
         return status, capfd.readouterr().out.splitlines()
@@ -104,6 +104,23 @@ def test_the_last_line_has_the_sums_and_the_status_says_whether_something_failed
     assert (status, lines[-1]) == (1, "10 passed, 1 failed, 4 skipped")
     assert "FAILED tests/test_x.py::test_y" in lines
     assert "chatter" not in lines
+
+
+def test_what_one_python_is_enough_for_follows_its_own_tests(suite, monkeypatch):
+    monkeypatch.setattr(suite, "find_pythons", lambda options: suite.Pythons({name: [name] for name in options.python}))
+    monkeypatch.setattr(suite, "HERE", sys.executable)
+    here = "{}.{}".format(*sys.version_info)
+    options = argparse.Namespace(no_lint=True, quick=False, all=False, python=["3.10", here])
+    _, beside, skipped = suite.plan(options)
+    sessions = {group.stages[0].name: [stage.session for stage in group.stages] for group in beside}
+    last = [stage.session for stage in suite.plan_last(here, options)]
+    assert sessions["3.10: build"] == ["build-3.10", "tests-3.10", "conformance-3.10"]
+    assert sessions[f"{here}: build"] == [f"build-{here}", f"tests-{here}", f"conformance-{here}", *last]
+    assert skipped == []
+    options.python = ["3.10"]
+    _, [group], skipped = suite.plan(options)
+    assert len(group.stages) == 3
+    assert [(stage.session, stage.result) for stage in skipped] == [(session, "skipped") for session in last]
 
 
 def test_nothing_of_a_python_runs_that_has_not_been_built(suite, stand_in):
@@ -142,7 +159,7 @@ sys.path.insert(0, {str(SCRIPTS)!r})
 import suite
 suite.LOGS = pathlib.Path({str(suite.LOGS)!r})
 sleeping, nothing = (suite.Group({stand_in!r}, stages) for stages in ([suite.Stage("s", "sleeping")], []))
-suite.plan = lambda _options: (nothing, [sleeping], nothing, [])
+suite.plan = lambda _options: (nothing, [sleeping], [])
 sys.argv = ["test"]
 sys.exit(suite.main())
 """
