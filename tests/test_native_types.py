@@ -221,6 +221,33 @@ os._exit(0)
         assert script.finish() == []
 
 
+def test_native_modules_can_be_imported_in_any_order():
+    """First of all, and behind the loop's class, which hides what they ask the native loop for."""
+    with Script(
+        "zloop",
+        """
+import asyncio, importlib, os, pkgutil, ssl, sys
+import zloop
+found = pkgutil.walk_packages(zloop.__path__, "zloop.")
+names = [info.name for info in found if not info.module_finder.find_spec(info.name).origin.endswith(".py")]
+print(len(names) > 10)
+for order in [*([name, "zloop.loop"] for name in names), ["zloop.loop", *names]]:
+    child = os.fork()
+    if not child:
+        try:
+            for name in order:
+                importlib.import_module(name)
+            zloop.new_event_loop().close()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    if status := os.waitpid(child, 0)[1]:
+        print(order, status, flush=True)
+""",
+    ) as script:
+        assert script.finish() == ["True"]
+
+
 @pytest.mark.parametrize("closed", [False, True])
 def test_finished_objects_are_harmless(closed):
     """The same with what programs get hold of, in use and at its end."""
