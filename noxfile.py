@@ -33,7 +33,7 @@ home = pathlib.Path(sys._base_executable).parent  # type: ignore[attr-defined]
 if (home / f"python{RUNNING}").exists():
     os.environ["PATH"] = f"{home}{os.pathsep}{os.environ['PATH']}"
 
-ASAN_TESTS = ("test_tls.py", "test_tls_wire.py", "test_tls_handshakes.py", "test_tls_road.py", "test_bad_input.py")
+ASAN_TESTS = ("test_tls.py", "test_tls_wire.py", "test_tls_handshakes.py", "test_tls_backend.py", "test_bad_input.py")
 ASAN_SETTINGS = {
     # The interpreter is as it is: its memory comes from malloc(), so that what is written beyond a bytes object shows.
     "PYTHONMALLOC": "malloc",

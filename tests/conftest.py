@@ -30,7 +30,7 @@ from support import (  # noqa: E402  (once its assertions can explain themselves
     run_bounded,
     settled_leaks,
 )
-from tls_support import ROADS, contexts_for  # noqa: E402
+from tls_support import BACKENDS, contexts_for  # noqa: E402
 
 
 def pytest_addoption(parser):
@@ -54,22 +54,22 @@ def pytest_generate_tests(metafunc):
         marked = metafunc.definition.get_closest_marker("zloop_only")
         kinds = [only] if only else ["zloop"] if marked else ["zloop", "asyncio"]
         metafunc.parametrize("loop_kind", kinds)
-    if "road" in metafunc.fixturenames:
-        metafunc.parametrize("road", ROADS)
+    if "backend" in metafunc.fixturenames:
+        metafunc.parametrize("backend", BACKENDS)
 
 
 def pytest_collection_modifyitems(config, items):
-    items[:] = [item for item in items if not _is_asyncio_on_another_road(item)]
+    items[:] = [item for item in items if not _is_asyncio_on_another_backend(item)]
     if config.getoption("--loop-kind") == "asyncio":
         dropped = [item for item in items if item.get_closest_marker("zloop_only")]
         items[:] = [item for item in items if not item.get_closest_marker("zloop_only")]
         config.hook.pytest_deselected(items=dropped)
 
 
-def _is_asyncio_on_another_road(item):
+def _is_asyncio_on_another_backend(item):
     """Whether it would try the same once more: asyncio has one way of doing TLS."""
     params = item.callspec.params if hasattr(item, "callspec") else {}
-    return params.get("loop_kind") == "asyncio" and params.get("road", ROADS[0]) != ROADS[0]
+    return params.get("loop_kind") == "asyncio" and params.get("backend", BACKENDS[0]) != BACKENDS[0]
 
 
 def collect_and_freeze():
@@ -194,10 +194,10 @@ def certificate_files(tmp_path_factory):
 
 
 @pytest.fixture
-def tls(road, monkeypatch):
-    """The contexts of a server and a client; zloop takes the road under test with them."""
-    monkeypatch.setenv("ZLOOP_TLS", road)
-    return contexts_for(road)
+def tls(backend, monkeypatch):
+    """The contexts of a server and a client; zloop uses the TLS backend under test with them."""
+    monkeypatch.setenv("ZLOOP_TLS", backend)
+    return contexts_for(backend)
 
 
 @pytest.fixture(autouse=True)

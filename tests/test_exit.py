@@ -60,9 +60,9 @@ def test_process_ends_while_a_daemon_thread_is_in_python_code(loop_kind, names):
 
 @pytest.mark.parametrize("names", groups(name for name in KINDS if name.startswith("tls_")))
 def test_process_ends_while_a_daemon_thread_is_in_python_code_over_tls(
-    loop_kind, road, names, certificate_files, monkeypatch
+    loop_kind, backend, names, certificate_files, monkeypatch
 ):
-    monkeypatch.setenv("ZLOOP_TLS", road)
+    monkeypatch.setenv("ZLOOP_TLS", backend)
     for states in islice(cycle(STATES), PROCESSES):
         assert end_of(PROGRAM, loop_kind, names, states, *certificate_files) == CLEAN, states
 

@@ -215,8 +215,8 @@ def test_each_write_to_a_pipe_is_one_call(count):
     )
 
 
-def test_each_write_of_tls_is_one_call(count, tmp_path, monkeypatch, road):
-    monkeypatch.setenv("ZLOOP_TLS", road)
+def test_each_write_of_tls_is_one_call(count, tmp_path, monkeypatch, backend):
+    monkeypatch.setenv("ZLOOP_TLS", backend)
     trusted, served = tmp_path / "trusted.pem", tmp_path / "served.pem"
     authority = contexts_for("direct").authority
     authority.cert_pem.write_to_path(trusted)

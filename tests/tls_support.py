@@ -11,7 +11,7 @@ from support import LOCALHOST, Recorder, port_of, until
 HOST = "tls.example"
 """The name in the server's certificate."""
 
-ROADS = ("direct", "portable")
+BACKENDS = ("direct", "portable")
 """How zloop does TLS: straight to OpenSSL, and through the ssl module."""
 
 
@@ -36,8 +36,8 @@ class Contexts:
 
 
 @functools.cache
-def contexts_for(road):
-    """The contexts of all tests on one road, which is chosen once for each context."""
+def contexts_for(backend):
+    """The contexts of all tests of one TLS backend, which is chosen once for each context."""
     return Contexts()
 
 

@@ -274,7 +274,8 @@ cdef class Scheduler(LoopCore):
 
     cdef TimerHandle schedule_at(self, object when, object callback, object args, object context):
         cdef TimerHandle timer
-        self.check_closed()
+        if self.closed:
+            self.check_closed()
         if self.debug:
             self.check_call(callback, "call_at")
         timer = new_timer_handle(self, when, callback, args, context)

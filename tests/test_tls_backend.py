@@ -87,7 +87,7 @@ import asyncio, logging, ssl, sys
 import _ssl
 sys.path.insert(0, {os.path.dirname(__file__)!r})
 {change}
-from test_tls_road import Contexts, talk
+from test_tls_backend import Contexts, talk
 logger = logging.getLogger("asyncio")
 logger.addHandler(logging.StreamHandler(sys.stdout))
 logger.setLevel(logging.DEBUG)
