@@ -50,7 +50,7 @@ def configure(pytester, *lines):
 
 def run(suite, *arguments):
     """Run the suite, and have its output for asking."""
-    return suite.runpytest_inprocess("-s", "-p", "no:cacheprovider", *arguments)
+    return suite.runpytest_inprocess("-s", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", *arguments)
 
 
 def test_plugin_is_registered():
@@ -243,11 +243,17 @@ def test_event_loop_of_the_suite_comes_first(suite):
 # -- without pytest-asyncio, or with an old one --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [[], ["--zloop"]], ids=["", "--zloop"])
-def test_without_pytest_asyncio(pytester, arguments):
+def test_without_pytest_asyncio(pytester):
     pytester.makeini("[pytest]\nfilterwarnings = error")
     pytester.makepyfile(SYNC_TEST)
-    run(pytester, "-p", "no:asyncio", *arguments).assert_outcomes(passed=1)
+    run(pytester, "-p", "no:asyncio", "-p", "no:aiohttp").assert_outcomes(passed=1)
+
+
+def test_asking_for_it_without_a_plugin_that_takes_a_loop(pytester):
+    pytester.makepyfile(SYNC_TEST)
+    result = run(pytester, "-p", "no:asyncio", "-p", "no:aiohttp", "-p", "no:anyio", "--zloop")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines("*no plugin that takes a loop is loaded. Install pytest-asyncio 1.4 or later*")
 
 
 STAND_IN = """

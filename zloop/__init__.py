@@ -73,10 +73,29 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+class _LoopFactory(staticmethod):  # type: ignore[type-arg]  # not subscriptable at run time
+    """A function that does not become a method where it is an attribute of a class.
+
+    IsolatedAsyncioTestCase.loop_factory is such an attribute, and is called without arguments.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(self.__func__)
+
+    def __reduce__(self) -> str:  # pickled and copied as functions are: by name
+        return self.__qualname__
+
+
 def new_event_loop() -> Loop:
     """Return a new loop; a factory for asyncio.run(loop_factory=), asyncio.Runner and others."""
     loop: Loop = _package.Loop()
     return loop
+
+
+if not TYPE_CHECKING:
+    new_event_loop = _LoopFactory(new_event_loop)
 
 
 def run(
