@@ -1,24 +1,25 @@
 // Adaptive polling: decides which of the turns that do not block poll for events.
 //
 // A turn that has callbacks to run polls with a timeout of 0, and the system call costs as much as a callback. Two
-// policies leave polls out:
+// policies skip polls:
 //
-//   - Empty polls. After `empty_polls_to_skip` polls in a row that found nothing, up to `max_skipped_polls` turns in a
-//     row skip the poll, for `max_poll_gap_ns` at most. So an event is dispatched at most that much later than by a
-//     loop that polls in every turn, plus the callbacks of the turn that runs. An event, a turn that blocks, a change
-//     of what is watched, and a loop that begins to run end it: the next `empty_polls_to_skip` turns poll again. With
-//     nothing watched there is nothing to find, and no time limit: `max_skipped_polls` turns in a row skip.
+//   - Empty polls. After `empty_polls_to_skip` consecutive polls without an event, up to `max_skipped_polls`
+//     consecutive turns skip the poll, for at most `max_poll_gap_ns`. So an event is dispatched at most that much later
+//     than by a loop that polls in every turn, plus the callbacks of the current turn. An event, a turn that blocks, a
+//     change of any watcher's interest, or the start of a run ends this: the next `empty_polls_to_skip` turns poll
+//     again. If no descriptor is watched, no poll can find an event: there is no time limit then, and
+//     `max_skipped_polls` consecutive turns skip the poll.
 //
 //   - Busy batch. After a poll that found at least `busy_batch_min` events, the next turn skips its poll, if less than
-//     `max_busy_gap_ns` have passed. A busy server works in phases: what a request's bytes have woken runs in the turn
-//     after the one that read them. A poll between the two would find the first few of the next requests, and so split
-//     the connections into groups whose phases differ for good; each group finds the caches full of the other's code,
-//     and pays for polls of its own. An event is dispatched one turn later then, as if it had come that much later. It
-//     is never dispatched earlier: a coroutine that awaits create_connection() goes on before the first bytes are
-//     received, as in asyncio.
+//     `max_busy_gap_ns` have passed. A busy server works in phases: one turn reads the requests, and the next turn runs
+//     the tasks that they woke. A poll between the two finds the first few of the next requests. That splits the
+//     connections into groups whose phases stay different; each group finds the CPU caches full of the other group's
+//     code, and needs polls of its own. With this policy an event is dispatched one turn later, as if it had arrived
+//     later. It is never dispatched earlier: a coroutine that awaits create_connection() continues before the first
+//     bytes are received, as in asyncio.
 //
-// A program that counts turns (`await asyncio.sleep(0)` until an answer is there) sees an event in the turn in which it
-// expects it, as long as it counts no further than `empty_polls_to_skip`, and has few connections.
+// A program may count turns: it repeats `await asyncio.sleep(0)` until an answer has arrived. It sees the event in the
+// turn in which it expects it, if it counts at most `empty_polls_to_skip` turns and has few connections.
 //
 // Loop thread only.
 #pragma once
@@ -37,20 +38,20 @@ class AdaptivePolling {
   static constexpr int busy_batch_min = 4;
   static constexpr std::int64_t max_busy_gap_ns = 1'000'000;
 
-  // `clock` gives nanoseconds that never go backwards.
+  // `clock` returns nanoseconds and never goes backwards.
   explicit AdaptivePolling(std::int64_t (*clock)() noexcept = monotonic_ns) noexcept : clock_(clock) {}
 
-  // From here on every turn polls.
+  // From now on every turn polls.
   void disable() noexcept { max_skipped_ = 0; }
 
-  // Whether this turn, which does not block, skips its poll; it is counted then. `watching`: a poll may find something.
+  // True if this turn, which does not block, skips its poll; the skip is counted. `watching`: a poll can find an event.
   bool skips(bool watching) noexcept {
     if (skipped_ == max_skipped_ || (watching && !may_skip())) return false;
     ++skipped_;
     return true;
   }
 
-  // A turn that does not block has polled. `events`: how many it found, or below zero: it was interrupted.
+  // Records the poll of a turn that does not block. `events`: the number of events, or -errno, as after a signal.
   void polled(int events) noexcept {
     skipped_ = 0;
     busy_ = events >= busy_batch_min;
@@ -62,7 +63,7 @@ class AdaptivePolling {
     if (busy_ || empty_polls_ == empty_polls_to_skip) polled_at_ = clock_();
   }
 
-  // The same of a turn that would block.
+  // The same for a turn that may block.
   void blocked(int events) noexcept {
     polled(events);
     empty_polls_ = 0;
@@ -75,7 +76,7 @@ class AdaptivePolling {
   }
 
  private:
-  // Whether this turn may skip its poll although something is watched.
+  // True if this turn may skip its poll although a poll can find an event.
   [[nodiscard]] bool may_skip() const noexcept {
     if (busy_ && skipped_ == 0) return clock_() - polled_at_ < max_busy_gap_ns;
     return empty_polls_ == empty_polls_to_skip && clock_() - polled_at_ < max_poll_gap_ns;
@@ -84,9 +85,9 @@ class AdaptivePolling {
   std::int64_t (*clock_)() noexcept;
   int max_skipped_ = max_skipped_polls;
   int skipped_ = 0;             // turns since the last poll
-  int empty_polls_ = 0;         // in a row, up to empty_polls_to_skip
-  bool busy_ = false;           // the last poll found a busy batch, and no reset() has come since
-  std::int64_t polled_at_ = 0;  // time of the last poll; set when a policy begins to apply
+  int empty_polls_ = 0;         // consecutive, at most empty_polls_to_skip
+  bool busy_ = false;           // the last poll found a busy batch, and reset() has not been called since
+  std::int64_t polled_at_ = 0;  // time of the last poll; updated only while a policy applies
 };
 
 }  // namespace zloop

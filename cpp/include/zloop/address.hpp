@@ -1,4 +1,5 @@
-// A socket address as a value. Internet ones are parsed and formatted, numerically. Owns nothing; any thread.
+// A socket address as a value. IPv4 and IPv6 addresses can be parsed and formatted in numeric form. Owns nothing; any
+// thread.
 #pragma once
 
 #include <netinet/in.h>
@@ -12,23 +13,24 @@ namespace zloop {
 
 class Address {
  public:
-  static constexpr std::size_t host_capacity = INET6_ADDRSTRLEN;  // with the final zero
+  static constexpr std::size_t host_capacity = INET6_ADDRSTRLEN;  // with the terminating zero byte
 
   Address() = default;
   Address(const sockaddr_storage& storage, socklen_t size) noexcept;
 
-  // Reads a numeric host (no names, no scope suffix) of `family`: AF_INET, AF_INET6, or AF_UNSPEC for either.
-  // False if it is none, not spelled as inet_pton(3) takes it, or for another family; the address is unchanged then.
+  // Parses a numeric host (no name, no scope suffix) in the syntax of inet_pton(3). `family` is AF_INET, AF_INET6, or
+  // AF_UNSPEC for either. False if the host is not in this syntax, or is of another family; the address is unchanged
+  // then.
   bool parse(const char* host, std::uint16_t port, int family) noexcept;
 
-  // Of an IPv6 address; the flow label is in host byte order. Other families have none, and nothing happens.
+  // Sets the flow label, in host byte order, and the scope of an IPv6 address. Does nothing for other families.
   void set_flow_and_scope(std::uint32_t flow, std::uint32_t scope) noexcept;
 
   [[nodiscard]] int family() const noexcept { return storage_.ss_family; }
   [[nodiscard]] const sockaddr* data() const noexcept { return reinterpret_cast<const sockaddr*>(&storage_); }
   [[nodiscard]] socklen_t size() const noexcept { return size_; }
 
-  // Byte for byte.
+  // Compares all bytes.
   [[nodiscard]] bool same_as(const sockaddr_storage& storage, socklen_t size) const noexcept;
 
   // Zero for other families than AF_INET and AF_INET6.
@@ -37,8 +39,8 @@ class Address {
   [[nodiscard]] std::uint32_t flow() const noexcept;
   [[nodiscard]] std::uint32_t scope() const noexcept;
 
-  // Writes the numeric host, zero-terminated, without the scope of an IPv6 one. False for other families, and for an
-  // address that was cut short.
+  // Writes the numeric host, zero-terminated, without the scope of an IPv6 address. False for other families, and for a
+  // truncated address.
   bool format_host(std::array<char, host_capacity>& host) const noexcept;
 
  private:
@@ -48,13 +50,13 @@ class Address {
   socklen_t size_ = 0;
 };
 
-// One of the addresses that most connections have, in as little memory as they take: for what there is many of.
+// An address that is not longer than an IPv6 address, in little memory: for objects that exist once per connection.
 class SmallAddress {
  public:
-  // False for an address that is longer than those of the internet; none is kept then.
+  // False if the address is longer than that; no address is stored then.
   bool assign(const sockaddr_storage& storage, socklen_t size) noexcept;
 
-  // What it takes of the storage; zero: no address.
+  // Copies the address to `storage` and returns its size; zero if there is no address.
   socklen_t copy_to(sockaddr_storage& storage) const noexcept;
 
  private:

@@ -1,5 +1,5 @@
-// The loop's clock: the one behind Python's time.monotonic(), in whole nanoseconds. CLOCK_MONOTONIC, but on macOS,
-// where it is mach_absolute_time(). One implementation file for each: src/clock/.
+// The loop's clock: that of Python's time.monotonic(), in whole nanoseconds. It is CLOCK_MONOTONIC, except on macOS,
+// where it is mach_absolute_time(). src/clock/ has one file for each.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,8 @@
-// A datagram socket: several datagrams are received by one call, and those that had to wait leave by one.
+// A datagram socket: one system call receives several datagrams, and one sends several queued datagrams.
 //
-// Borrows its descriptor and its reactor (which, when it closes, closes the datagram socket); owns its send queue. It
-// tells its owner when there is something to do, and the owner does it, by receive() and flush(): between two datagrams
-// an owner may do anything, and nothing here is in the middle of something then. Loop thread only.
+// Borrows its descriptor and its reactor; Reactor::close() also closes the datagram socket. Owns its send queue. It
+// notifies its owner when the socket is readable or writable, and the owner then calls receive() or flush(). Between
+// two datagrams the owner may do anything, because no function of this class is active then. Loop thread only.
 #pragma once
 
 #include <sys/socket.h>
@@ -21,18 +21,18 @@
 
 namespace zloop {
 
-// As WatcherOps. Neither throws. The owner keeps itself alive during each call; nothing looks at it or the
-// DatagramSocket afterwards.
+// As WatcherOps. Neither function throws. The owner keeps itself alive during each call; neither the owner nor the
+// DatagramSocket is accessed afterwards.
 struct DatagramOps {
-  void (*on_readable)(void* owner) = [](void*) {};  // a datagram or an error waits: receive()
-  void (*on_writable)(void* owner) = [](void*) {};  // the kernel has room: flush()
+  void (*on_readable)(void* owner) = [](void*) {};  // a datagram or an error is pending: call receive()
+  void (*on_writable)(void* owner) = [](void*) {};  // the socket is writable: call flush()
 };
 
-// How a queued datagram gets to its receiver.
+// The receiver of a queued datagram.
 enum class Route : std::uint8_t {
-  peer,     // the one that the socket is connected to
-  address,  // the one that the datagram names
-  owner,    // only the owner knows: its family's addresses are not the engine's business
+  peer,     // the peer that the socket is connected to
+  address,  // OutgoingDatagram::address
+  owner,    // known only to the owner: the engine cannot represent every family's addresses
 };
 
 struct OutgoingDatagram {
@@ -43,28 +43,32 @@ struct OutgoingDatagram {
 
 // NOLINTNEXTLINE(*-member-init): see peer
 struct ReceivedDatagram {
-  const char* data = nullptr;  // there for as long as the loan of receive()
+  const char* data = nullptr;  // valid until the loan of receive() ends
   std::size_t size = 0;
-  sockaddr_storage peer;    // not set beforehand: the kernel fills in as much as it has
+  sockaddr_storage peer;    // not initialized: the kernel writes as many bytes as the address has
   socklen_t peer_size = 0;  // zero: the sender has no address
 };
 
 class DatagramSocket final : private Watcher {
  public:
-  // `release` gives up a queued segment's reference and must not call back; `owner` embeds the DatagramSocket.
+  // `release` releases the reference of a queued segment and must not call into this object; `owner` embeds the
+  // DatagramSocket.
   DatagramSocket(const DatagramOps& ops, WriteQueue::ReleaseFn release, void* owner) noexcept;
-  ~DatagramSocket() { close(); }  // close() it before, for the sake of what is queued: a destructor is noexcept
+  // Call close() before if datagrams are queued: `release` must not run in a noexcept function.
+  ~DatagramSocket() { close(); }
   DatagramSocket(const DatagramSocket&) = delete;
   DatagramSocket& operator=(const DatagramSocket&) = delete;
 
-  // 0 or -errno, as Reactor::attach. Of a datagram longer than `longest` bytes, the kernel drops the end.
+  // 0 or -errno, as Reactor::attach. The kernel truncates a datagram that is longer than `longest` bytes.
   [[nodiscard]] int open(Reactor& reactor, int fd, std::size_t longest) noexcept;
 
-  // Unties everything and drops what was queued. The descriptor stays open: it is its owner's. Harmless when closed.
+  // Detaches from the reactor and drops the queue. The descriptor stays open: it belongs to its owner. Harmless when
+  // closed.
   void close();
-  // False too when the reactor was closed, and when the descriptor was closed under us and its number went to another.
+  // Also false after Reactor::close(), and if other code closed the descriptor and the reactor detached this watcher
+  // from its number.
   [[nodiscard]] bool is_open() const noexcept { return attached(); }
-  // As Watcher::lost(), also after close(): the owner neither uses nor closes the descriptor.
+  // As Watcher::lost(), also after close(): if true, the owner must neither use nor close the descriptor.
   using Watcher::lost;
 
   // 0 or -errno.
@@ -73,42 +77,45 @@ class DatagramSocket final : private Watcher {
   [[nodiscard]] bool reading() const noexcept { return (interest() & interest_read) != 0; }
 
   static constexpr int batch_max = sys::packets_max;
-  // Stores up to batch_max datagrams, in order; how many came, or -errno: -EAGAIN when there was none. It asks for more
-  // the more came lately, because asking in vain costs, too. Begins `loan`, whose memory they are in.
+  // Receives up to batch_max datagrams, in order. Returns their number, or -errno: -EAGAIN if there is none. The number
+  // asked for follows the numbers that arrived lately, because asking for more than arrive costs time, too. Begins
+  // `loan`, whose memory holds the datagrams.
   [[nodiscard]] int receive(ReceivedDatagram* received, Loan& loan) noexcept;
-  // How many the next receive() asks for.
+  // The number of datagrams that the next receive() asks for.
   [[nodiscard]] int expected() const noexcept { return expected_; }
-  // Makes the next receive() ask for one.
+  // Makes the next receive() ask for one datagram.
   void expect_one() noexcept { expected_ = 1; }
 
-  // Sends to an address, or to the connected peer (nullptr), at once. 0 or -errno; -EAGAIN when the kernel is full, or
-  // others are queued before it.
+  // Sends a datagram at once, to an address or to the connected peer (nullptr). 0 or -errno; -EAGAIN if the kernel's
+  // send buffer is full, or if other datagrams are queued.
   [[nodiscard]] int send_now(const char* data, std::size_t size, const Address* to) noexcept;
 
-  // Queues a datagram, and takes over its reference, until the kernel has room: on_writable comes then. 0; or -errno (a
-  // closed socket: -EBADF), having taken nothing, as when it throws std::bad_alloc. With the reactor closed, it waits
-  // for ever behind those that did then.
+  // Queues a datagram and takes over its reference; on_writable is called when the socket is writable. 0 or -errno (a
+  // closed socket: -EBADF). After an error, and after std::bad_alloc, the reference is still the caller's. If
+  // Reactor::close() has closed the socket while datagrams were queued, the datagram is queued behind these and never
+  // sent.
   [[nodiscard]] int queue(const OutgoingDatagram& datagram);
 
-  // Offers the kernel what is queued. One of
-  //   0: everything has left, or the kernel is full;
-  //   -errno: the datagram that was first in the queue failed and is gone;
-  //   routed_by_owner: it is the owner's to send, see first() and drop_first().
-  // on_writable comes as long as anything is left. After the latter two, the owner may call again without it.
+  // Sends queued datagrams. Returns one of
+  //   0: the queue is empty, or the kernel's send buffer is full;
+  //   -errno: the first datagram of the queue failed, and was dropped;
+  //   routed_by_owner: the owner has to send the first datagram, see first() and drop_first().
+  // on_writable is called as long as datagrams are queued. After the last two results, the owner may call flush() again
+  // without waiting for it.
   [[nodiscard]] int flush();
   static constexpr int routed_by_owner = 1;
 
-  // The first in the queue, which must not be empty.
+  // The first queued datagram; the queue must not be empty.
   [[nodiscard]] const OutgoingDatagram& first() const noexcept { return queue_[0]; }
   void drop_first();
 
-  // What is queued: datagrams, and bytes in them.
+  // The number of queued datagrams, and the number of bytes in them.
   [[nodiscard]] std::size_t pending() const noexcept { return queue_.size(); }
   [[nodiscard]] std::size_t pending_bytes() const noexcept { return bytes_; }
-  // on_writable is waited for.
+  // True while the poller watches for writability; on_writable is called then.
   [[nodiscard]] bool blocked() const noexcept { return (interest() & interest_write) != 0; }
 
-  // Drops what is queued.
+  // Drops the queue.
   void discard_pending();
 
  private:
@@ -124,9 +131,9 @@ class DatagramSocket final : private Watcher {
   WriteQueue::ReleaseFn release_;
   RingBuffer<OutgoingDatagram> queue_;
   std::size_t bytes_ = 0;    // in queue_
-  std::size_t longest_ = 0;  // bytes
-  int capacity_ = 1;         // datagrams of that length that the shared buffer has room for, batch_max at most
-  int expected_ = 1;         // that the next receive() asks for
+  std::size_t longest_ = 0;  // bytes of the longest datagram
+  int capacity_ = 1;         // datagrams of that size that fit into the shared buffer, at most batch_max
+  int expected_ = 1;         // datagrams that the next receive() asks for
 };
 
 }  // namespace zloop

@@ -1,8 +1,8 @@
-// Tells an object that it was inherited: that it was made before a fork(2), and this is the child.
+// Detects that an object was inherited: it was made before a fork(2), and this process is the child.
 //
-// Owns a page of memory that the kernel clears in the child of every fork, whoever makes it, in whatever language.
-// Where there is none to be had the process's number must do. Not for vfork(2) and its like, whose child runs nothing
-// of ours. Any thread may ask; the rest is for one at a time.
+// Owns a page of memory that the kernel clears in the child of every fork, whichever code or language calls fork(2). On
+// systems without such memory it compares the process id. Does not detect vfork(2) and similar calls, whose child runs
+// no code of the engine. Any thread may call inherited(); only one thread at a time may call the other functions.
 #pragma once
 
 #include "zloop/sys.hpp"
@@ -16,7 +16,7 @@ class ForkMark {
   ForkMark(const ForkMark&) = delete;
   ForkMark& operator=(const ForkMark&) = delete;
 
-  // What is marked is this process's from here on.
+  // Marks the object as made by this process.
   void set() noexcept {
     if (flag_ == nullptr) flag_ = sys::make_fork_flag();
     if (flag_ == nullptr) {
@@ -26,14 +26,14 @@ class ForkMark {
     }
   }
 
-  // Whether this process is not the one that called set(), but a child of it.
+  // True if this process is a forked child of the one that called set().
   [[nodiscard]] bool inherited() const noexcept {
     return flag_ != nullptr ? *flag_ == 0 : process_ != sys::process_id();
   }
 
  private:
   volatile unsigned char* flag_ = nullptr;  // owned
-  int process_ = 0;                         // without a flag
+  int process_ = 0;                         // the process id, if there is no flag
 };
 
 }  // namespace zloop

@@ -1,9 +1,9 @@
-// A doubly linked list whose members embed their links: joining takes no memory and cannot fail, leaving takes no
-// search.
+// A doubly linked intrusive list: the members embed their links. Adding a member allocates no memory and cannot fail;
+// removing one needs no search.
 //
 // Owns nothing. Each member embeds a ListHook, at the same offset in all members of one list; the hook leaves the list
-// when it is destroyed. Whether a membership stands for a reference is decided by the code that adds and removes. Loop
-// thread only.
+// when it is destroyed. Whether the list holds references to its members is decided by the code that adds and removes
+// them. Loop thread only.
 #pragma once
 
 #include <cassert>
@@ -39,7 +39,7 @@ class ListHook {
 class HookList {
  public:
   HookList() noexcept { head_.next_ = head_.previous_ = &head_; }
-  // Its members are in no list then.
+  // Unlinks the members.
   ~HookList() {
     while (!empty()) head_.next_->leave();
     head_.next_ = head_.previous_ = nullptr;
@@ -49,7 +49,7 @@ class HookList {
 
   [[nodiscard]] bool empty() const noexcept { return head_.next_ == &head_; }
 
-  // Adds `member` at the end. It embeds `hook`, which is in no list.
+  // Appends `member`, which embeds `hook`. The hook must not be in a list.
   void add(ListHook& hook, void* member) noexcept {
     assert(!hook.linked());
     const std::size_t offset = reinterpret_cast<std::uintptr_t>(&hook) - reinterpret_cast<std::uintptr_t>(member);
@@ -69,7 +69,7 @@ class HookList {
     return member_of(first);
   }
 
-  // Calls visit(member) for each, in order, until one returns non-zero. The list must not change meanwhile.
+  // Calls visit(member) for each member, in order, until one call returns non-zero. The list must not change meanwhile.
   template <typename Visit>
   int for_each(Visit visit) const {
     for (ListHook* hook = head_.next_; hook != &head_; hook = hook->next_) {
@@ -82,7 +82,7 @@ class HookList {
   [[nodiscard]] void* member_of(ListHook* hook) const noexcept { return reinterpret_cast<char*>(hook) - hook_offset_; }
 
   ListHook head_;
-  std::size_t hook_offset_ = 0;  // of each hook in its member, in bytes
+  std::size_t hook_offset_ = 0;  // of the hook in each member, in bytes
 };
 
 }  // namespace zloop

@@ -1,8 +1,9 @@
-// Where other threads leave callbacks for the loop.
+// The queue of callbacks that other threads schedule on the loop.
 //
-// Any thread may push(); the loop takes. It has no lock of its own: every call is made under one lock of the callers',
-// Python's GIL for example, which no call into foreign code releases. After push(), the thread calls Wakeup::notify().
-// Each slot owns one reference, taken before the push; the receiver of take_into() gets it.
+// Any thread may call push(); the loop calls take_into(). The inbox has no lock: callers make every call under one lock
+// of their own, such as Python's GIL, and no function here calls foreign code, which could release that lock. After
+// push(), the thread calls Wakeup::notify(). Each slot owns one reference: the caller of push() takes it, and
+// take_into() passes it on.
 #pragma once
 
 #include <cstddef>
@@ -14,14 +15,14 @@ namespace zloop {
 
 class Inbox {
  public:
-  // Throws std::bad_alloc, having taken nothing.
+  // Throws std::bad_alloc; the reference is still the caller's then.
   void push(void* item) { items_.push_back(item); }
 
-  // True if there is something to take.
+  // True if the inbox is not empty.
   [[nodiscard]] bool pending() const noexcept { return !items_.empty(); }
 
-  // Moves everything behind what `queue` already holds, in push order, and returns how many items that were. Throws
-  // std::bad_alloc; what was not moved stays, in order.
+  // Appends all items to `queue`, in the order of the pushes, and returns their number. Throws std::bad_alloc; items
+  // that were not moved stay, in order.
   std::size_t take_into(ReadyQueue& queue) {
     std::size_t moved = 0;
     try {

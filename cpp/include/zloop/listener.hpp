@@ -1,7 +1,7 @@
-// A listening socket: accepts what has arrived and passes each connection on.
+// A listening socket: accepts connections and passes each one to its owner.
 //
-// Borrows its descriptor and its reactor. A new connection's descriptor belongs to the owner from the call that brings
-// it. Loop thread only.
+// Borrows its descriptor and its reactor. The descriptor of a new connection belongs to the owner from the call of
+// on_accept on. Loop thread only.
 #pragma once
 
 #include <sys/socket.h>
@@ -12,14 +12,14 @@
 
 namespace zloop {
 
-// The owner may close the listener from inside a call, but keeps both alive until Reactor::dispatch() is over: one
-// event can bring several connections.
+// The owner may close the listener during a call, but keeps itself and the listener alive until Reactor::dispatch()
+// returns: one event can bring several connections.
 struct ListenerOps {  // as WatcherOps
-  // The connection is non-blocking and close-on-exec.
+  // The new descriptor is non-blocking and close-on-exec.
   void (*on_accept)(void* owner, int fd, const sockaddr_storage& peer,
                     socklen_t peer_size) = [](void*, int fd, const sockaddr_storage&, socklen_t) { sys::close(fd); };
-  // errno. When the process or system is out of a resource (see Listener::out_of_resources) the listener has paused
-  // itself, because the kernel would go on reporting it; start() resumes.
+  // `error` is an errno value. If the process or the system is out of a resource (see Listener::out_of_resources), the
+  // listener has paused itself, because the kernel would report readiness again at once; start() resumes.
   void (*on_error)(void* owner, int error) = [](void*, int) {};
 };
 
@@ -33,18 +33,18 @@ class Listener final : private Watcher {
   // Accepts up to `burst` connections for each readiness event, so that one busy port cannot starve the loop.
   // 0 or -errno, as Reactor::attach.
   [[nodiscard]] int open(Reactor& reactor, int fd, int burst) noexcept;
-  // The descriptor stays open. Harmless when closed; Reactor::close() does it too.
+  // Detaches from the reactor, as Reactor::close() does. The descriptor stays open. Harmless when closed.
   void close() noexcept { detach(); }
-  // False too when the descriptor was closed under us and its number went to another.
+  // Also false if other code closed the descriptor and the reactor detached this watcher from its number.
   [[nodiscard]] bool is_open() const noexcept { return attached(); }
-  // As Watcher::lost(), also after close(): the owner neither uses nor closes the descriptor.
+  // As Watcher::lost(), also after close(): if true, the owner must neither use nor close the descriptor.
   using Watcher::lost;
 
   // 0 or -errno.
   [[nodiscard]] int start() noexcept { return set_interest(interest_read); }
   void pause() noexcept { drop_interest(interest_read); }
 
-  // EMFILE, ENFILE, ENOBUFS, ENOMEM: waiting helps, trying again at once does not.
+  // True for EMFILE, ENFILE, ENOBUFS and ENOMEM: accept(2) can succeed later, but not at once.
   [[nodiscard]] static bool out_of_resources(int error) noexcept;
 
  private:

@@ -1,14 +1,14 @@
-// The OpenSSL that another module of this process is linked with, reached through that module's own symbols.
+// The OpenSSL library that another module of this process uses, found through the symbols of that module.
 //
-// No header of OpenSSL is needed to build, and none of its libraries is linked: load() fills a table of functions by
-// name. What is found that way is proven before it is used, for the module may bring a library of its own, have it
-// hidden, or lay its objects out in ways that are not known here. Loop thread only.
+// The build needs no OpenSSL header and links no OpenSSL library: load() looks functions up by name and fills a table.
+// Every result is verified before it is used, because the module may contain a library of its own, hide its symbols, or
+// have an unknown object layout. Loop thread only.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-// OpenSSL's own names for its types, which stay closed.
+// OpenSSL's names of its types, which are opaque here.
 struct bio_st;
 struct bio_method_st;
 struct ssl_st;
@@ -20,10 +20,10 @@ namespace zloop {
 // Owns nothing; the library stays loaded for the life of the process.
 struct OpenSsl {
   // The table for the library that the module in file `path` uses. nullptr: the module is not loaded, or a function is
-  // missing. One a process: the first call decides.
+  // missing. There is one table per process: the first call decides.
   static const OpenSsl* load(const char* path) noexcept;
 
-  // NOLINTBEGIN(readability-identifier-naming): each is what OpenSSL's manual has under its name
+  // NOLINTBEGIN(readability-identifier-naming): OpenSSL's names; its manual documents each function
   unsigned long (*OpenSSL_version_num)();
   unsigned long (*ERR_peek_last_error)();
   const char* (*ERR_reason_error_string)(unsigned long error);
@@ -67,17 +67,18 @@ struct OpenSsl {
   // NOLINTEND(readability-identifier-naming)
 };
 
-// ---- Finding OpenSSL's objects inside of a module's. `object` is `size` bytes of readable memory; what the pointers
-// in it lead to is read in a way that bad ones do no harm. Each returns the offset of the pointer, or -1.
+// ---- Search for OpenSSL objects in an object of a module. `object` is `size` bytes of readable memory. What its
+// pointers point to is read by a system call, so that an invalid pointer does no harm. Each function returns the offset
+// of the pointer in the object, or -1.
 
-// A pointer to one of this library's memory BIOs.
+// Finds a pointer to a memory BIO of this library.
 std::ptrdiff_t find_memory_bio(const OpenSsl& openssl, const void* object, std::size_t size) noexcept;
 
-// A pointer to an SSL that reads from `source` and writes to `sink`.
+// Finds a pointer to an SSL that reads from `source` and writes to `sink`.
 std::ptrdiff_t find_ssl(const OpenSsl& openssl, const void* object, std::size_t size, const bio_st* source,
                         const bio_st* sink) noexcept;
 
-// This very pointer.
+// Finds `pointer` itself.
 std::ptrdiff_t find_pointer(const void* object, std::size_t size, const void* pointer) noexcept;
 
 // The pointer at an offset that one of the above returned.
@@ -85,7 +86,8 @@ inline void* pointer_at(const void* object, std::ptrdiff_t offset) noexcept {
   return *reinterpret_cast<void* const*>(static_cast<const char*>(object) + offset);
 }
 
-// Whether a context speaks any version of TLS, by this very library's functions.
+// True if the context's method is one of this library's methods for any version of TLS: TLS_method() or its client or
+// server variant.
 bool has_tls_method(const OpenSsl& openssl, const ssl_ctx_st* context) noexcept;
 
 }  // namespace zloop

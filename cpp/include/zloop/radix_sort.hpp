@@ -1,4 +1,4 @@
-// A radix sort: by one byte of the key after the other, from the lowest on.
+// A stable radix sort, one byte of the key at a time, from the lowest byte on.
 #pragma once
 
 #include <algorithm>
@@ -10,8 +10,8 @@
 
 namespace zloop {
 
-// Sorts by key_of(item), a std::int64_t, and leaves items of one key in the order they had. Takes one pass for each
-// byte in which the keys may differ. Throws std::bad_alloc, having changed nothing.
+// Sorts by key_of(item), a std::int64_t; items with equal keys keep their order. Makes one pass for each byte in which
+// the keys may differ. Throws std::bad_alloc; the items are unchanged then.
 template <typename T, typename KeyOf>
 void radix_sort(std::vector<T>& items, KeyOf key_of) {
   if (items.empty()) return;
@@ -24,10 +24,10 @@ void radix_sort(std::vector<T>& items, KeyOf key_of) {
   }
   const auto least = static_cast<std::uint64_t>(lowest);
   const std::uint64_t range = static_cast<std::uint64_t>(highest) - least;
-  std::vector<T> sorted = items;  // of that size; each pass writes all of it
+  std::vector<T> sorted = items;  // has the size of `items`; each pass overwrites every element
   for (unsigned shift = 0; shift < 64 && range >> shift != 0; shift += 8) {
     const auto byte_of = [&](const T& item) { return ((unsigned_key_of(item) - least) >> shift) & 0xff; };
-    std::array<std::size_t, 257> next{};  // by byte: the index of the next item that has it
+    std::array<std::size_t, 257> next{};  // by the byte's value: the index of the next item with it in `sorted`
     for (const T& item : items) ++next[byte_of(item) + 1];
     std::partial_sum(next.begin(), next.end(), next.begin());
     for (const T& item : items) sorted[next[byte_of(item)]++] = item;

@@ -1,9 +1,10 @@
-// Waits for readiness and tells the watchers: the centre of the engine.
+// The centre of the engine: polls for readiness and calls the watchers that are ready.
 //
-// Owns the poller, the wake-up, and the buffers that what is on this loop shares. Owns no watcher: the slot of an
-// attached one points to it until detach(). Loop thread only, but for notify().
+// Owns the poller, the wake-up, and the buffers that all connections of the loop share. Does not own the watchers: the
+// slot of an attached watcher points to it until detach(). Loop thread only, except for notify().
 //
-// In the child of a fork the reactor goes on with a poller and a wake-up of its own; the parent's never feel it.
+// In the child of a fork the reactor continues with a new poller and a new wake-up; those of the parent are not
+// affected.
 #pragma once
 
 #include <array>
@@ -25,7 +26,7 @@ class Reactor {
  public:
   static constexpr std::size_t read_buffer_size = std::size_t{256} * 1024;
   static constexpr std::size_t datagram_buffer_size = std::size_t{1024} * 1024;
-  // 17 times the largest record of TLS.
+  // Room for 17 TLS records of the largest size.
   static constexpr std::size_t output_buffer_size = std::size_t{17} * (16384 + 128);
 
   Reactor();
@@ -40,77 +41,83 @@ class Reactor {
   [[nodiscard]] bool is_open() const noexcept { return poller_ != nullptr; }
   [[nodiscard]] int poller_fd() const noexcept { return poller_ ? poller_->fd() : -1; }
 
-  // Ties the watcher to fd, watching for nothing yet. -EEXIST if another watcher has that number, -EBADF for a
-  // negative one or one that memory would have to be found for and that is not open, -ENOMEM.
+  // Attaches the watcher to fd, with an empty interest. 0 or -errno: -EEXIST if another watcher is attached to that
+  // number; -EBADF if the number is negative, or if it is not open and the table of slots would have to grow for it;
+  // -ENOMEM.
   //
-  // A number is no identity: it may have been closed under the other watcher, and stand for another file. The poller
-  // knows, if it has ever watched for that one, which is lost then: it gives way.
+  // A number does not identify a file: other code may have closed the other watcher's descriptor, and the number may
+  // refer to another file now. The poller detects that if it has ever watched for the other watcher. That watcher is
+  // lost then, and is detached.
   [[nodiscard]] int attach(Watcher& watcher, int fd, const WatcherOps& ops) noexcept;
 
-  // Takes effect at once. On -errno (a regular file: -EPERM; a detached or a lost watcher: -EBADF) the watcher keeps
-  // the interest it had; but one that is lost is interested in nothing. To be interested in less never fails.
+  // Changes what the poller watches for, at once. 0 or -errno: -EPERM for a regular file, -EBADF for a detached or a
+  // lost watcher. After an error the watcher keeps its interest; if it is lost, its interest is empty. Removing bits
+  // never fails.
   [[nodiscard]] int set_interest(Watcher& watcher, unsigned interest) noexcept;
 
-  // Like set_interest(), but each kind of `interest`, which is not empty, is told once. That leaves nothing to be taken
-  // back, so that waiting again and again takes one system call each time. An event fetched before is not told any
-  // more where something is asked for anew: the kernel looks then, and for a watcher that was interested in nothing, at
-  // the file that the number stands for by now.
+  // Like set_interest(), but one-shot (EPOLLONESHOT): each bit of `interest`, which must not be empty, is reported
+  // once. Nothing has to be removed afterwards, so a repeated wait costs one system call. If the call adds a bit,
+  // events that were fetched before are dropped, because the kernel checks readiness again; for a watcher with an empty
+  // interest, it checks the file that the number refers to now.
   [[nodiscard]] int arm(Watcher& watcher, unsigned interest) noexcept;
 
-  // Like set_interest(interest_none), but for a watcher that may be interested again: that takes less of the kernel's
-  // time then, and the poller can tell whether the number still stands for its file. A hang-up may make one wait()
-  // return with nothing to tell. Never fails.
+  // Like set_interest(interest_none), for a watcher that is likely to be interested again: the poller keeps a disabled
+  // entry. That takes less kernel time when the interest returns, and the poller can detect whether the number still
+  // refers to the same file. A hang-up may make one wait() return with an event that no watcher is called for. Never
+  // fails.
   void disarm(Watcher& watcher) noexcept;
 
-  // Takes those kinds from what there is; if nothing is left, by disarm(). Never fails.
+  // Removes bits from the interest; if none is left, it is disarm(). Never fails.
   void drop_interest(Watcher& watcher, unsigned interest) noexcept;
 
-  // Whether the watcher is lost, asking the poller if need be. False also where that cannot know.
+  // True if the watcher is lost; asks the poller if necessary. False also if the poller cannot know.
   [[nodiscard]] bool is_lost(Watcher& watcher) noexcept;
 
-  // For an owner that is another one's from here on. An event fetched before is not told any more: the kernel looks
-  // anew. False if the watcher is lost.
+  // To be called when the watcher's next events are for another handler. Events that were fetched before are dropped,
+  // because the kernel checks readiness again. False if the watcher is lost.
   [[nodiscard]] bool refresh(Watcher& watcher) noexcept;
 
-  // Unties the watcher; events already fetched for it are dropped. Its number may be attached again at once.
-  // Call it before the descriptor is closed: the kernel would report it for as long as a duplicate is open.
+  // Detaches the watcher; events already fetched for it are dropped. Its number may be attached again at once. Call it
+  // before the descriptor is closed: otherwise the kernel reports events as long as a duplicate of it is open.
   void detach(Watcher& watcher) noexcept;
 
-  // Who has the descriptor to itself (WatcherOps::user), or nullptr. Any number may be asked for. A watcher that is
-  // found to be lost is detached.
+  // The object that uses the descriptor exclusively (WatcherOps::user), or nullptr. Accepts any number. If the watcher
+  // is found to be lost, it is detached.
   [[nodiscard]] void* user_of(int fd) noexcept;
 
-  // How many watchers the poller watches for something: without any, only notify() ends a wait().
+  // The number of watchers with a non-empty interest. If it is zero, no descriptor can end a wait(), only notify().
   [[nodiscard]] std::size_t watched() const noexcept { return watched_; }
 
-  // Whether a turn may go without its wait(0), see AdaptivePolling; it is counted then. `ignored`: how many of the
-  // watchers are no reason to poll.
+  // True if the turn skips its wait(0), see AdaptivePolling; the skip is counted. `ignored`: how many of the watchers
+  // are no reason to poll.
   bool skips_poll(std::size_t ignored) noexcept { return polling_.skips(watched_ > ignored); }
 
-  // The next turns poll: the loop begins to run.
+  // The loop begins to run: the next turns poll.
   void reset_adaptive_polling() noexcept { polling_.reset(); }
-  // Every turn polls.
+  // From now on every turn polls.
   void disable_adaptive_polling() noexcept { polling_.disable(); }
 
-  // The one blocking call, made without the interpreter. timeout_ns below zero: until something happens. Stores what is
-  // ready for dispatch() and returns how much, or -errno: -EINTR after a signal.
+  // The only blocking call; it runs without the interpreter's lock. Polls until an event arrives or timeout_ns has
+  // passed (negative: no timeout). Stores the events for dispatch() and returns their number, or -errno: -EINTR after a
+  // signal.
   [[nodiscard]] int wait(std::int64_t timeout_ns) noexcept;
 
-  // How many wait()s there have been; it may wrap around.
+  // The number of wait() calls; it may wrap around.
   [[nodiscard]] std::uint32_t waits() const noexcept { return waits_; }
 
   // Calls the watchers of the events that the last wait() stored, in order.
   void dispatch();
 
-  // Drops the events that dispatch() has not come to; also from inside it. The next wait() reports them again.
+  // Drops the events that dispatch() has not reached; may be called inside dispatch(). The next wait() reports them
+  // again.
   void interrupt_dispatch() noexcept;
 
-  // Any thread, under the lock that Wakeup::notify() asks for: makes a wait() in progress, or the next one that would
-  // block, return. True if it had to write.
+  // Any thread, under the lock that Wakeup::notify() requires: ends the wait() in progress, or the next one that would
+  // block. True if it made a system call.
   bool notify() noexcept { return wakeup_.notify(); }
 
-  // Memory for what all connections do in turn, on loan for: one read of a stream; one of a datagram socket, with room
-  // for many a datagram; bytes that are made to be sent, and sent.
+  // Buffers that all connections use in turn, each for one loan: for one read of a stream; for one receive() of a
+  // datagram socket, with room for several datagrams; for bytes that are produced and then sent.
   SharedBuffer& read_buffer() noexcept { return read_buffer_; }
   SharedBuffer& datagram_buffer() noexcept { return datagram_buffer_; }
   SharedBuffer& output_buffer() noexcept { return output_buffer_; }
@@ -119,8 +126,9 @@ class Reactor {
   static constexpr int events_capacity = 256;
 
   struct Slot {
-    Watcher* watcher = nullptr;    // borrowed until detach()
-    std::uint32_t generation = 0;  // part of the token: tells a re-used number's events from its forerunner's
+    Watcher* watcher = nullptr;  // borrowed until detach()
+    std::uint32_t generation =
+        0;  // part of the token: tells the events of a reused number from those of its earlier use
   };
 
   [[nodiscard]] int open_kernel_objects() noexcept;
@@ -149,12 +157,12 @@ class Reactor {
   SharedBuffer read_buffer_{read_buffer_size};
   SharedBuffer datagram_buffer_{datagram_buffer_size};
   SharedBuffer output_buffer_{output_buffer_size};
-  std::array<PollEvent, events_capacity> events_;  // of the last wait(), and so many of them
+  std::array<PollEvent, events_capacity> events_;  // of the last wait(); events_count_ of them are valid
   int events_count_ = 0;
   std::uint32_t waits_ = 0;
-  int next_event_ = 0;            // the first that dispatch() has not come to
-  bool suspects_orphan_ = false;  // dispatch() has met an event of no watcher: the poller may have an entry of nobody's
-  ForkMark fork_mark_;            // of the process that made the poller and the wake-up
+  int next_event_ = 0;            // the first event that dispatch() has not reached
+  bool suspects_orphan_ = false;  // dispatch() has found an event without a watcher: its entry may be orphaned
+  ForkMark fork_mark_;            // identifies the process that opened the poller and the wake-up
 };
 
 }  // namespace zloop

@@ -1,7 +1,7 @@
-// A growable first-in-first-out ring: the loop's ready queue.
+// A growable first-in-first-out ring buffer, used as the loop's ready queue.
 //
-// Owns its storage, not what T points to. Loop thread only.
-// It may grow while a caller is draining it by count: positions are kept as indices, never as pointers.
+// Owns its storage, not the objects that T points to. It may grow while a caller removes a counted number of elements,
+// because positions are indices, not pointers. Loop thread only.
 #pragma once
 
 #include <cstddef>
@@ -35,19 +35,19 @@ class RingBuffer {
     ++tail_;
   }
 
-  // In front of all others. Throws as push_back() does.
+  // Inserts in front of all elements. Throws as push_back() does.
   void push_front(T value) {
     if (size() == capacity_) grow();
     --head_;
     slots_[head_ & (capacity_ - 1)] = value;
   }
 
-  // So many more go in without a throw. Throws std::bad_alloc as push_back() does.
+  // Makes room for `count` further elements, whose push does not throw. Throws std::bad_alloc as push_back() does.
   void make_room(std::size_t count) {
     while (capacity_ - size() < count) grow();
   }
 
-  // The ring must not be empty, for both.
+  // Both require that the ring is not empty.
   [[nodiscard]] const T& front() const noexcept { return (*this)[0]; }
   T pop_front() noexcept {
     T value = slots_[head_ & (capacity_ - 1)];
@@ -78,11 +78,12 @@ class RingBuffer {
 
   std::unique_ptr<T[]> slots_;
   std::size_t capacity_ = 0;  // zero or a power of two, so that a mask replaces the modulo
-  std::size_t head_ = 0;      // both only ever grow; unsigned wrap-around keeps tail_ - head_ right
+  std::size_t head_ = 0;      // counters, masked for an index; unsigned wrap-around keeps tail_ - head_ correct
   std::size_t tail_ = 0;
 };
 
-// What the loop runs next, in order. Each slot owns one reference, taken before the push and dropped after the pop.
+// The handles that the loop runs next, in order. Each slot owns one reference: callers take it before the push and
+// release it after the pop.
 using ReadyQueue = RingBuffer<void*>;
 
 }  // namespace zloop

@@ -1,8 +1,8 @@
-// Memory that many have the use of, one after another, each for a span of its own.
+// A buffer that several users borrow, one after the other.
 //
-// A SharedBuffer owns the memory, which it makes when it is first asked for. A Loan is the use of it. While that lasts
-// nobody else gets this memory: who asks meanwhile, from inside of a callback for example, gets other memory. So what
-// is in it stays for as long as the Loan does, whatever code runs. Loop thread only.
+// A SharedBuffer owns the memory, and allocates it for the first loan. A Loan is the exclusive use of the memory. A
+// second loan that begins meanwhile, for example inside a callback, gets other memory. So the contents stay valid until
+// the Loan ends, whatever code runs. Loop thread only.
 #pragma once
 
 #include <array>
@@ -12,16 +12,16 @@
 
 namespace zloop {
 
-// What buffers are made of: where the kernel copies to from the beginning of one, 256 KiB take 4 % less time.
+// The unit of allocation: the kernel copies 256 KiB in 4 % less time if the destination begins at a cache line.
 struct alignas(64) CacheLine {
   std::array<char, 64> bytes;
 };
 
 class SharedBuffer {
  public:
-  // `size`: bytes, a multiple of CacheLine's.
+  // `size`: bytes, a multiple of sizeof(CacheLine).
   explicit SharedBuffer(std::size_t size) noexcept : size_(size) {}
-  ~SharedBuffer();  // nothing is on loan
+  ~SharedBuffer();  // no loan may be left
   SharedBuffer(const SharedBuffer&) = delete;
   SharedBuffer& operator=(const SharedBuffer&) = delete;
 
@@ -30,7 +30,7 @@ class SharedBuffer {
  private:
   friend class Loan;
 
-  // nullptr when memory is out.
+  // nullptr if memory allocation fails.
   CacheLine* lend() noexcept {
     CacheLine* memory = std::exchange(spare_, nullptr);
     if (memory == nullptr) return make();
@@ -40,15 +40,15 @@ class SharedBuffer {
 
   void take_back(CacheLine* memory) noexcept {
     spoil(memory);
-    if (spare_ != nullptr) discard(spare_);  // two were on loan
+    if (spare_ != nullptr) discard(spare_);  // there were two loans at a time
     spare_ = memory;
   }
 
   [[nodiscard]] CacheLine* make() const noexcept;
   static void discard(CacheLine* memory) noexcept;
 
-  // In a debug build what has been given back is overwritten, and forbidden where a sanitizer watches: who reads it
-  // afterwards is found out.
+  // In a debug build, memory that is returned is overwritten, and poisoned for AddressSanitizer, so that later reads
+  // are detected.
 #ifdef NDEBUG
   void spoil(CacheLine* /*memory*/) const noexcept {}
   void clear_spoilage(CacheLine* /*memory*/) const noexcept {}
@@ -69,8 +69,8 @@ class Loan {
   Loan(const Loan&) = delete;
   Loan& operator=(const Loan&) = delete;
 
-  // Memory of the lender's size, for as long as this object is there or until end(); nullptr when memory is out. The
-  // lender is to outlive that.
+  // Begins the loan of memory of the lender's size; it ends with end() or the destructor. nullptr if memory allocation
+  // fails. The lender must outlive the loan.
   char* begin(SharedBuffer& lender) noexcept {
     assert(memory_ == nullptr);
     lender_ = &lender;
@@ -78,7 +78,7 @@ class Loan {
     return data();
   }
 
-  // Harmless where there is no loan.
+  // Does nothing if there is no loan.
   void end() noexcept {
     if (memory_ != nullptr) lender_->take_back(std::exchange(memory_, nullptr));
   }

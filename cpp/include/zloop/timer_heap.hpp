@@ -1,8 +1,9 @@
-// Timers by deadline: a four-ary min-heap in which every timer knows its place, so that a cancelled one leaves at once.
+// A four-ary min-heap of timers, ordered by deadline. Every timer knows its index, so a cancelled timer is removed at
+// once.
 //
-// The heap does not own the nodes: each TimerNode is embedded in its owner, at the same place in all owners of one
-// heap, and an entry stands for one reference to that owner, which whoever takes the entry out gets. It runs no foreign
-// code. Loop thread only.
+// The heap does not own the nodes: each TimerNode is embedded in its owner, at the same offset in all owners of one
+// heap. An entry owns one reference to the timer's owner; the code that takes the entry out gets it. Only clear() calls
+// foreign code. Loop thread only.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +17,8 @@ namespace zloop {
 
 // What the owner of a timer embeds.
 struct TimerNode {
-  std::uint32_t index = 0;     // of its entry; stale once that has left the heap
-  std::uint32_t sequence = 0;  // breaks ties by insertion, unless 2^31 more were inserted between two; wraps
+  std::uint32_t index = 0;     // of its entry; stale after the entry has left the heap
+  std::uint32_t sequence = 0;  // orders equal deadlines by insertion, unless 2^31 insertions lie between them; wraps
 };
 
 class TimerHeap {
@@ -25,7 +26,7 @@ class TimerHeap {
   static constexpr std::int64_t never = std::numeric_limits<std::int64_t>::max();
 
   TimerHeap() = default;
-  ~TimerHeap() = default;  // releases nothing: clear() it before
+  ~TimerHeap() = default;  // releases no references: call clear() before
   TimerHeap(const TimerHeap&) = delete;
   TimerHeap& operator=(const TimerHeap&) = delete;
 
@@ -34,11 +35,12 @@ class TimerHeap {
     return node.index < entries_.size() && &node_of(entries_[node.index]) == &node;
   }
 
-  // Takes over one reference to the owner, of which `node` is a part and is not in a heap. Equal deadlines come out in
-  // the order they were pushed. Throws std::bad_alloc, also for more timers than 32 bits count, having taken nothing.
+  // Adds a timer and takes over one reference to `owner`, which embeds `node`; the node must not be in a heap. Timers
+  // with equal deadlines come out in the order of insertion. Throws std::bad_alloc, also if 32 bits cannot count the
+  // timers; the reference is still the caller's then.
   void push(TimerNode& node, void* owner, std::int64_t deadline_ns);
 
-  // Takes one timer out: its reference is the caller's then. False if the heap does not hold it.
+  // Removes a timer and passes its reference to the caller. False if the heap does not hold the timer.
   bool remove(TimerNode& node) noexcept;
 
   // The earliest deadline, or `never`.
@@ -46,11 +48,11 @@ class TimerHeap {
     return entries_.empty() ? never : entries_.front().deadline_ns;
   }
 
-  // Moves the owners of all timers that are due at now_ns, with their references, behind what `queue` holds, by
-  // (deadline, order of pushes). Throws std::bad_alloc, having moved nothing.
+  // Moves the owners of all timers that are due at now_ns, with their references, to the end of `queue`, in the order
+  // of (deadline, insertion). Throws std::bad_alloc; nothing is moved then.
   void take_due(std::int64_t now_ns, ReadyQueue& queue);
 
-  // Forgets every entry, then calls release(owner) for each: that may push timers.
+  // Removes every entry, then calls release(owner) for each; `release` may push timers.
   void clear(void (*release)(void* owner));
 
   // Calls visit(owner) for each reference the heap holds, until one returns non-zero.
@@ -63,15 +65,15 @@ class TimerHeap {
   }
 
  private:
-  // A quarter of a cache line, so that what is under one entry is in two lines at most.
+  // A quarter of a cache line, so that the children of an entry are in at most two lines.
   struct Entry {
     std::int64_t deadline_ns;
     void* owner;
   };
 
   static constexpr std::size_t arity = 4;
-  // From so many on, a radix sort is faster than one by comparison: of 200,000 due at a time it takes a fifth of the
-  // time.
+  // From this number of timers on, a radix sort is faster than a comparison sort: for 200,000 timers that are due at
+  // the same time it takes a fifth of the time.
   static constexpr std::size_t radix_sort_from = 1024;
 
   [[nodiscard]] TimerNode& node_of(const Entry& entry) const noexcept {
@@ -91,7 +93,7 @@ class TimerHeap {
   void sort(std::vector<Entry>& entries) const;
 
   std::vector<Entry> entries_;
-  std::ptrdiff_t node_offset_ = 0;  // of each node in its owner, in bytes
+  std::ptrdiff_t node_offset_ = 0;  // of the node in each owner, in bytes
   std::uint32_t next_sequence_ = 0;
 };
 

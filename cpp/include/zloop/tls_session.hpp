@@ -1,11 +1,12 @@
-// One TLS connection over OpenSSL, between bytes just received and bytes to be sent; no descriptor, no socket.
+// One TLS connection with OpenSSL, between received bytes and bytes to send. It has no descriptor and no socket.
 //
-// It takes over the input and output of an SSL that belongs to somebody else, who keeps it alive for as long as any
-// function of this class but the destructor is called, and who may run the handshake and the shutdown on it: what these
-// read is what was fed, what they write is in output(). The SSL may outlive the session; it reads nothing then, and
-// what it writes is dropped. Loop thread only.
+// It replaces the input and output of an SSL that other code owns. That code keeps the SSL alive while any function of
+// this class except the destructor is called. It may run the handshake and the shutdown on the SSL: they read what was
+// fed, and write to output(). The SSL may outlive the session; then it reads nothing, and what it writes is dropped.
+// Loop thread only.
 //
-// What runs the SSL is not noexcept: OpenSSL's callbacks are Python's, which may end the thread (see WatcherOps).
+// Functions that run the SSL are not noexcept: OpenSSL calls callbacks of Python, and the thread may end in them (see
+// WatcherOps).
 #pragma once
 
 #include <sys/types.h>
@@ -19,62 +20,64 @@ namespace zloop {
 
 class TlsSession {
  public:
-  // What read(), write() and, but for `ended`, do_handshake() return in place of a number of bytes.
-  static constexpr ssize_t ended = 0;       // read(): the peer has said that nothing follows
-  static constexpr ssize_t want_read = -1;  // nothing goes on before more is fed
-  static constexpr ssize_t failed = -2;     // OpenSSL's error queue says why
+  // Results of read(), write() and do_handshake() that are not a number of bytes. Only read() returns `ended`.
+  static constexpr ssize_t ended = 0;       // the peer has sent its last byte (close_notify)
+  static constexpr ssize_t want_read = -1;  // OpenSSL needs more input (SSL_ERROR_WANT_READ)
+  static constexpr ssize_t failed = -2;     // the reason is in OpenSSL's error queue
 
   TlsSession() noexcept = default;
   ~TlsSession();
   TlsSession(const TlsSession&) = delete;
   TlsSession& operator=(const TlsSession&) = delete;
 
-  // Once. False when memory is out: the SSL is as it was.
+  // Call it once. False if memory allocation fails; the SSL is unchanged then.
   bool open(const OpenSsl& openssl, ssl_st* ssl) noexcept;
 
-  // Received bytes, which stay where they are until retain() or until they are read. Throws std::bad_alloc.
+  // Adds received bytes. Their memory must stay valid until they are read, or until retain(). Throws std::bad_alloc.
   void feed(const char* data, std::size_t size);
-  // The memory of the last feed() is about to go: what is unread of it is copied. Throws std::bad_alloc, having dropped
-  // it: the connection cannot go on then.
+  // Copies the unread bytes of the last feed(), whose memory is about to become invalid. Throws std::bad_alloc; the
+  // bytes are lost then, and the connection cannot continue.
   void retain();
-  // Bytes fed that OpenSSL has not taken.
+  // The number of bytes that were fed and that OpenSSL has not read.
   [[nodiscard]] std::size_t unread() const noexcept { return input_size_; }
 
-  // Goes on with the handshake. 1: it is over. In place of `failed` OpenSSL's error stays as it is in its queue, and so
-  // does what SSL_do_handshake() would answer next.
+  // Continues the handshake. 1: it is complete. After `failed`, OpenSSL's error is still in its queue, and a further
+  // SSL_do_handshake() returns the same result.
   ssize_t do_handshake();
 
-  // False: read() would be want_read.
+  // False if read() would return want_read.
   [[nodiscard]] bool readable() const noexcept;
-  // At most about this many bytes can be read before more is fed; a positive number. Takes time for each record.
+  // An approximate upper limit of the bytes that can be read before more is fed; always positive. Takes time for each
+  // record.
   [[nodiscard]] std::size_t readable_max() const noexcept;
-  // Decrypts up to one record; size is not 0.
+  // Decrypts at most one record; `size` must not be 0.
   ssize_t read(char* data, std::size_t size);
-  // Encrypts all or nothing; size is not 0. After `want_read` the next write() has to be of the same bytes.
+  // Encrypts all bytes or none; `size` must not be 0. After `want_read` the next write() must have the same bytes.
   ssize_t write(const char* data, std::size_t size);
 
-  // The size of memory to lend for write(): more than enough with every cipher and records of full size.
+  // The size of the memory to lend for a write() of `size` bytes: sufficient for every cipher if the records have full
+  // size.
   static constexpr std::size_t ciphertext_size_max(std::size_t size) noexcept {
     return size + (((size / record_size) + 1) * record_overhead_max);
   }
-  // Output goes here, as long as there is room and nothing has gone elsewhere before.
+  // Output is written to this memory while there is room, unless earlier output is in output().
   void lend(char* memory, std::size_t capacity) noexcept;
-  // Ends that, and returns how much was filled.
+  // Ends lend() and returns the number of bytes written to its memory.
   std::size_t take_back() noexcept;
 
-  // All other output: owned, to be fetched and then cleared.
+  // All other output. The session owns it; the caller sends it and then clears it.
   [[nodiscard]] const char* output() const noexcept { return output_.data(); }
   [[nodiscard]] std::size_t output_size() const noexcept { return output_.size(); }
   void clear_output() noexcept;
-  // There was no memory for some of it, and the connection is to end: OpenSSL would have to be asked once more, and may
-  // say that it waits.
+  // True if memory for some output could not be allocated. The connection must end then, although OpenSSL may only
+  // report that it waits: it would have to be called again to repeat that output.
   [[nodiscard]] bool output_lost() const noexcept { return output_lost_; }
 
  private:
   friend struct TlsSessionBio;
 
   static constexpr std::size_t record_size = 16384;        // RFC 8446, 5.1
-  static constexpr std::size_t record_header_size = 5;     // its last two bytes are the size of what follows
+  static constexpr std::size_t record_header_size = 5;     // its last two bytes are the size of the record's content
   static constexpr std::size_t record_overhead_min = 21;   // TLS 1.2 with ChaCha20; only CCM_8 in TLS 1.3 needs less
   static constexpr std::size_t record_overhead_max = 128;  // TLS 1.2 with CBC and SHA-384 needs the most, 5+16+48+16
 
@@ -86,12 +89,12 @@ class TlsSession {
   const OpenSsl* openssl_ = nullptr;  // static
   ssl_st* ssl_ = nullptr;             // borrowed
   bio_st* bio_ = nullptr;             // one reference is owned, the SSL has others
-  bool drained_ = false;              // the last read() left nothing in OpenSSL, which has taken nothing since
-  bool want_read_ = false;            // the last thing that OpenSSL did in this call was to ask in vain for input
+  bool drained_ = false;              // the last read() left nothing in OpenSSL, and OpenSSL has read no input since
+  bool want_read_ = false;            // in this call OpenSSL last tried to read input, and there was none
 
   const char* input_ = nullptr;  // the next unread byte: in retained_, or borrowed from feed()
   std::size_t input_size_ = 0;   // bytes
-  std::vector<char> retained_;   // what was fed earlier; empty if all was read at once
+  std::vector<char> retained_;   // bytes of earlier feed() calls; empty if all were read at once
 
   char* lent_ = nullptr;           // borrowed from lend() until take_back()
   std::size_t lent_capacity_ = 0;  // bytes

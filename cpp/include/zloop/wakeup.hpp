@@ -1,10 +1,10 @@
 // Wakes a loop that sleeps in its poller.
 //
 // Owns an eventfd or, where there is none, a pipe. Any thread may call notify(), under the lock of the queue that it
-// has added to; the rest is the loop thread's. The caller of close() makes sure that no notify() is in progress: it
-// could write to another file that gets the descriptor's number. A write is made only when the loop sleeps and has not
-// been notified yet, so that a burst of notifications costs one system call. A notification is never lost: one that
-// arrives between the loop's last check of its queues and its sleep makes try_sleep() fail.
+// has added to; all other functions are for the loop thread. The caller of close() makes sure that no notify() is in
+// progress: it could write to another file that gets the descriptor's number. A write is made only if the loop sleeps
+// and has not been notified yet, so that a burst of notifications costs one system call. A notification is never lost:
+// one that arrives between the loop's last check of its queues and its sleep makes try_sleep() fail.
 #pragma once
 
 #include <atomic>
@@ -23,14 +23,14 @@ class Wakeup {
   [[nodiscard]] int open() noexcept;
   void close() noexcept;
 
-  // Becomes readable on a notification that finds the loop asleep. It is meant to be watched edge-triggered:
-  // each write is one event then, and the loop never needs to read.
+  // Becomes readable when a notification finds the loop asleep. To be watched edge-triggered: each write is one event
+  // then, and the loop never needs to read.
   [[nodiscard]] int fd() const noexcept { return read_end_; }
 
   // Any thread, under a lock that the loop takes each time between awake() and the check of its queues. True if this
-  // call wrote, which it does only for a loop that sleeps. It takes no locked instruction while an earlier notification
-  // is pending. A stale state does no harm: a loop whose awake() this thread has not seen has yet to take the lock, and
-  // finds then what the thread has left.
+  // call wrote, which it does only for a loop that sleeps. It executes no locked instruction while an earlier
+  // notification is pending. A stale state does no harm: if this thread has not seen the loop's awake(), the loop has
+  // not taken the lock yet, and will find what this thread has queued.
   bool notify() noexcept { return state_.load(std::memory_order_relaxed) != State::notified && notify_first(); }
 
   // Loop thread. True: the loop may block, and the next notify() writes. False: there was a notify() since awake();
@@ -48,7 +48,7 @@ class Wakeup {
 
   std::atomic<State> state_{State::awake};
   int read_end_ = -1;
-  int write_end_ = -1;  // the same, of an eventfd
+  int write_end_ = -1;  // the same descriptor if it is an eventfd
 };
 
 }  // namespace zloop

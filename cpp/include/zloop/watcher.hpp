@@ -1,8 +1,8 @@
-// One descriptor's tie to the reactor: who wants to know when it is ready.
+// Connects a descriptor to the reactor, which calls the watcher when the descriptor is ready.
 //
-// A Watcher owns nothing: not its descriptor, not its owner. It is a base of the object that reacts (a Stream, a
-// Listener), or embedded in it (the loop's reader/writer pair). While it is attached the reactor points to it, and it
-// to the reactor; whichever goes first unties the two. Loop thread only.
+// A Watcher owns nothing: neither its descriptor nor its owner. It is a base of the object that handles the events (a
+// Stream, a Listener), or a member of it (the loop's reader/writer pair). While it is attached, the reactor and the
+// watcher point to each other; whichever is destroyed first detaches the watcher. Loop thread only.
 #pragma once
 
 #include "zloop/poller.hpp"
@@ -12,21 +12,21 @@ namespace zloop {
 class Reactor;
 class Watcher;
 
-// One static table per kind of owner. What a table points to is foreign code. It must not throw, but its thread may end
-// in it: the unwinding of pthread_exit(), by which CPython up to 3.13 ends a daemon thread that wants to go on while
-// the interpreter finalizes, passes all that is being called, and a noexcept function on its way ends the process. So
-// nothing that calls foreign code, or gives up a reference, is noexcept, a destructor neither, nor does it catch (...).
-// What it destroys on its way goes without the interpreter's lock, and must release nothing of Python's.
+// One static table per kind of owner. The functions in a table are foreign code. They must not throw, but their thread
+// may end in them: CPython up to 3.13 calls pthread_exit() in a daemon thread that continues while the interpreter
+// finalizes. That unwinds the whole stack, and a noexcept function on it ends the process. So a function that calls
+// foreign code or releases a reference is not noexcept and has no catch (...), and no destructor does either. Objects
+// that the unwinding destroys are destroyed without the interpreter's lock, and must not release Python objects.
 //
-// As in every table of the engine, each hook has a function from the beginning: what an owner does not set is called,
-// and does nothing.
+// As in every table of the engine, each function has a default, which does nothing: a function that the owner does not
+// set can be called.
 struct WatcherOps {
-  // `ready` is one bit of the watcher's interest; when both are ready, reading comes first. The owner keeps itself, and
-  // the watcher, alive during the call, in which it may detach the watcher. Neither is accessed after it.
+  // `ready` is one bit of the watcher's interest; if both are ready, interest_read comes first. The owner keeps itself
+  // and the watcher alive during the call, and may detach the watcher in it. Neither is accessed afterwards.
   void (*on_ready)(Watcher& watcher, unsigned ready) = [](Watcher&, unsigned) {};
 
-  // What Reactor::user_of() returns: the object that has the descriptor to itself, so that no other may read from it or
-  // write to it; or nullptr.
+  // The result of Reactor::user_of(): the object that uses the descriptor exclusively, so that no other may read from
+  // it or write to it; or nullptr.
   void* (*user)(Watcher& watcher) = [](Watcher&) -> void* { return nullptr; };
 };
 
@@ -43,18 +43,20 @@ class Watcher {
   // Only while attached.
   [[nodiscard]] Reactor& reactor() const noexcept { return *reactor_; }
 
-  // The number does not stand for the watcher's file any more, as far as the poller knows: somebody closed it under us,
-  // and it may be a stranger's by now. Who owned the descriptor neither uses nor closes that number. Stays true when
-  // the watcher is detached, until it is attached anew.
+  // True if the poller has detected that the number no longer refers to the watcher's file: other code closed the
+  // descriptor, and the number may belong to another file now. The owner of the descriptor must neither use nor close
+  // that number. Stays true after detach(), until the watcher is attached again.
   [[nodiscard]] bool lost() const noexcept { return lost_; }
 
-  // As the reactor's functions of these names; -EBADF and nothing when not attached.
+  // As the functions of the reactor with these names. When not attached, they do nothing; set_interest() returns
+  // -EBADF.
   [[nodiscard]] int set_interest(unsigned interest) noexcept;
   void drop_interest(unsigned interest) noexcept;
   void detach() noexcept;
 
-  // The descriptor was closed, and the watcher is to be its number's next file's, of which the poller knows nothing
-  // yet. Spares Reactor::arm() a call that would fail, and takes lost() back. Only without an interest.
+  // To be called when the descriptor was closed and the watcher is kept for the next file with that number, for which
+  // the poller has no entry yet. Saves Reactor::arm() a call that would fail, and resets lost(). Has an effect only if
+  // the interest is empty.
   void renew() noexcept {
     if (interest_ == interest_none) listed_ = lost_ = false;
   }
@@ -64,24 +66,24 @@ class Watcher {
 
   int fd_ = -1;
   unsigned char interest_ = interest_none;  // what the poller is watching for at this moment
-  bool listed_ = false;                     // the poller may have an entry for it, also when it watches for nothing
+  bool listed_ = false;                     // the poller may have an entry for it, perhaps a disabled one
   bool lost_ = false;
-  Reactor* reactor_ = nullptr;       // borrowed; a reactor that closes detaches its watchers
-  const WatcherOps* ops_ = nullptr;  // static, outlives everything
+  Reactor* reactor_ = nullptr;       // borrowed; Reactor::close() detaches the watcher
+  const WatcherOps* ops_ = nullptr;  // static
 };
 
-// The watcher of an object that cannot derive from Watcher.
+// A watcher for an object that cannot derive from Watcher.
 class OwnedWatcher : public Watcher {
  public:
   [[nodiscard]] void* owner() const noexcept { return owner_; }
   void set_owner(void* owner) noexcept { owner_ = owner; }
 
-  // Of one that is an OwnedWatcher.
-  // NOLINTNEXTLINE(*-static-cast-downcast): nothing in the engine is polymorphic
+  // The owner of a watcher that is an OwnedWatcher.
+  // NOLINTNEXTLINE(*-static-cast-downcast): watchers are not polymorphic
   static void* owner_of(Watcher& watcher) noexcept { return static_cast<OwnedWatcher&>(watcher).owner_; }
 
  private:
-  void* owner_ = nullptr;  // borrowed; the embedder outlives its watcher
+  void* owner_ = nullptr;  // borrowed; the object that embeds the watcher, and outlives it
 };
 
 }  // namespace zloop

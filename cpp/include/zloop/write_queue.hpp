@@ -1,7 +1,7 @@
-// Bytes on their way to the kernel: segments in order, sent from the front.
+// A queue of bytes to send: segments in order, sent from the front.
 //
-// A segment's memory belongs to `reference`, of which the queue owns one count; it gives it up through the caller's
-// release function as soon as the last byte is taken. Loop thread only.
+// The memory of a segment belongs to `reference`. The queue owns one reference, and passes it to the caller's release
+// function as soon as the last byte is consumed. Loop thread only.
 #pragma once
 
 #include <sys/uio.h>
@@ -22,22 +22,22 @@ struct Segment {
 
 class WriteQueue {
  public:
-  // Gives up one reference. Must not call back into the queue. Foreign code, as WatcherOps' functions are.
+  // Releases one reference. Must not call into the queue. Foreign code, as the functions of WatcherOps are.
   using ReleaseFn = void (*)(void* reference);
 
   WriteQueue() = default;
-  ~WriteQueue() { assert(empty()); }  // clear() it before
+  ~WriteQueue() { assert(empty()); }  // call clear() before
   WriteQueue(const WriteQueue&) = delete;
   WriteQueue& operator=(const WriteQueue&) = delete;
 
   [[nodiscard]] bool empty() const noexcept { return front_.size == 0; }
   [[nodiscard]] std::size_t bytes() const noexcept { return front_.size + (rest_ == nullptr ? 0 : rest_->bytes); }
 
-  // Takes over segment.reference; the segment is not empty. Throws std::bad_alloc, having taken nothing. It calls no
-  // foreign code, so whoever calls it may catch that.
+  // Appends a non-empty segment and takes over its reference. Throws std::bad_alloc; the reference is still the
+  // caller's then. It calls no foreign code, so a caller may catch the exception.
   void push(Segment segment);
 
-  // Stores up to `capacity` vectors, from the front, and returns how many.
+  // Stores up to `capacity` vectors, from the front, and returns their number.
   int peek(iovec* vectors, int capacity) const noexcept;
 
   // Drops `count` bytes from the front; count is at most bytes().
@@ -53,8 +53,9 @@ class WriteQueue {
 
   void drop_front(ReleaseFn release);
 
-  Segment front_{};             // what is left of the first one; of size 0, there is none
-  std::unique_ptr<Rest> rest_;  // made for the first that has to wait, and kept: most queues never have one
+  Segment front_{};  // the unsent part of the first segment; size 0: the queue is empty
+  std::unique_ptr<Rest>
+      rest_;  // the other segments; allocated for the first of them and kept: most queues never need it
 };
 
 }  // namespace zloop
