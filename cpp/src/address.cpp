@@ -8,7 +8,7 @@ namespace zloop {
 
 namespace {
 
-// Views of the storage: sockaddr_storage is made to be looked at this way (RFC 3493, section 3.10).
+// Typed views of the storage; sockaddr_storage is made for this (RFC 3493, section 3.10).
 const sockaddr_in& as_v4(const sockaddr_storage& storage) noexcept {
   return *reinterpret_cast<const sockaddr_in*>(&storage);
 }
@@ -16,16 +16,16 @@ const sockaddr_in6& as_v6(const sockaddr_storage& storage) noexcept {
   return *reinterpret_cast<const sockaddr_in6*>(&storage);
 }
 
-// On the BSDs and macOS an address has its size in it, too.
+// On the BSDs and macOS an address also contains its size.
 template <typename Storage>
-void note_size(Storage& storage, socklen_t size) noexcept {
+void store_size(Storage& storage, socklen_t size) noexcept {
   if constexpr (requires { storage.ss_len; }) storage.ss_len = static_cast<decltype(storage.ss_len)>(size);
 }
 
 }  // namespace
 
 Address::Address(const sockaddr_storage& storage, socklen_t size) noexcept : storage_(storage), size_(size) {
-  note_size(storage_, size_);
+  store_size(storage_, size_);
 }
 
 bool Address::parse(const char* host, std::uint16_t port, int family) noexcept {
@@ -54,7 +54,7 @@ void Address::assign(const void* address, socklen_t size) noexcept {
   storage_ = sockaddr_storage{};
   std::memcpy(&storage_, address, size);
   size_ = size;
-  note_size(storage_, size_);
+  store_size(storage_, size_);
 }
 
 void Address::set_flow_and_scope(std::uint32_t flow, std::uint32_t scope) noexcept {

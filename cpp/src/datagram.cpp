@@ -11,7 +11,7 @@ namespace {
 
 bool would_block(int status) noexcept { return status == -EAGAIN || status == -EWOULDBLOCK; }
 
-// sys::Packet serves the receiving side too; nobody writes through what is only sent.
+// The const_casts are safe: sys::Packet is also used for receiving, but sending does not write through its pointers.
 sys::Packet packet_of(const OutgoingDatagram& datagram) noexcept {
   sys::Packet packet{};
   packet.memory = {.iov_base = const_cast<char*>(datagram.segment.data), .iov_len = datagram.segment.size};
@@ -69,7 +69,7 @@ int DatagramSocket::receive(ReceivedDatagram* received, Loan& loan) noexcept {
   if (!is_open()) return -EBADF;
   char* buffer = loan.begin(reactor().datagram_buffer());
   if (buffer == nullptr) return -ENOMEM;
-  std::array<sys::Packet, batch_max> packets;  // NOLINT(*-member-init): filled as far as used
+  std::array<sys::Packet, batch_max> packets;  // NOLINT(*-member-init): the first expected_ are filled
   for (int i = 0; i < expected_; ++i) {
     char* data = buffer + (static_cast<std::size_t>(i) * longest_);
     packets[static_cast<std::size_t>(i)] = {
@@ -115,8 +115,8 @@ int DatagramSocket::queue(const OutgoingDatagram& datagram) {
   return 0;
 }
 
-// Datagrams to a connected peer go one by one. The error that their predecessor met on its way (ICMP) is reported once,
-// to the next call; in the middle of several it would be lost.
+// Fills `packets` for one call and returns their number. Datagrams to a connected peer are sent one by one: the kernel
+// reports the error of an earlier datagram (ICMP) once, to the next call; in the middle of a batch it would be lost.
 int DatagramSocket::gather(sys::Packet* packets) const noexcept {
   packets[0] = packet_of(queue_[0]);
   if (queue_[0].route == Route::peer) return 1;

@@ -18,7 +18,7 @@ bool find(void* module, const char* name, Function& function) noexcept {
   return function != nullptr;
 }
 
-// The two halves of the table; each stops at the first function that is not there.
+// The two halves of the table; each stops at the first missing function.
 bool find_bio_functions(void* module, OpenSsl& table) noexcept {
   return find(module, "OpenSSL_version_num", table.OpenSSL_version_num) &&
          find(module, "ERR_peek_last_error", table.ERR_peek_last_error) &&
@@ -51,17 +51,18 @@ bool find_ssl_functions(void* module, OpenSsl& table) noexcept {
          find(module, "SSL_has_pending", table.SSL_has_pending);
 }
 
-// The module's own handle is searched, and behind it what it was linked with, in the order in which it was bound.
+// dlsym() searches the module, then the libraries that it is linked with, in the order in which the module's own
+// symbols were bound.
 bool fill(const char* path, OpenSsl& table) noexcept {
   void* module = dlopen(path, RTLD_LAZY | RTLD_NOLOAD);
   if (module == nullptr) return false;
   const bool complete = find_bio_functions(module, table) && find_ssl_functions(module, table);
   if (!complete) dlclose(module);
-  return complete;  // and the handle is kept, so that the functions stay
+  return complete;  // the handle is kept, so that the library stays loaded
 }
 
-// Copies up to memory.size() words from an address that may lead nowhere, and returns how many there were. The kernel
-// does the reading, and refuses where a process would crash.
+// Copies up to words.size() words from an address that may be invalid, and returns their number. The kernel reads the
+// memory: it returns an error where an access by the process would crash.
 std::size_t read_words(const void* address, std::span<std::uintptr_t> words) noexcept {
   int read_end = -1;
   int write_end = -1;
@@ -73,7 +74,8 @@ std::size_t read_words(const void* address, std::span<std::uintptr_t> words) noe
   return count > 0 ? static_cast<std::size_t>(count) / sizeof(std::uintptr_t) : 0;
 }
 
-// The offset of the first pointer in the object that leads to what `recognize(words)` knows again.
+// The offset of the first pointer in the object for which recognize(words) is true, where `words` are what the pointer
+// points to. -1 if there is none.
 template <std::size_t WordsMax, typename Recognize>
 std::ptrdiff_t find_object(const void* object, std::size_t size, Recognize recognize) noexcept {
   std::array<std::uintptr_t, WordsMax> words{};
@@ -95,7 +97,7 @@ const OpenSsl* OpenSsl::load(const char* path) noexcept {
   return complete ? &table : nullptr;
 }
 
-// A BIO's method stands near its beginning (OpenSSL 1.1: the first word; 3: the second).
+// A BIO has a pointer to its method near its beginning (OpenSSL 1.1: the first word; 3: the second).
 std::ptrdiff_t find_memory_bio(const OpenSsl& openssl, const void* object, std::size_t size) noexcept {
   const auto method = reinterpret_cast<std::uintptr_t>(openssl.BIO_s_mem());
   return find_object<8>(object, size, [&](std::span<const std::uintptr_t> words) {
@@ -103,7 +105,7 @@ std::ptrdiff_t find_memory_bio(const OpenSsl& openssl, const void* object, std::
   });
 }
 
-// An SSL has its two BIOs side by side (OpenSSL 3.0: the third word; 3.2: the eleventh).
+// An SSL has pointers to its two BIOs in adjacent words (OpenSSL 3.0: from the third word on; 3.2: from the eleventh).
 std::ptrdiff_t find_ssl(const OpenSsl& openssl, const void* object, std::size_t size, const bio_st* source,
                         const bio_st* sink) noexcept {
   const auto first = reinterpret_cast<std::uintptr_t>(source);

@@ -17,17 +17,19 @@ constexpr std::uint64_t wakeup_token = 0xFFFF'FFFF;
 
 constexpr unsigned generation_shift = 32;
 
-// What the poller answers about a number that does not stand for the watcher's file any more.
+// True for the errors by which the poller reports that a number no longer refers to the watcher's file.
 constexpr bool is_gone(int status) noexcept { return status == -ENOENT || status == -EBADF; }
 
-// Whether an interest asks for nothing that the other does not.
-constexpr bool is_less(unsigned interest, unsigned other) noexcept {
-  const bool lasts = interest != interest_none && (interest & interest_once) == 0;
-  return (interest & ~(other | interest_once)) == 0 && (!lasts || (other & interest_once) == 0);
+// True if the interest asks for nothing that the other does not ask for.
+constexpr bool is_subset(unsigned interest, unsigned other) noexcept {
+  const bool is_persistent = interest != interest_none && (interest & interest_once) == 0;
+  return (interest & ~(other | interest_once)) == 0 && (!is_persistent || (other & interest_once) == 0);
 }
 
-// What an entry says of an interest: in nothing, it is a silent one.
-constexpr unsigned stated(unsigned interest) noexcept { return interest == interest_none ? interest_once : interest; }
+// The interest of the poller's entry: for an empty interest, it is a disabled entry.
+constexpr unsigned entry_interest(unsigned interest) noexcept {
+  return interest == interest_none ? interest_once : interest;
+}
 
 constexpr int fd_of(std::uint64_t token) noexcept { return static_cast<int>(token & 0xFFFF'FFFF); }
 constexpr std::uint32_t generation_of(std::uint64_t token) noexcept {
@@ -48,7 +50,7 @@ void Watcher::detach() noexcept {
   if (attached()) reactor_->detach(*this);
 }
 
-// Not in the class: there it would let `Reactor()` write zeros over the events first.
+// Not defaulted in the class: there `Reactor()` would write zeros over the events first.
 Reactor::Reactor() = default;  // NOLINT(*-member-init)
 
 Reactor::~Reactor() { close(); }
@@ -70,15 +72,15 @@ int Reactor::open_kernel_objects() noexcept {
   return status;
 }
 
-// After a fork the poller and the wake-up are still the parent's as well, and whatever the child told them, the parent
-// would feel. The child's first use makes new ones, with the same watchers; if that fails, the next use tries again.
-int Reactor::own_kernel_objects() noexcept {
+// After a fork the poller and the wake-up are shared with the parent, and changes by the child would affect it. The
+// first use in the child opens new ones, with the same watchers; if that fails, the next use tries again.
+int Reactor::reopen_after_fork() noexcept {
   if (!fork_mark_.inherited()) return 0;
   poller_->close_inherited();
   wakeup_.close();
   events_count_ = 0;
   int status = open_kernel_objects();
-  if (status == 0) status = list_all(*poller_);
+  if (status == 0) status = add_all_entries(*poller_);
   if (status < 0) {
     poller_->close();
     wakeup_.close();
@@ -88,9 +90,9 @@ int Reactor::own_kernel_objects() noexcept {
   return 0;
 }
 
-// Makes the entries of a poller that has none. Whoever cannot be watched any more is lost: the child of a fork may have
-// closed its descriptor.
-int Reactor::list_all(Poller& poller) noexcept {
+// Adds the entries of all watchers to a new poller. A watcher whose descriptor cannot be watched is lost: the child of
+// a fork may have closed it.
+int Reactor::add_all_entries(Poller& poller) noexcept {
   for (std::size_t fd = 0; fd < slots_.size(); ++fd) {
     Watcher* watcher = slots_[fd].watcher;
     if (watcher == nullptr || watcher->interest_ == interest_none) continue;
@@ -98,28 +100,29 @@ int Reactor::list_all(Poller& poller) noexcept {
     const int status = poller.add(number, watcher->interest_, token_of(number));
     if (status == -EBADF || status == -EPERM) {
       watcher->lost_ = true;
-      note_interest(*watcher, interest_none);
+      record_interest(*watcher, interest_none);
     } else if (status < 0) {
       return status;
     }
   }
   for (const Slot& slot : slots_) {
-    if (slot.watcher != nullptr) slot.watcher->listed_ = slot.watcher->interest_ != interest_none;
+    if (slot.watcher != nullptr) slot.watcher->has_entry_ = slot.watcher->interest_ != interest_none;
   }
   return 0;
 }
 
-// An epoll goes by files: an entry stays for as long as a duplicate of the descriptor is open anywhere, and by the
-// number alone nobody can remove it when that stands for another file. If such a file is ready, the loop never sleeps
-// again. A poller without such entries takes the place of this one; without memory for it, all stays as it is.
+// epoll watches files, not numbers: an entry stays as long as a duplicate of the descriptor is open anywhere, and it
+// cannot be removed by its number when that refers to another file. If the file of such an orphaned entry is ready, the
+// loop never sleeps again. So a new poller without orphaned entries replaces this one. If a new one cannot be made,
+// this one stays.
 void Reactor::replace_poller() noexcept {
-  // Only this one knows who is lost: the next would watch whatever the numbers stand for by now.
+  // Only the old poller can detect lost watchers: the new one would watch the files that the numbers refer to now.
   for (const Slot& slot : slots_) {
     if (slot.watcher != nullptr) check_file(*slot.watcher);
   }
   std::unique_ptr<Poller> successor = make_poller();
   if (successor == nullptr || successor->open() < 0) return;
-  if (successor->add_edge_triggered(wakeup_.fd(), wakeup_token) < 0 || list_all(*successor) < 0) return;
+  if (successor->add_edge_triggered(wakeup_.fd(), wakeup_token) < 0 || add_all_entries(*successor) < 0) return;
   poller_ = std::move(successor);
   suspects_orphan_ = false;
 }
@@ -150,7 +153,7 @@ int Reactor::attach(Watcher& watcher, int fd, const WatcherOps& ops) noexcept {
   if (fd < 0) return -EBADF;
   const auto index = static_cast<std::size_t>(fd);
   if (index >= slots_.size()) {
-    // A number out of the air is no reason to fill memory with slots up to it.
+    // An arbitrary number must not make the table grow up to it.
     if (const int status = sys::check_open(fd); status < 0) return status;
     try {
       slots_.resize(index + 1);
@@ -171,18 +174,18 @@ int Reactor::attach(Watcher& watcher, int fd, const WatcherOps& ops) noexcept {
   return 0;
 }
 
-// A descriptor nobody is interested in leaves the poller, or is silenced: epoll reports errors and hang-ups even for an
-// empty interest, and the loop would spin on them.
+// A descriptor with an empty interest is removed from the poller, or disabled: epoll reports errors and hang-ups even
+// for an empty interest, and the loop would spin on them.
 int Reactor::set_interest(Watcher& watcher, unsigned interest) noexcept {
   if (!watcher.attached()) return -EBADF;
   if (interest == watcher.interest_) return 0;
-  if (is_less(interest, watcher.interest_)) {
-    reduce(watcher, interest);
+  if (is_subset(interest, watcher.interest_)) {
+    reduce_interest(watcher, interest);
     return 0;
   }
-  int status = own_kernel_objects();
-  if (status == 0) status = watcher.lost_ ? -EBADF : list(watcher, interest, token_of(watcher.fd_));
-  if (status == 0) note_interest(watcher, interest);
+  int status = reopen_after_fork();
+  if (status == 0) status = watcher.lost_ ? -EBADF : update_entry(watcher, interest, token_of(watcher.fd_));
+  if (status == 0) record_interest(watcher, interest);
   return status;
 }
 
@@ -191,65 +194,66 @@ int Reactor::arm(Watcher& watcher, unsigned interest) noexcept {
   const unsigned once = interest | interest_once;
   if (!watcher.attached()) return -EBADF;
   if (once == watcher.interest_) return 0;
-  if (is_less(once, watcher.interest_)) {
-    reduce(watcher, once);
+  if (is_subset(once, watcher.interest_)) {
+    reduce_interest(watcher, once);
     return 0;
   }
-  int status = own_kernel_objects();
+  int status = reopen_after_fork();
   if (status < 0) return status;
   if (watcher.interest_ == interest_none && watcher.lost_) watcher.renew();
   if (watcher.lost_) return -EBADF;
   std::uint32_t& generation = slots_[static_cast<std::size_t>(watcher.fd_)].generation;
   ++generation;
   const std::uint64_t token = token_of(watcher.fd_);
-  status = watcher.interest_ == interest_none ? enlist(watcher, once, token) : list(watcher, once, token);
+  status = watcher.interest_ == interest_none ? add_or_modify_entry(watcher, once, token)
+                                              : update_entry(watcher, once, token);
   if (status == 0) {
-    note_interest(watcher, once);
+    record_interest(watcher, once);
   } else if (!watcher.lost_) {
-    --generation;  // what the kernel has goes by that
+    --generation;  // the poller's entry still has the old token
   }
   return status;
 }
 
 void Reactor::disarm(Watcher& watcher) noexcept {
   if (!watcher.attached() || watcher.interest_ == interest_none) return;
-  // An event fetched already is not one of the next interest's.
+  // Events that were fetched already do not belong to the next interest.
   ++slots_[static_cast<std::size_t>(watcher.fd_)].generation;
-  if (is_listed(watcher) && poller_->modify(watcher.fd_, interest_once, token_of(watcher.fd_)) < 0) {
-    unlist(watcher);
+  if (has_entry(watcher) && poller_->modify(watcher.fd_, interest_once, token_of(watcher.fd_)) < 0) {
+    remove_entry(watcher);
   }
-  note_interest(watcher, interest_none);
+  record_interest(watcher, interest_none);
 }
 
 void Reactor::drop_interest(Watcher& watcher, unsigned interest) noexcept {
   if (!watcher.attached()) return;
   const unsigned left = watcher.interest_ & ~interest;
   if (left == watcher.interest_) return;
-  (left & ~unsigned{interest_once}) == interest_none ? disarm(watcher) : reduce(watcher, left);
+  (left & ~unsigned{interest_once}) == interest_none ? disarm(watcher) : reduce_interest(watcher, left);
 }
 
-// Whether this process's poller may have an entry for it: in a forked child that has none of its own, the entry is the
-// parent's, and nobody is to be told yet.
-bool Reactor::is_listed(const Watcher& watcher) const noexcept { return watcher.listed_ && !fork_mark_.inherited(); }
+// True if the poller of this process may have an entry for the watcher. In a forked child that has no poller of its own
+// yet, the entry is the parent's and must not be changed.
+bool Reactor::has_entry(const Watcher& watcher) const noexcept { return watcher.has_entry_ && !fork_mark_.inherited(); }
 
-// To less than there is.
-void Reactor::reduce(Watcher& watcher, unsigned interest) noexcept {
-  if (is_listed(watcher)) {
+// Sets an interest that asks for less than the current one.
+void Reactor::reduce_interest(Watcher& watcher, unsigned interest) noexcept {
+  if (has_entry(watcher)) {
     if (interest == interest_none) {
-      unlist(watcher);
-    } else if (restate(watcher, interest) < 0) {
-      lose(watcher);
+      remove_entry(watcher);
+    } else if (modify_entry(watcher, interest) < 0) {
+      mark_lost(watcher);
       return;
     }
   }
-  note_interest(watcher, interest);
+  record_interest(watcher, interest);
 }
 
-// Has the poller's entry say that, which is no more than the poller was once told for it.
-int Reactor::restate(Watcher& watcher, unsigned interest) noexcept {
+// Changes the poller's entry to an interest that asks for no more than the poller has accepted before.
+int Reactor::modify_entry(Watcher& watcher, unsigned interest) noexcept {
   const std::uint64_t token = token_of(watcher.fd_);
   int status = poller_->modify(watcher.fd_, interest, token);
-  // No kernel has another reason to refuse it; anew, it is what was asked for.
+  // No kernel has another reason to refuse. If one does, a new entry has the same effect.
   if (status < 0 && !is_gone(status) && poller_->remove(watcher.fd_) == 0) {
     status = poller_->add(watcher.fd_, interest, token);
   }
@@ -261,55 +265,60 @@ bool Reactor::is_lost(Watcher& watcher) noexcept {
   return watcher.lost_;
 }
 
-// Asks the poller, if it knows, whether the number still stands for the watcher's file. If not, the watcher is lost.
+// Asks the poller, if it has an entry, whether the number still refers to the watcher's file. If not, the watcher is
+// lost.
 void Reactor::check_file(Watcher& watcher) noexcept {
-  if (watcher.lost_ || !is_listed(watcher)) return;
-  if (is_gone(poller_->modify(watcher.fd_, stated(watcher.interest_), token_of(watcher.fd_)))) lose(watcher);
+  if (watcher.lost_ || !has_entry(watcher)) return;
+  if (is_gone(poller_->modify(watcher.fd_, entry_interest(watcher.interest_), token_of(watcher.fd_)))) {
+    mark_lost(watcher);
+  }
 }
 
 bool Reactor::refresh(Watcher& watcher) noexcept {
   if (!watcher.attached()) return false;
   ++slots_[static_cast<std::size_t>(watcher.fd_)].generation;
-  if (!watcher.lost_ && is_listed(watcher) && restate(watcher, stated(watcher.interest_)) < 0) lose(watcher);
+  if (!watcher.lost_ && has_entry(watcher) && modify_entry(watcher, entry_interest(watcher.interest_)) < 0) {
+    mark_lost(watcher);
+  }
   return !watcher.lost_;
 }
 
-// Makes the poller's entry what it has to be.
-int Reactor::list(Watcher& watcher, unsigned interest, std::uint64_t token) noexcept {
-  if (!watcher.listed_) return enlist(watcher, interest, token);
+// Adds the poller's entry, or changes it. The watcher is lost if the number refers to another file.
+int Reactor::update_entry(Watcher& watcher, unsigned interest, std::uint64_t token) noexcept {
+  if (!watcher.has_entry_) return add_or_modify_entry(watcher, interest, token);
   const int status = poller_->modify(watcher.fd_, interest, token);
   if (!is_gone(status)) return status;
-  lose(watcher);
+  mark_lost(watcher);
   return -EBADF;
 }
 
-// The same for whatever the number stands for.
-int Reactor::enlist(Watcher& watcher, unsigned interest, std::uint64_t token) noexcept {
-  int status = watcher.listed_ ? poller_->modify(watcher.fd_, interest, token) : -ENOENT;
+// The same, for the file that the number refers to now, whichever it is.
+int Reactor::add_or_modify_entry(Watcher& watcher, unsigned interest, std::uint64_t token) noexcept {
+  int status = watcher.has_entry_ ? poller_->modify(watcher.fd_, interest, token) : -ENOENT;
   if (status == -ENOENT) status = poller_->add(watcher.fd_, interest, token);
-  // A file that was closed, and whose duplicate has its number now.
+  // The watcher's file was closed under this number, and a duplicate of it has the number now.
   if (status == -EEXIST) status = poller_->modify(watcher.fd_, interest, token);
-  if (status == 0) watcher.listed_ = true;
-  // The number stands for no file. Nor does it for the watcher's when there is one again.
+  if (status == 0) watcher.has_entry_ = true;
+  // The number refers to no file. A later file with that number is not the watcher's either.
   if (status == -EBADF) watcher.lost_ = true;
   return status;
 }
 
-void Reactor::unlist(Watcher& watcher) noexcept {
-  // Its owner may have closed it under us, and the kernel forgotten it by itself.
+void Reactor::remove_entry(Watcher& watcher) noexcept {
+  // Its owner may have closed the descriptor; then the kernel may have removed the entry already.
   if (is_gone(poller_->remove(watcher.fd_))) watcher.lost_ = true;
-  watcher.listed_ = false;
-  // An event fetched already is not one of the next interest's.
+  watcher.has_entry_ = false;
+  // Events that were fetched already do not belong to the next interest.
   ++slots_[static_cast<std::size_t>(watcher.fd_)].generation;
 }
 
-void Reactor::lose(Watcher& watcher) noexcept {
-  unlist(watcher);
+void Reactor::mark_lost(Watcher& watcher) noexcept {
+  remove_entry(watcher);
   watcher.lost_ = true;
-  note_interest(watcher, interest_none);
+  record_interest(watcher, interest_none);
 }
 
-void Reactor::note_interest(Watcher& watcher, unsigned interest) noexcept {
+void Reactor::record_interest(Watcher& watcher, unsigned interest) noexcept {
   if (watcher.interest_ != interest_none) --watched_;
   if (interest != interest_none) ++watched_;
   watcher.interest_ = static_cast<unsigned char>(interest);
@@ -318,14 +327,14 @@ void Reactor::note_interest(Watcher& watcher, unsigned interest) noexcept {
 
 void Reactor::detach(Watcher& watcher) noexcept {
   if (!watcher.attached()) return;
-  if (is_listed(watcher)) unlist(watcher);
-  note_interest(watcher, interest_none);
+  if (has_entry(watcher)) remove_entry(watcher);
+  record_interest(watcher, interest_none);
   Slot& slot = slots_[static_cast<std::size_t>(watcher.fd_)];
   assert(slot.watcher == &watcher);
   slot.watcher = nullptr;
   ++slot.generation;
   watcher.fd_ = -1;
-  watcher.listed_ = false;
+  watcher.has_entry_ = false;
   watcher.reactor_ = nullptr;
   watcher.ops_ = nullptr;
 }
@@ -348,9 +357,9 @@ Watcher* Reactor::watcher_of(std::uint64_t token) const noexcept {
 
 int Reactor::wait(std::int64_t timeout_ns) noexcept {
   assert(is_open());
-  if (const int status = own_kernel_objects(); status < 0) return status;
+  if (const int status = reopen_after_fork(); status < 0) return status;
   ++waits_;
-  interrupt_dispatch();  // there was none, if an exception ended the turn
+  interrupt_dispatch();  // if an exception ended the turn, dispatch() was not called
   const bool does_not_block = timeout_ns == 0;
   if (timeout_ns != 0 && !wakeup_.try_sleep()) timeout_ns = 0;
   const int count = poller_->wait(events_.data(), events_capacity, timeout_ns);
@@ -358,7 +367,7 @@ int Reactor::wait(std::int64_t timeout_ns) noexcept {
   events_count_ = count > 0 ? count : 0;
   next_event_ = 0;
   if (suspects_orphan_ && count > 0) {
-    // Nothing has happened since the poller told it: then it has an entry that is nobody's.
+    // Nothing has changed since the poller reported the event, so its entry is orphaned.
     suspects_orphan_ = holds_orphan_event();
     if (suspects_orphan_) replace_poller();
   }
@@ -371,7 +380,7 @@ void Reactor::dispatch() {
     const PollEvent event = events_[static_cast<std::size_t>(next_event_++)];
     for (const unsigned bit : {interest_read, interest_write}) {
       if ((event.ready & bit) == 0 || events_count_ == 0) continue;
-      // Looked up for each bit: what was called last may have changed anything.
+      // Looked up for each bit, because the last call may have changed anything.
       Watcher* watcher = watcher_of(event.token);
       if (watcher == nullptr) {
         suspects_orphan_ |= event.token != wakeup_token;
@@ -381,7 +390,7 @@ void Reactor::dispatch() {
       if ((interest & bit) == 0) continue;
       if ((interest & interest_once) != 0) {
         const unsigned rest = interest & ~bit;
-        note_interest(*watcher, rest == interest_once ? interest_none : rest);
+        record_interest(*watcher, rest == interest_once ? interest_none : rest);
       }
       watcher->ops_->on_ready(*watcher, bit);
     }
@@ -390,11 +399,12 @@ void Reactor::dispatch() {
   events_count_ = 0;
 }
 
-// An event silences all that its descriptor was armed for. What it did not tell has to be asked for again.
+// After an event the poller's one-shot entry is disabled for all bits. The bits that the event did not report are armed
+// again.
 void Reactor::rearm(std::uint64_t token) noexcept {
   Watcher* watcher = watcher_of(token);
-  if (watcher == nullptr || (watcher->interest_ & interest_once) == 0 || !is_listed(*watcher)) return;
-  if (restate(*watcher, watcher->interest_) < 0) lose(*watcher);
+  if (watcher == nullptr || (watcher->interest_ & interest_once) == 0 || !has_entry(*watcher)) return;
+  if (modify_entry(*watcher, watcher->interest_) < 0) mark_lost(*watcher);
 }
 
 void Reactor::interrupt_dispatch() noexcept {

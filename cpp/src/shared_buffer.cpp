@@ -24,12 +24,12 @@ namespace zloop {
 SharedBuffer::~SharedBuffer() {
   if (spare_ == nullptr) return;
 #ifndef NDEBUG
-  clear_spoilage(spare_);
+  unpoison(spare_);
 #endif
   discard(spare_);
 }
 
-// Not zeroed: pages that nothing has reached yet cost nothing.
+// Not zeroed: pages that were never accessed use no memory.
 CacheLine* SharedBuffer::make() const noexcept {
   sys::expect_large_blocks();
   return new (std::nothrow) CacheLine[size_ / sizeof(CacheLine)];
@@ -39,17 +39,17 @@ void SharedBuffer::discard(CacheLine* memory) noexcept { delete[] memory; }
 
 #ifndef NDEBUG
 
-void SharedBuffer::spoil(CacheLine* memory) const noexcept {
-  // As much as a short message takes: all of it would take longer than what the loan was for.
-  constexpr std::size_t spoiled_max = std::size_t{16} * 1024;
-  constexpr int rubbish = 0xDD;
-  std::memset(memory->bytes.data(), rubbish, std::min(size_, spoiled_max));
+void SharedBuffer::poison(CacheLine* memory) const noexcept {
+  // Only the size of a short message: overwriting everything would take longer than the loan itself.
+  constexpr std::size_t overwritten_max = std::size_t{16} * 1024;
+  constexpr int filler = 0xDD;
+  std::memset(memory->bytes.data(), filler, std::min(size_, overwritten_max));
 #ifdef ZLOOP_ADDRESS_SANITIZER
   ASAN_POISON_MEMORY_REGION(memory, size_);
 #endif
 }
 
-void SharedBuffer::clear_spoilage([[maybe_unused]] CacheLine* memory) const noexcept {
+void SharedBuffer::unpoison([[maybe_unused]] CacheLine* memory) const noexcept {
 #ifdef ZLOOP_ADDRESS_SANITIZER
   ASAN_UNPOISON_MEMORY_REGION(memory, size_);
 #endif

@@ -53,7 +53,7 @@ void Stream::on_ready(Watcher& watcher, unsigned ready) {
   } else if (!stream.reading_) {
     stream.drop_interest(interest_read);
   } else if (stream.started_reading_in_ == stream.reactor().waits()) {
-    // The event is older than the wish to read. The next wait tells it again.
+    // The event was fetched before start_reading(). The next wait() reports it again.
   } else if (stream.buffered_) {
     stream.read_buffered();
   } else {
@@ -61,14 +61,14 @@ void Stream::on_ready(Watcher& watcher, unsigned ready) {
   }
 }
 
-// A pipe's descriptor may be anybody's, too.
+// nullptr for a pipe, because other code may use its descriptor, too.
 void* Stream::socket_owner(Watcher& watcher) noexcept {
   const auto& stream = static_cast<Stream&>(watcher);  // NOLINT(*-static-cast-downcast): open() attaches no other
   return stream.ops_->io == &socket_io ? stream.owner_ : nullptr;
 }
 
-// One read for each event: draining until EAGAIN costs a system call more for each message, and lets one busy
-// connection starve the others.
+// One read for each event: draining until EAGAIN costs one more system call per message, and lets one busy connection
+// starve the others.
 void Stream::read_shared() {
   const Loan loan(reactor().read_buffer());
   char* buffer = loan.data();
@@ -86,8 +86,8 @@ void Stream::read_buffered() {
   char* buffer = nullptr;
   std::size_t size = 0;
   if (!ops_->get_buffer(owner_, &buffer, &size)) return;
-  // Asking for the buffer ran foreign code: the stream may be closed, and its descriptor a stranger's by now. One that
-  // merely wants to read no more gets this last read: its owner has asked for it.
+  // get_buffer() ran foreign code: the stream may be closed, and the number of its descriptor may refer to another
+  // file. A stream that only stopped reading still gets this last read, because its owner has provided the buffer.
   const ssize_t result = is_open() ? ops_->io->receive(fd(), buffer, size) : -EAGAIN;
   ops_->on_buffer_filled(owner_, result);
 }
@@ -127,8 +127,8 @@ int Stream::flush() {
   return send_queued();
 }
 
-// The interest in writing is kept from one partial send to the next, and dropped when nothing is left to send, or
-// nothing can be: a connection in error is always writable.
+// Keeps the interest in writing from one partial send to the next. Drops it when the queue is empty, or after an error:
+// a connection in error is always writable.
 int Stream::send_queued() {
   std::array<iovec, vectors_max> vectors;  // NOLINT(*-member-init): peek() fills what is used
   while (!queue_.empty()) {
@@ -149,7 +149,7 @@ int Stream::send_queued() {
   return 0;
 }
 
-// With nothing queued only wait_writable() watches for writability.
+// If the queue is empty, wait_writable() has requested this event.
 void Stream::report_writable() {
   drop_interest(interest_write);
   ops_->on_writable(owner_);

@@ -28,28 +28,29 @@ bool TimerHeap::remove(TimerNode& node) noexcept {
     entries_.pop_back();
     sift_up(index, last);
   } else {
-    fill_from_below(index);
+    replace_with_last(index);
   }
   return true;
 }
 
 void TimerHeap::take_due(std::int64_t now_ns, ReadyQueue& queue) {
   if (!is_due(0, now_ns)) return;
-  // No entry is due before the one above it, so all that are due hang together, from the top on.
-  std::vector<std::size_t> places{0};  // ascending
-  for (std::size_t i = 0; i < places.size(); ++i) {
-    const std::size_t first_child = (places[i] * arity) + 1;
+  // No entry is due before its parent, so the due entries form a connected part of the heap that begins at the root.
+  std::vector<std::size_t> indices{0};  // ascending
+  for (std::size_t i = 0; i < indices.size(); ++i) {
+    const std::size_t first_child = (indices[i] * arity) + 1;
     for (std::size_t child = first_child; child < first_child + arity; ++child) {
-      if (is_due(child, now_ns)) places.push_back(child);
+      if (is_due(child, now_ns)) indices.push_back(child);
     }
   }
   std::vector<Entry> due;
-  due.reserve(places.size());
-  for (const std::size_t place : places) due.push_back(entries_[place]);
+  due.reserve(indices.size());
+  for (const std::size_t index : indices) due.push_back(entries_[index]);
   sort(due);
   queue.make_room(due.size());
-  // The lowest first: what fills its place is due later than all that is left above, and never due itself.
-  for (const std::size_t place : std::views::reverse(places)) fill_from_below(place);
+  // The last index first: the entry that fills the gap is never due, so it is due later than all entries that are still
+  // above it.
+  for (const std::size_t index : std::views::reverse(indices)) replace_with_last(index);
   for (const Entry& entry : due) queue.push_back(entry.owner);
 }
 
@@ -60,7 +61,7 @@ void TimerHeap::sort(std::vector<Entry>& entries) const {
     return;
   }
   radix_sort(entries, [](const Entry& entry) { return entry.deadline_ns; });
-  // Among equal deadlines, by order of pushes.
+  // Sorts entries with equal deadlines by the order of insertion.
   for (auto first = entries.begin(); first != entries.end();) {
     const auto is_later = [first](const Entry& entry) { return entry.deadline_ns != first->deadline_ns; };
     const auto end = std::find_if(first + 1, entries.end(), is_later);
@@ -80,8 +81,9 @@ void TimerHeap::put(std::size_t index, Entry entry) noexcept {
   node_of(entry).index = static_cast<std::uint32_t>(index);
 }
 
-// Overwrites an entry with the last one, which is not before what stands above `index`. It may be that entry itself.
-void TimerHeap::fill_from_below(std::size_t index) noexcept {
+// Removes an entry and moves the last one to its place. The last one must not be before the parent of `index`; it may
+// be the removed entry itself.
+void TimerHeap::replace_with_last(std::size_t index) noexcept {
   const Entry last = entries_.back();
   entries_.pop_back();
   if (index < entries_.size()) sift_down(index, last);

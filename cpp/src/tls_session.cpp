@@ -10,7 +10,7 @@ namespace zloop {
 
 namespace {
 
-// openssl/bio.h and openssl/ssl.h: part of OpenSSL's binary interface since 1.1.
+// From openssl/bio.h and openssl/ssl.h: part of OpenSSL's binary interface since 1.1.
 constexpr int bio_type_source_sink = 0x0400;
 constexpr int bio_flags_read_again = 0x01 | 0x08;
 constexpr int bio_flags_all_again = 0x0F;
@@ -21,13 +21,14 @@ constexpr int ssl_error_want_write = 3;
 constexpr int ssl_error_zero_return = 6;
 constexpr int ssl_received_shutdown = 2;
 
-// RFC 8446, 5.1 and 5.2: the type of content, the version, which is any of TLS, and a size.
+// True for a record header (RFC 8446, 5.1 and 5.2): the content type, the version, which may be any of TLS, and the
+// size.
 bool begins_record(const unsigned char* header) noexcept {
   const unsigned size = (unsigned{header[3]} << 8U) + header[4];
   return header[0] >= 20 && header[0] <= 24 && header[1] == 3 && header[2] <= 4 && size <= 16384 + 2048;
 }
 
-// Larger buffers are not kept once they have served.
+// Larger buffers are freed after use.
 constexpr std::size_t idle_capacity_max = 4096;
 
 void clear_vector(std::vector<char>& bytes) noexcept {
@@ -37,13 +38,13 @@ void clear_vector(std::vector<char>& bytes) noexcept {
 
 }  // namespace
 
-// What OpenSSL calls. The BIO's data is its session, or null when that is gone.
+// The functions of the BIO, which OpenSSL calls. The BIO's data is its session, or null if the session was destroyed.
 struct TlsSessionBio {
-  static inline const OpenSsl* openssl = nullptr;  // static; there is one a process, and method() sets it
+  static inline const OpenSsl* openssl = nullptr;  // static; one per process, set by make_method()
 
   static TlsSession* session_of(bio_st* bio) noexcept { return static_cast<TlsSession*>(openssl->BIO_get_data(bio)); }
 
-  // The flags tell of a failure only: whether to try again.
+  // The flags matter only after a failure: they decide whether a retry makes sense.
   static int write(bio_st* bio, const char* data, std::size_t size, std::size_t* written) noexcept {
     TlsSession* session = session_of(bio);
     if (session != nullptr && !session->put_output(data, size)) {
@@ -68,8 +69,8 @@ struct TlsSessionBio {
     return command == bio_ctrl_flush ? 1 : 0;
   }
 
-  // Made by the first call, whichever thread's it is; nullptr if memory was out then. It lives on: a BIO of it may
-  // outlive every session.
+  // Made by the first call, in any thread; nullptr if memory allocation failed then. Never freed, because a BIO with
+  // this method may outlive every session.
   static const bio_method_st* method(const OpenSsl& table) noexcept {
     static const bio_method_st* const made = make_method(table);
     return made;
@@ -128,7 +129,8 @@ void TlsSession::retain() {
     input_ = nullptr;
     clear_vector(retained_);
   } else if (retained_.empty()) {
-    // Without the memory for them they are lost, and so is the connection; what comes there next is not for this one.
+    // If assign() throws, the bytes and the connection are lost; what the borrowed memory contains later must not be
+    // read.
     const char* bytes = std::exchange(input_, nullptr);
     const std::size_t size = std::exchange(input_size_, 0);
     retained_.assign(bytes, bytes + size);
@@ -150,7 +152,7 @@ std::size_t TlsSession::take_input(char* data, std::size_t size) noexcept {
 }
 
 ssize_t TlsSession::do_handshake() {
-  openssl_->ERR_clear_error();  // so that the reason of a failure is all that stands there
+  openssl_->ERR_clear_error();  // so that the queue contains only the reason of a failure
   want_read_ = false;
   if (openssl_->SSL_do_handshake(ssl_) == 1) return 1;
   const ssize_t reason = explain_failure();
@@ -161,9 +163,9 @@ bool TlsSession::readable() const noexcept { return input_size_ > 0 || has_pendi
 
 bool TlsSession::has_pending() const noexcept { return !drained_ && openssl_->SSL_has_pending(ssl_) != 0; }
 
-// Close to the truth, so that memory of this size need not be larger than what will be in it. OpenSSL may hold
-// decrypted bytes, or most of a record; or a record's header and nothing else, which it does not say: then the input
-// begins with what is no header, and all of it counts.
+// A close estimate, so that a buffer of this size wastes little memory. OpenSSL may hold decrypted bytes, or most of a
+// record. It may also hold only a record's header, which it does not report: then the input does not begin with a
+// header, and all of it counts.
 std::size_t TlsSession::readable_max() const noexcept {
   if (has_pending()) {
     return input_size_ + static_cast<std::size_t>(std::max(openssl_->SSL_pending(ssl_), 0)) + record_size;
@@ -197,9 +199,10 @@ ssize_t TlsSession::write(const char* data, std::size_t size) {
   return reason == ended ? failed : reason;
 }
 
-// SSL_get_error() takes an error that somebody else has left in this thread's queue for one of this call. To look for
-// such before each call takes longer than all else that is done here for a short record, so what is said to be an error
-// is looked at again: OpenSSL stops when it is hungry, and a connection that has failed also fails at its handshake.
+// SSL_get_error() mistakes an error that other code has left in this thread's queue for an error of this call. Checking
+// the queue before each call takes longer than all other work here for a short record, so a reported error is verified
+// instead: if OpenSSL last found no input, it only wants to read (SSL_ERROR_WANT_READ); and a connection that has
+// failed also fails SSL_do_handshake().
 ssize_t TlsSession::explain_failure() {
   if (output_lost_) return failed;
   switch (openssl_->SSL_get_error(ssl_, 0)) {
@@ -218,7 +221,7 @@ ssize_t TlsSession::explain_failure() {
 
 void TlsSession::lend(char* memory, std::size_t capacity) noexcept {
   lent_ = memory;
-  lent_capacity_ = output_.empty() ? capacity : 0;  // otherwise the order would be lost
+  lent_capacity_ = output_.empty() ? capacity : 0;  // otherwise the output would be out of order
   lent_used_ = 0;
 }
 
@@ -234,7 +237,7 @@ bool TlsSession::put_output(const char* data, std::size_t size) noexcept {
     lent_used_ += size;
     return true;
   }
-  lent_capacity_ = lent_used_;  // what follows has to follow this
+  lent_capacity_ = lent_used_;  // later output must come after this
   try {
     output_.insert(output_.end(), data, data + size);
   } catch (const std::bad_alloc&) {

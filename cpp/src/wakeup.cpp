@@ -26,13 +26,13 @@ void Wakeup::close() noexcept {
 bool Wakeup::notify_first() noexcept {
   if (state_.exchange(State::notified, std::memory_order_acq_rel) != State::sleeping) return false;
   const std::uint64_t one = 1;
-  // A pipe is full at some time, because the loop does not read it; an eventfd after 2^64 - 2 writes.
+  // The loop does not read, so a pipe becomes full at some time; an eventfd does after 2^64 - 2 writes.
   while (sys::write(write_end_, &one, sizeof(one)) == -EAGAIN) drain();
   return true;
 }
 
 void Wakeup::drain() const noexcept {
-  std::array<std::uint64_t, 512> ones;  // NOLINT(*-member-init): written, and forgotten
+  std::array<std::uint64_t, 512> ones;  // NOLINT(*-member-init): written by read(), and not used
   while (sys::read(read_end_, ones.data(), sizeof(ones)) > 0) continue;
 }
 
@@ -41,8 +41,8 @@ bool Wakeup::try_sleep() noexcept {
   return state_.compare_exchange_strong(expected, State::sleeping, std::memory_order_acq_rel);
 }
 
-// An exchange, where a store would do for the value: reading what notify() wrote makes everything that its caller did
-// before visible to the check of the queues that follows.
+// An exchange, although a store would set the same value: by reading what notify() wrote it makes everything that the
+// caller of notify() did before visible to the following check of the queues.
 void Wakeup::awake() noexcept { state_.exchange(State::awake, std::memory_order_acq_rel); }
 
 }  // namespace zloop

@@ -8,7 +8,7 @@ namespace zloop {
 namespace {
 
 iovec vector_of(const Segment& segment) noexcept {
-  // iovec serves readers too; nobody writes here.
+  // The const_cast is safe: iovec is also used for reading, but sending does not write through it.
   return {.iov_base = const_cast<char*>(segment.data), .iov_len = segment.size};
 }
 

@@ -50,7 +50,7 @@ class Address {
   socklen_t size_ = 0;
 };
 
-// An address that is not longer than an IPv6 address, in little memory: for objects that exist once per connection.
+// An address that is not longer than sockaddr_in6, in little memory: for objects that exist once per connection.
 class SmallAddress {
  public:
   // False if the address is longer than that; no address is stored then.

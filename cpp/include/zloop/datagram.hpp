@@ -28,11 +28,11 @@ struct DatagramOps {
   void (*on_writable)(void* owner) = [](void*) {};  // the socket is writable: call flush()
 };
 
-// The receiver of a queued datagram.
+// How the receiver of a queued datagram is given.
 enum class Route : std::uint8_t {
-  peer,     // the peer that the socket is connected to
-  address,  // OutgoingDatagram::address
-  owner,    // known only to the owner: the engine cannot represent every family's addresses
+  peer,     // it is the peer that the socket is connected to
+  address,  // it is OutgoingDatagram::address
+  owner,    // only the owner knows it: the engine does not represent every family's addresses
 };
 
 struct OutgoingDatagram {

@@ -85,7 +85,7 @@ class Reactor {
   // is found to be lost, it is detached.
   [[nodiscard]] void* user_of(int fd) noexcept;
 
-  // The number of watchers with a non-empty interest. If it is zero, no descriptor can end a wait(), only notify().
+  // The number of watchers with a non-empty interest. If it is zero, no event can end a wait() but that of notify().
   [[nodiscard]] std::size_t watched() const noexcept { return watched_; }
 
   // True if the turn skips its wait(0), see AdaptivePolling; the skip is counted. `ignored`: how many of the watchers
@@ -126,25 +126,24 @@ class Reactor {
   static constexpr int events_capacity = 256;
 
   struct Slot {
-    Watcher* watcher = nullptr;  // borrowed until detach()
-    std::uint32_t generation =
-        0;  // part of the token: tells the events of a reused number from those of its earlier use
+    Watcher* watcher = nullptr;    // borrowed until detach()
+    std::uint32_t generation = 0;  // part of the token: separates a number's events from those of its earlier use
   };
 
   [[nodiscard]] int open_kernel_objects() noexcept;
-  [[nodiscard]] int own_kernel_objects() noexcept;
-  [[nodiscard]] int list_all(Poller& poller) noexcept;
+  [[nodiscard]] int reopen_after_fork() noexcept;
+  [[nodiscard]] int add_all_entries(Poller& poller) noexcept;
   void replace_poller() noexcept;
   [[nodiscard]] bool holds_orphan_event() const noexcept;
-  void note_interest(Watcher& watcher, unsigned interest) noexcept;
-  [[nodiscard]] int list(Watcher& watcher, unsigned interest, std::uint64_t token) noexcept;
-  [[nodiscard]] int enlist(Watcher& watcher, unsigned interest, std::uint64_t token) noexcept;
-  [[nodiscard]] bool is_listed(const Watcher& watcher) const noexcept;
-  void reduce(Watcher& watcher, unsigned interest) noexcept;
-  [[nodiscard]] int restate(Watcher& watcher, unsigned interest) noexcept;
+  void record_interest(Watcher& watcher, unsigned interest) noexcept;
+  [[nodiscard]] int update_entry(Watcher& watcher, unsigned interest, std::uint64_t token) noexcept;
+  [[nodiscard]] int add_or_modify_entry(Watcher& watcher, unsigned interest, std::uint64_t token) noexcept;
+  [[nodiscard]] bool has_entry(const Watcher& watcher) const noexcept;
+  void reduce_interest(Watcher& watcher, unsigned interest) noexcept;
+  [[nodiscard]] int modify_entry(Watcher& watcher, unsigned interest) noexcept;
   void check_file(Watcher& watcher) noexcept;
-  void unlist(Watcher& watcher) noexcept;
-  void lose(Watcher& watcher) noexcept;
+  void remove_entry(Watcher& watcher) noexcept;
+  void mark_lost(Watcher& watcher) noexcept;
   void rearm(std::uint64_t token) noexcept;
   [[nodiscard]] std::uint64_t token_of(int fd) const noexcept;
   [[nodiscard]] Watcher* watcher_of(std::uint64_t token) const noexcept;

@@ -34,12 +34,12 @@ class SharedBuffer {
   CacheLine* lend() noexcept {
     CacheLine* memory = std::exchange(spare_, nullptr);
     if (memory == nullptr) return make();
-    clear_spoilage(memory);
+    unpoison(memory);
     return memory;
   }
 
   void take_back(CacheLine* memory) noexcept {
-    spoil(memory);
+    poison(memory);
     if (spare_ != nullptr) discard(spare_);  // there were two loans at a time
     spare_ = memory;
   }
@@ -47,14 +47,14 @@ class SharedBuffer {
   [[nodiscard]] CacheLine* make() const noexcept;
   static void discard(CacheLine* memory) noexcept;
 
-  // In a debug build, memory that is returned is overwritten, and poisoned for AddressSanitizer, so that later reads
-  // are detected.
+  // A debug build overwrites memory that is returned, and poisons it for AddressSanitizer, so that later reads are
+  // detected.
 #ifdef NDEBUG
-  void spoil(CacheLine* /*memory*/) const noexcept {}
-  void clear_spoilage(CacheLine* /*memory*/) const noexcept {}
+  void poison(CacheLine* /*memory*/) const noexcept {}
+  void unpoison(CacheLine* /*memory*/) const noexcept {}
 #else
-  void spoil(CacheLine* memory) const noexcept;
-  void clear_spoilage(CacheLine* memory) const noexcept;
+  void poison(CacheLine* memory) const noexcept;
+  void unpoison(CacheLine* memory) const noexcept;
 #endif
 
   CacheLine* spare_ = nullptr;  // owned; nullptr while it is on loan

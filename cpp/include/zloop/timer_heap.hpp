@@ -89,7 +89,7 @@ class TimerHeap {
   void put(std::size_t index, Entry entry) noexcept;
   void sift_up(std::size_t index, Entry entry) noexcept;
   void sift_down(std::size_t index, Entry entry) noexcept;
-  void fill_from_below(std::size_t index) noexcept;
+  void replace_with_last(std::size_t index) noexcept;
   void sort(std::vector<Entry>& entries) const;
 
   std::vector<Entry> entries_;

@@ -15,11 +15,12 @@ class Watcher;
 // One static table per kind of owner. The functions in a table are foreign code. They must not throw, but their thread
 // may end in them: CPython up to 3.13 calls pthread_exit() in a daemon thread that continues while the interpreter
 // finalizes. That unwinds the whole stack, and a noexcept function on it ends the process. So a function that calls
-// foreign code or releases a reference is not noexcept and has no catch (...), and no destructor does either. Objects
-// that the unwinding destroys are destroyed without the interpreter's lock, and must not release Python objects.
+// foreign code or releases a reference is not noexcept and has no catch (...). A destructor, which is noexcept, does
+// neither. Objects that the unwinding destroys are destroyed without the interpreter's lock, and must not release
+// Python objects.
 //
-// As in every table of the engine, each function has a default, which does nothing: a function that the owner does not
-// set can be called.
+// As in every table of the engine, each function has a default, so that the engine can call functions that an owner
+// does not set.
 struct WatcherOps {
   // `ready` is one bit of the watcher's interest; if both are ready, interest_read comes first. The owner keeps itself
   // and the watcher alive during the call, and may detach the watcher in it. Neither is accessed afterwards.
@@ -58,7 +59,7 @@ class Watcher {
   // the poller has no entry yet. Saves Reactor::arm() a call that would fail, and resets lost(). Has an effect only if
   // the interest is empty.
   void renew() noexcept {
-    if (interest_ == interest_none) listed_ = lost_ = false;
+    if (interest_ == interest_none) has_entry_ = lost_ = false;
   }
 
  private:
@@ -66,7 +67,7 @@ class Watcher {
 
   int fd_ = -1;
   unsigned char interest_ = interest_none;  // what the poller is watching for at this moment
-  bool listed_ = false;                     // the poller may have an entry for it, perhaps a disabled one
+  bool has_entry_ = false;                  // the poller may have an entry for it, perhaps a disabled one
   bool lost_ = false;
   Reactor* reactor_ = nullptr;       // borrowed; Reactor::close() detaches the watcher
   const WatcherOps* ops_ = nullptr;  // static

@@ -53,9 +53,8 @@ class WriteQueue {
 
   void drop_front(ReleaseFn release);
 
-  Segment front_{};  // the unsent part of the first segment; size 0: the queue is empty
-  std::unique_ptr<Rest>
-      rest_;  // the other segments; allocated for the first of them and kept: most queues never need it
+  Segment front_{};             // the unsent part of the first segment; size 0: the queue is empty
+  std::unique_ptr<Rest> rest_;  // the others; allocated for the first of them and kept: most queues never need it
 };
 
 }  // namespace zloop

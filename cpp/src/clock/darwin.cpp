@@ -1,4 +1,4 @@
-// The clock on macOS. CLOCK_MONOTONIC is another one there: it goes on while the machine sleeps, and is adjusted.
+// The clock on macOS. Not CLOCK_MONOTONIC: on macOS it continues while the machine sleeps, and is adjusted.
 #include "zloop/clock.hpp"
 
 #include <ctime>

@@ -16,7 +16,7 @@ namespace {
 
 class EpollPoller final : public Poller {
  public:
-  EpollPoller() {}  // NOLINT(*-member-init,*-use-equals-default): nothing zeroes raw_
+  EpollPoller() {}  // NOLINT(*-member-init,*-use-equals-default): raw_ is not zeroed
   ~EpollPoller() override { EpollPoller::close(); }
 
   int open() noexcept override {
@@ -58,7 +58,7 @@ class EpollPoller final : public Poller {
     fd_ = -1;
   }
 
-  // The descriptor is the child's own; what it stands for, the parent's as well.
+  // After a fork the descriptor is the child's own, but the epoll instance is shared with the parent.
   void close_inherited() noexcept override { close(); }
 
  private:
@@ -70,7 +70,7 @@ class EpollPoller final : public Poller {
            ((interest & interest_once) != 0 ? std::uint32_t{EPOLLONESHOT} : 0U);
   }
 
-  // EPOLLERR and EPOLLHUP come unasked; reading or writing is how their owner learns the reason.
+  // EPOLLERR and EPOLLHUP are reported without being requested; the owner learns the reason by reading or writing.
   static unsigned ready_of(std::uint32_t bits) noexcept {
     unsigned ready = interest_none;
     if ((bits & ~std::uint32_t{EPOLLOUT}) != 0) ready |= interest_read;
@@ -95,8 +95,8 @@ class EpollPoller final : public Poller {
   }
 
   int fd_ = -1;
-  bool precise_ = true;                 // epoll_pwait2 is there
-  std::array<epoll_event, batch> raw_;  // what the kernel wrote last
+  bool precise_ = true;                 // epoll_pwait2(2) is available
+  std::array<epoll_event, batch> raw_;  // events of the last wait
 };
 
 }  // namespace

@@ -1,8 +1,8 @@
 // The kqueue backend (macOS and the BSDs).
 //
-// A kqueue knows pairs of a descriptor and a filter, one filter for each kind of readiness. What the kernel was told is
-// kept here, too: it does not say whether a descriptor is in it already, and on a 32-bit system has no room for a
-// token.
+// A kqueue registers pairs of a descriptor and a filter, with one filter for each kind of readiness. This class keeps a
+// table of its own, because a kqueue does not report whether a descriptor is registered already, and has no room for a
+// token on a 32-bit system.
 #include <algorithm>
 #include <array>
 #include <cassert>
@@ -38,7 +38,7 @@ class KqueuePoller final : public Poller {
   }
 
   int add(int fd, unsigned interest, std::uint64_t token) noexcept override {
-    return enlist(fd, interest, EV_ADD, token);
+    return add_filters(fd, interest, EV_ADD, token);
   }
 
   int modify(int fd, unsigned interest, std::uint64_t token) noexcept override {
@@ -62,7 +62,7 @@ class KqueuePoller final : public Poller {
   }
 
   int add_edge_triggered(int fd, std::uint64_t token) noexcept override {
-    return enlist(fd, interest_read, EV_ADD | EV_CLEAR, token);
+    return add_filters(fd, interest_read, EV_ADD | EV_CLEAR, token);
   }
 
   int wait(PollEvent* events, int capacity, std::int64_t timeout_ns) noexcept override {
@@ -79,7 +79,7 @@ class KqueuePoller final : public Poller {
     close_inherited();
   }
 
-  // A forked child inherits no kqueue. The number is free there, or a stranger's by now.
+  // A forked child inherits no kqueue: in the child the number is free, or belongs to another file.
   void close_inherited() noexcept override {
     fd_ = -1;
     registrations_.clear();
@@ -92,11 +92,11 @@ class KqueuePoller final : public Poller {
   struct Registration {
     std::uint64_t token = 0;
     unsigned interest = interest_none;
-    int event = no_event;  // where merge() has put what happened to this descriptor
+    int event = no_event;  // during merge(): the index of this descriptor's event
   };
 
-  // A year at most: macOS and others refuse what is much longer. In whole microseconds, rounded up: older kernels drop
-  // the rest, and would return too early.
+  // At most a year, because macOS and other systems refuse much longer timeouts. Rounded up to whole microseconds:
+  // older kernels ignore the remainder, and would return too early.
   static timespec timeout_of(std::int64_t timeout_ns) noexcept {
     constexpr std::int64_t longest_ns = std::int64_t{365} * 86'400 * ns_per_s;
     const std::int64_t us = (std::clamp<std::int64_t>(timeout_ns, 0, longest_ns) + ns_per_us - 1) / ns_per_us;
@@ -114,14 +114,14 @@ class KqueuePoller final : public Poller {
     return event;
   }
 
-  // The one of a descriptor that is watched, or null.
+  // The registration of a watched descriptor, or null.
   Registration* find(int fd) noexcept {
     const auto index = static_cast<std::size_t>(fd);
     if (index >= registrations_.size() || registrations_[index].interest == interest_none) return nullptr;
     return &registrations_[index];
   }
 
-  int enlist(int fd, unsigned interest, unsigned flags, std::uint64_t token) noexcept {
+  int add_filters(int fd, unsigned interest, unsigned flags, std::uint64_t token) noexcept {
     if (fd < 0) return -EBADF;
     if (find(fd) != nullptr) return -EEXIST;
     const auto index = static_cast<std::size_t>(fd);
@@ -135,31 +135,32 @@ class KqueuePoller final : public Poller {
     return status;
   }
 
-  // What the kernel should know is told first, and nothing but to go on: it does not, if the number stands for another
-  // file by now. Then what is new, and at last what is no longer wanted, as the kernel stops at a failure.
+  // Changes the filters of a descriptor. The kernel stops at the first failure, so the order is important. First the
+  // filters that stay are enabled again, which fails if the number refers to another file now. Then new filters are
+  // added. Last, filters that are no longer wanted are deleted. After a failure the new filters are deleted again.
   [[nodiscard]] int change(int fd, unsigned before, unsigned after, unsigned flags) const noexcept {
     std::array<KernelEvent, 2> commands{};
     int count = 0;
-    const auto tell = [&](unsigned bits, unsigned how) {
+    const auto append = [&](unsigned bits, unsigned command_flags) {
       for (const unsigned bit : {interest_read, interest_write}) {
-        if ((bits & bit) != 0) commands[static_cast<std::size_t>(count++)] = command(fd, bit, how);
+        if ((bits & bit) != 0) commands[static_cast<std::size_t>(count++)] = command(fd, bit, command_flags);
       }
     };
-    tell(before & after, EV_ENABLE);
-    tell(after & ~before, flags);
-    tell(before & ~after, EV_DELETE);
+    append(before & after, EV_ENABLE);
+    append(after & ~before, flags);
+    append(before & ~after, EV_DELETE);
     const int status = sys::change_kqueue(fd_, commands.data(), count);
     if (status == 0) return 0;
     count = 0;
-    tell(after & ~before, EV_DELETE);
+    append(after & ~before, EV_DELETE);
     for (int i = 0; i < count; ++i) {
-      // Fails for what has not been added.
+      // Fails for a filter that has not been added.
       [[maybe_unused]] const int undone = sys::change_kqueue(fd_, &commands[static_cast<std::size_t>(i)], 1);
     }
     return status;
   }
 
-  // Of the first `count` raw events, makes one for each descriptor; returns how many.
+  // Merges the first `count` raw events into one event for each descriptor, and returns their number.
   int merge(PollEvent* events, int count) noexcept {
     int merged = 0;
     for (int i = 0; i < count; ++i) {
@@ -175,14 +176,15 @@ class KqueuePoller final : public Poller {
       const auto ident = raw_[static_cast<std::size_t>(i)].ident;
       Registration& registration = registrations_[ident];
       registration.event = no_event;
-      if ((registration.interest & interest_once) != 0) silence(static_cast<int>(ident), registration);
+      if ((registration.interest & interest_once) != 0) disable(static_cast<int>(ident), registration);
     }
     return merged;
   }
 
-  // By hand: EV_ONESHOT would end each filter for itself. Fails where the descriptor was closed since, and is silent.
-  void silence(int fd, Registration& registration) const noexcept {
-    [[maybe_unused]] const int silenced = change(fd, registration.interest, interest_none, EV_ADD);
+  // Deletes all filters of a one-shot registration after its event; EV_ONESHOT would delete only the filter that
+  // reported. The change fails if the descriptor was closed since; there are no filters then.
+  void disable(int fd, Registration& registration) const noexcept {
+    [[maybe_unused]] const int disabled = change(fd, registration.interest, interest_none, EV_ADD);
     registration.interest = interest_once;
   }
 

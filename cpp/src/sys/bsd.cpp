@@ -1,4 +1,4 @@
-// The engine's system calls on the BSDs, as far as they are not posix.cpp's.
+// The engine's system calls on the BSDs, except for those in posix.cpp.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -44,7 +44,7 @@ int open_wakeup(int* read_end, int* write_end) noexcept {
   return 0;
 }
 
-// NetBSD has the call's flag under a name of its own.
+// NetBSD has another name for the flag of minherit(2).
 bool clear_on_fork([[maybe_unused]] void* pages, [[maybe_unused]] std::size_t size) noexcept {
 #if defined(INHERIT_ZERO)
   return ::minherit(pages, size, INHERIT_ZERO) == 0;

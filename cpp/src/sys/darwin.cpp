@@ -1,4 +1,4 @@
-// The engine's system calls on macOS, as far as they are not posix.cpp's. No call there makes a descriptor that is
+// The engine's system calls on macOS, except for those in posix.cpp. macOS has no call that makes a descriptor which is
 // close-on-exec from the start.
 #include <fcntl.h>
 #include <unistd.h>
@@ -18,7 +18,7 @@ int set_flags(int fd) noexcept {
   return ::fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 && ::fcntl(fd, F_SETFL, O_NONBLOCK) == 0 ? 0 : -errno;
 }
 
-// The new socket with all that it is to have; or -errno, and it is closed.
+// Sets the flags and options of a new socket and returns it; or closes it and returns -errno.
 int prepared(int fd) noexcept {
   if (const int status = set_flags(fd); status < 0) {
     close(fd);
@@ -32,7 +32,7 @@ int prepared(int fd) noexcept {
 
 const int no_sigpipe_flag = 0;
 
-// Fails for a socket whose peer is gone already: then the signal is as it is for a pipe.
+// setsockopt(2) fails if the peer is already gone. A write can raise SIGPIPE then, as for a pipe.
 void prepare_socket(int fd) noexcept {
   const int on = 1;
   ::setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof(on));
@@ -74,7 +74,7 @@ int open_wakeup(int* read_end, int* write_end) noexcept {
   return 0;
 }
 
-// No memory there is cleared by a fork.
+// macOS has no memory that a fork clears.
 bool clear_on_fork(void* /*pages*/, std::size_t /*size*/) noexcept { return false; }
 
 const bool has_abstract_names = false;

@@ -1,4 +1,5 @@
-// epoll(7), as zloop/sys.hpp has the other system calls. A call that a signal interrupts is not repeated: -EINTR.
+// The system calls of epoll(7), in the style of zloop/sys.hpp. But a call that a signal interrupts is not repeated: it
+// returns -EINTR.
 #pragma once
 
 #include <sys/epoll.h>
@@ -7,17 +8,17 @@
 
 namespace zloop::sys {
 
-// Close-on-exec, and the caller's; or -errno.
+// A close-on-exec descriptor, which the caller owns, or -errno.
 int open_epoll() noexcept;
 
 // 0 or -errno.
 int control_epoll(int epoll, int operation, int fd, epoll_event* event) noexcept;
 
-// How many events there are, or -errno. timeout_ns below zero: without end; else in whole milliseconds, rounded up.
+// The number of events, or -errno. A negative timeout_ns is no timeout; others are rounded up to whole milliseconds.
 int wait_epoll(int epoll, epoll_event* events, int capacity, std::int64_t timeout_ns) noexcept;
 
-// The same to the nanosecond, for a timeout that is not below zero. -ENOSYS where the kernel has no such call, -EPERM
-// where a sandbox's filter refuses those that it does not know.
+// The same with nanosecond precision; the timeout must not be negative. -ENOSYS if the kernel lacks the call, -EPERM if
+// a sandbox's filter refuses calls that it does not know.
 int wait_epoll_precisely(int epoll, epoll_event* events, int capacity, std::int64_t timeout_ns) noexcept;
 
 }  // namespace zloop::sys

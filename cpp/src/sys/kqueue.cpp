@@ -9,7 +9,7 @@ namespace zloop::sys {
 int open_kqueue() noexcept {
   const int fd = ::kqueue();
   if (fd < 0) return -errno;
-  ::fcntl(fd, F_SETFD, FD_CLOEXEC);  // matters only to a program that goes on in exec(2) without a fork
+  ::fcntl(fd, F_SETFD, FD_CLOEXEC);  // matters only for exec(2) without a fork: a forked child inherits no kqueue
   return fd;
 }
 

@@ -1,4 +1,5 @@
-// kqueue(2), as zloop/sys.hpp has the other system calls. A call that a signal interrupts is not repeated: -EINTR.
+// The system calls of kqueue(2), in the style of zloop/sys.hpp. But a call that a signal interrupts is not repeated: it
+// returns -EINTR.
 #pragma once
 
 #include <sys/event.h>
@@ -8,13 +9,13 @@ namespace zloop::sys {
 
 using KernelEvent = struct ::kevent;
 
-// Close-on-exec, and the caller's; or -errno.
+// A close-on-exec descriptor, which the caller owns, or -errno.
 int open_kqueue() noexcept;
 
 // 0 or -errno: the kernel stops at the first change that fails.
 int change_kqueue(int queue, const KernelEvent* changes, int count) noexcept;
 
-// How many events there are, or -errno. Without a timeout it waits without end.
+// The number of events, or -errno. A null timeout is no timeout.
 int wait_kqueue(int queue, KernelEvent* events, int capacity, const timespec* timeout) noexcept;
 
 }  // namespace zloop::sys

@@ -1,4 +1,4 @@
-// The engine's system calls on Linux, as far as they are not posix.cpp's.
+// The engine's system calls on Linux, except for those in posix.cpp.
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -20,7 +20,7 @@ namespace zloop::sys {
 
 namespace {
 
-// A call's datagrams, as recvmmsg(2) and sendmmsg(2) have them; they refer to `packets`.
+// The datagrams of a call, in the form of recvmmsg(2) and sendmmsg(2); they point into `packets`.
 using Headers = std::array<mmsghdr, packets_max>;
 
 void describe(Headers& headers, Packet* packets, int count, bool receiving) noexcept {
@@ -36,22 +36,22 @@ void describe(Headers& headers, Packet* packets, int count, bool receiving) noex
   }
 }
 
-// Whether the kernel may have no such call: a sandbox's filter answers so, or refuses. The second may also be a
-// firewall's answer, which the single call then gets as well; so nothing is remembered.
+// True if the kernel may lack the call: a sandbox's filter answers -ENOSYS or -EPERM. -EPERM may also come from a
+// firewall, which then refuses the fallback's single calls as well; so the result is not remembered.
 bool may_lack(int status) noexcept { return status == -ENOSYS || status == -EPERM; }
 
 constexpr std::int64_t ns_per_s = 1'000'000'000;
 constexpr std::int64_t ns_per_ms = 1'000'000;
 
-// The kernel has the call since 5.11, the C library a wrapper since glibc 2.35, and older headers lack even its number,
-// which is the same on every architecture but Alpha.
+// epoll_pwait2(2): the kernel has it since 5.11, and glibc has a wrapper since 2.35. Older headers lack even its
+// number, which is the same on every architecture but Alpha.
 #ifdef SYS_epoll_pwait2
 constexpr long epoll_pwait2_number = SYS_epoll_pwait2;
 #else
 constexpr long epoll_pwait2_number = 441;
 #endif
 
-// What that call takes, whatever width the C library's timespec has.
+// The timespec of that system call, whatever width the C library's timespec has.
 struct KernelTimespec {
   std::int64_t seconds;
   std::int64_t nanoseconds;
@@ -79,13 +79,13 @@ int receive_packets(int fd, Packet* packets, int count) noexcept {
 
 int send_packets(int fd, const Packet* packets, int count) noexcept {
   Headers headers;                                                // NOLINT(*-member-init): as above
-  describe(headers, const_cast<Packet*>(packets), count, false);  // sendmmsg(2) only reads them
+  describe(headers, const_cast<Packet*>(packets), count, false);  // sendmmsg(2) only reads the packets
   const int sent = retrying(
       [&] { return ::sendmmsg(fd, headers.data(), static_cast<unsigned>(count), MSG_DONTWAIT | MSG_NOSIGNAL); });
   return may_lack(sent) ? send_mmsg_fallback(fd, packets, count) : sent;
 }
 
-// Not write(2) by its own name: sanitizers put themselves in front of that.
+// Not by write(): sanitizers intercept it.
 ssize_t write_unchecked(int fd, const void* data, std::size_t size) noexcept {
   return retrying([&] { return static_cast<ssize_t>(::syscall(SYS_write, fd, data, size)); });
 }
@@ -102,7 +102,7 @@ int accept(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept 
   });
 }
 
-// accept(2) passes on the network's errors of the new connection.
+// accept(2) also returns network errors of the new connection.
 bool failed_before_accept(int error) noexcept {
   switch (error) {
     case ECONNABORTED:
@@ -127,7 +127,7 @@ int open_wakeup(int* read_end, int* write_end) noexcept {
   return 0;
 }
 
-// The kernel has it since 4.14.
+// The kernel has MADV_WIPEONFORK since 4.14.
 bool clear_on_fork(void* pages, std::size_t size) noexcept {
 #ifdef MADV_WIPEONFORK
   constexpr int wipe_on_fork = MADV_WIPEONFORK;

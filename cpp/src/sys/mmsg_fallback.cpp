@@ -16,12 +16,13 @@ msghdr describe(const Packet& packet) noexcept {
   msghdr message{};
   message.msg_name = packet.peer;
   message.msg_namelen = packet.peer_size;
-  message.msg_iov = const_cast<iovec*>(&packet.memory);  // neither call writes there
+  message.msg_iov = const_cast<iovec*>(&packet.memory);  // neither call writes to it
   message.msg_iovlen = 1;
   return message;
 }
 
-// An empty datagram counts by its sender's address, or waits for another call.
+// True if a datagram is pending. An empty datagram counts only where FIONREAD includes the sender's address; elsewhere
+// it waits for another call.
 bool has_bytes(int fd) noexcept {
   int bytes = 0;
   return ::ioctl(fd, FIONREAD, &bytes) == 0 && bytes > 0;
@@ -47,8 +48,8 @@ int send_packet(int fd, const Packet& packet) noexcept {
 
 }  // namespace
 
-// The first may find an error instead. Behind it only what is there is asked for: the kernel would report an error
-// once, when all datagrams are taken, and this call could not pass it on.
+// The first recvmsg(2) may return an error. After that, it is called only if a datagram is pending: when all datagrams
+// are taken, the kernel would report an error once, and this function could not return it.
 int receive_mmsg_fallback(int fd, Packet* packets, int count) noexcept {
   assert(count > 0 && count <= packets_max);
   for (int done = 0; done < count; ++done) {

@@ -1,4 +1,4 @@
-// The system calls that are the same everywhere.
+// The system calls that are the same on all systems.
 #include "posix.hpp"
 
 #include <fcntl.h>
@@ -16,11 +16,12 @@
 
 namespace zloop::sys {
 
-// glibc maps each block beyond a threshold by itself, and gives back what is free at the end of its heap beyond twice
-// that threshold. It learns the threshold from the blocks that it sees freed. Others have nothing to learn.
+// glibc maps each block above a threshold separately, and returns the free memory at the end of its heap to the kernel
+// if that exceeds twice the threshold. It adapts the threshold to the blocks that are freed. Other C libraries are not
+// affected.
 void expect_large_blocks() noexcept {
   constexpr std::size_t large = std::size_t{1024} * 1024;
-  void* volatile block = std::malloc(large);  // NOLINT(*-no-malloc): nor may the compiler leave it out
+  void* volatile block = std::malloc(large);  // NOLINT(*-no-malloc): volatile, so that the compiler keeps the calls
   std::free(block);                           // NOLINT(*-no-malloc)
 }
 
@@ -62,7 +63,7 @@ ssize_t writev(int fd, const iovec* vectors, int count) noexcept {
   return retrying([&] { return ::writev(fd, vectors, count); });
 }
 
-// Not repeated: after EINTR the kernel goes on by itself, and a second call would be another's.
+// Not repeated: after EINTR the kernel continues the attempt, and a second call would be another attempt.
 int connect(int fd, const sockaddr* peer, socklen_t peer_size) noexcept {
   if (::connect(fd, peer, peer_size) == 0) return 0;
   return errno == EINTR ? -EINPROGRESS : -errno;

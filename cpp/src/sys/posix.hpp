@@ -1,4 +1,4 @@
-// What the files of this folder share.
+// Declarations that the files of this folder share.
 #pragma once
 
 #include <cerrno>
@@ -6,13 +6,13 @@
 
 namespace zloop::sys {
 
-// The flag of send(2) by which a peer that is gone raises no signal; 0 where sockets have an option for that.
+// The flag of send(2) that prevents SIGPIPE; 0 where a socket option does that.
 extern const int no_sigpipe_flag;
 
-// Has the kernel clear whole pages of private memory in the child of every fork(2). Whether it will.
+// Tells the kernel to clear whole pages of private memory in the child of every fork(2). True if it will.
 bool clear_on_fork(void* pages, std::size_t size) noexcept;
 
-// Runs a call until no signal interrupts it, and turns -1 into -errno.
+// Repeats a call until no signal interrupts it, and returns -errno in place of -1.
 template <typename Call>
 auto retrying(Call call) noexcept -> decltype(call()) {
   for (;;) {
