@@ -1,1 +1,1 @@
-# Declarations of the C++ that knows Python, one file per header; no logic lives here.
+# Declarations of the C++ that knows Python, one file for each header; no logic.

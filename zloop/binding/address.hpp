@@ -1,4 +1,4 @@
-// Socket addresses as Python has them.
+// Conversion between socket addresses and Python's address objects.
 #pragma once
 
 #include <Python.h>
@@ -25,8 +25,8 @@ inline PyObject* address_tuple(const sockaddr_storage& storage, socklen_t size) 
   return Py_BuildValue("siII", host.data(), int{address.port()}, address.flow(), address.scope());
 }
 
-// What socket.recvfrom() returns for a datagram's sender: as above, a path, an abstract unix name as bytes, or None for
-// a unix socket without a name. Only for the families that parse_address() knows.
+// What socket.recvfrom() returns as the sender of a datagram: a tuple as above; for a Unix socket a path, an abstract
+// name as bytes, or None if it has no name. Only for the families that parse_address() knows.
 inline PyObject* sender_address(const sockaddr_storage& storage, socklen_t size) {
   if (size == 0) Py_RETURN_NONE;
   if (storage.ss_family != AF_UNIX) return address_tuple(storage, size);
@@ -38,7 +38,8 @@ inline PyObject* sender_address(const sockaddr_storage& storage, socklen_t size)
   return PyUnicode_DecodeFSDefaultAndSize(path, static_cast<Py_ssize_t>(strnlen(path, length)));
 }
 
-// Reads a plain int, nothing that merely converts to one, of 0 to `most`.
+// Parses a number from 0 to `most`. It must be of type int itself: neither of a subclass, nor an object that merely
+// converts to int.
 inline bool parse_number(PyObject* number, std::uint32_t most, std::uint32_t& parsed) {
   if (!PyLong_CheckExact(number)) return false;
   int overflow = 0;
@@ -78,7 +79,7 @@ inline bool parse_unix_address(PyObject* object, Address& parsed) {
   if (path == nullptr) return false;
   const char* text = PyBytes_AS_STRING(path);
   const auto length = static_cast<std::size_t>(PyBytes_GET_SIZE(path));
-  // A path ends with a zero, an abstract name where its size says.
+  // A path ends with a zero byte; the end of an abstract name is given by its size.
   const bool is_path = length > 0 && text[0] != '\0';
   const std::size_t size = is_path ? length + 1 : length;
   sockaddr_un address{};
@@ -94,9 +95,9 @@ inline bool parse_unix_address(PyObject* object, Address& parsed) {
   return fits;
 }
 
-// Reads what socket.sendto() takes for an address of `family`, if it is in the plainest form: a numeric host and plain
-// ints in a tuple, or a unix path or name. False for all else, be it wrong or merely a host's name; no exception is
-// set.
+// Parses an address of `family` as socket.sendto() takes it, in its simplest form: a tuple of a numeric host and ints,
+// or a Unix path or abstract name. False for everything else, whether it is wrong or, for example, a host name; no
+// exception is set.
 inline bool parse_address(PyObject* object, int family, Address& parsed) {
   if (family == AF_UNIX) return parse_unix_address(object, parsed);
   return (family == AF_INET || family == AF_INET6) && parse_internet_address(object, family, parsed);

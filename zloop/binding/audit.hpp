@@ -1,19 +1,20 @@
-// Whether anybody listens to the interpreter's audit events.
+// Detection of audit hooks.
 #pragma once
 
 #include <Python.h>
 
 namespace zloop::binding {
 
-// True if there are audit hooks (or a tracer in their place). Nothing is reported to them.
+// True if there are audit hooks (or a tracer of audit events). Nothing is reported to them.
 //
-// The interpreter does not tell; but what an event is about is made for hooks only. This one's cannot be made.
+// CPython has no function that returns this. But PySys_Audit() makes the arguments of an event only if there is a hook,
+// and it fails if an argument cannot be made. The argument here can never be made.
 inline bool is_audited() {
-  PyObject* (*const unmakeable)(void*) = [](void* /*nothing*/) -> PyObject* {
+  PyObject* (*const failing_converter)(void*) = [](void* /*unused*/) -> PyObject* {
     PyErr_SetNone(PyExc_LookupError);
     return nullptr;
   };
-  if (PySys_Audit("socket.connect", "O&", unmakeable, nullptr) == 0) return false;
+  if (PySys_Audit("socket.connect", "O&", failing_converter, nullptr) == 0) return false;
   PyErr_Clear();
   return true;
 }

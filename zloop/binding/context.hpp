@@ -1,10 +1,10 @@
-// Contexts for callbacks, without one object for each.
+// Comparison of contexts, so that callbacks can share them and not every callback needs a Context object of its own.
 //
-// A callback runs in a copy of the context it was scheduled in. The copy is only needed by a callback that sets a
-// variable, or by somebody who keeps hold of it; hardly any does. A context's variables are an immutable mapping, which
-// setting a variable replaces by another one. So two contexts with the same mapping are alike, and a context with the
-// mapping that it began with is as good as new. Telling that is all that is done here with CPython's internals:
-// whatever changes a context goes through PyContext_*(). Its user is ContextCache (core/contexts.pyx).
+// A callback runs in a copy of the context in which it was scheduled. The copy matters only if the callback sets a
+// variable, or if other code keeps a reference to the copy; both are rare. The variables of a context are an immutable
+// mapping: setting a variable replaces the mapping by another one. So two contexts with the same mapping have the same
+// variables, and a context that has the mapping with which it began is as good as new. Only this comparison uses
+// CPython's internals: all changes of a context go through PyContext_*(). ContextCache (core/contexts.pyx) uses it.
 //
 // Needs the interpreter's lock: on a free-threaded build every callback gets a copy of its own.
 #pragma once
@@ -17,11 +17,11 @@
 
 namespace zloop::binding {
 
-// The head of CPython's own PyContext, the same from 3.7 to 3.15 (Include/internal/pycore_context.h).
+// The first members of CPython's PyContext, the same from 3.7 to 3.15 (Include/internal/pycore_context.h).
 struct ContextObject {
   PyObject ob_base;
   PyObject* previous;
-  PyObject* variables;  // owned; compared, never followed
+  PyObject* variables;  // owned; compared, never dereferenced
   PyObject* weak_references;
   int entered;
 };
@@ -34,13 +34,14 @@ inline bool have_same_variables(const PyObject* left, const PyObject* right) {
   return layout_of(left)->variables == layout_of(right)->variables;
 }
 
-// Nobody but the caller has it, and it is not in use.
+// True if the caller has the only reference, there is no weak reference, and the context is not entered.
 inline bool is_unshared(PyObject* context) {
   return Py_REFCNT(context) == 1 && Py_TYPE(context) == &PyContext_Type && layout_of(context)->entered == 0 &&
          layout_of(context)->weak_references == nullptr;
 }
 
-// True if this interpreter's contexts are as described above: tried on one, since nothing promises it.
+// True if this interpreter's contexts have the layout above. CPython does not guarantee it, so it is tested on a
+// context.
 inline bool context_layout_ok() {
 #ifdef Py_GIL_DISABLED
   return false;
@@ -64,10 +65,11 @@ inline bool context_layout_ok() {
 #endif
 }
 
-// Borrowed; null in a thread that has had none yet.
+// Borrowed; null in a thread that has not had a context yet.
 inline PyObject* current_context() { return PyThreadState_Get()->context; }
 
-// Calls callback(*args) in the context. False, with the exception set, if that failed or the context is in use.
+// Calls callback(*args) in the context. False, with an exception set, if the call fails or the context is already
+// entered.
 inline bool call_in_context(PyObject* context, PyObject* callback, PyObject* args) {
   if (PyContext_Enter(context) < 0) return false;
   PyObject* const* items = PySequence_Fast_ITEMS(args);
@@ -77,10 +79,10 @@ inline bool call_in_context(PyObject* context, PyObject* callback, PyObject* arg
   return left && result != nullptr;
 }
 
-// For calls in the same context one after the other: the first enters it, and stays in it if it succeeds, the last
-// leaves it, either way. Each calls object.name(argument). A new reference; null, with the exception set, if that
-// failed or, of the first, the context is in use. The last takes null for an argument that could not be made, with the
-// exception set.
+// Two calls in the same context, one after the other. enter_and_call_method() enters it, and stays in it if the call
+// succeeds; call_method_and_leave() leaves it in any case. Each calls object.name(argument) and returns a new
+// reference; or null, with an exception set, if the call fails or the context is already entered. If the second
+// argument could not be made, call_method_and_leave() takes null in its place, with the exception set.
 inline PyObject* enter_and_call_method(PyObject* context, PyObject* object, PyObject* name, PyObject* argument) {
   if (PyContext_Enter(context) < 0) return nullptr;
   const std::array<PyObject*, 2> arguments = {object, argument};
@@ -97,7 +99,7 @@ inline PyObject* call_method_and_leave(PyObject* context, PyObject* object, PyOb
   return result;
 }
 
-// Calls object.name(argument) in the context. As above.
+// Calls object.name(argument) in the context. Returns as above.
 inline PyObject* call_method_in_context(PyObject* context, PyObject* object, PyObject* name, PyObject* argument) {
   if (PyContext_Enter(context) < 0) return nullptr;
   const std::array<PyObject*, 2> arguments = {object, argument};

@@ -1,9 +1,9 @@
-// Shows the garbage collector the references that live in C++ containers.
+// Shows the garbage collector the references that C++ containers own.
 //
-// Cython generates tp_traverse and tp_clear from a class's Python attributes and cannot see into a C++ member.
-// install_gc_slots() puts a pair of functions in front of the generated ones. Call it while the module is being made,
-// before the class has an instance or a subclass (a subclass made in Python asks its base at run time; a static one
-// would copy the slots).
+// Cython generates tp_traverse and tp_clear for the Python attributes of a class; they do not visit its C++ members.
+// install_gc_slots() replaces them by functions that handle the C++ members and then call the generated ones. Call it
+// while the module is initialized, before the class has an instance or a subclass (a subclass made in Python calls the
+// slots of its base at run time; a static one would have copied them).
 #pragma once
 
 #include <Python.h>
@@ -18,7 +18,8 @@ namespace zloop::binding {
 using WalkFn = int (*)(PyObject* self, visitproc visit, void* arg);
 using ClearFn = void (*)(PyObject* self);
 
-// One class per extension module: the functions in front and the generated ones behind them.
+// One class per extension module: the installed functions call its functions for the containers, and then the generated
+// slots.
 struct GcSlots {
   static inline WalkFn walk = nullptr;
   static inline ClearFn clear_containers = nullptr;
@@ -45,7 +46,7 @@ inline void install_gc_slots(PyTypeObject* type, WalkFn walk, ClearFn clear_cont
   type->tp_clear = &GcSlots::clear;
 }
 
-// Each visits every reference its container owns, in the manner of Py_VISIT.
+// Each visits every reference that its container owns, as Py_VISIT does.
 inline int visit_queue(const ReadyQueue& queue, visitproc visit, void* arg) {
   for (std::size_t i = 0; i < queue.size(); ++i) {
     if (const int stop = visit(static_cast<PyObject*>(queue[i]), arg)) return stop;

@@ -1,19 +1,21 @@
-// Methods of native classes, called in as few steps as CPython allows.
+// Faster calls of the methods of native classes.
 //
-// CPython's interpreter calls a native method directly only on an instance of the very class that the method was made
-// for (CALL_METHOD_DESCRIPTOR_*, Python/bytecodes.c); on one of a derived class it goes a longer way each time, and
-// looks for the class among the bases. flatten_methods() makes a class's inherited native methods its own.
+// CPython's interpreter calls a native method directly only on an instance of exactly the class that defines the method
+// (CALL_METHOD_DESCRIPTOR_*, Python/bytecodes.c). For an instance of a derived class it takes a slower path each time,
+// and searches the bases for the class. flatten_methods() copies the inherited native methods of a class into the class
+// itself.
 //
-// Two methods of the loop have a function in front of the one that Cython generates, for the ways in which nearly
-// everybody calls them; every other call, such as call_soon(callback=f), is left to that one:
-// - call_soon(callback, *args, context=context): CPython's tasks and futures call it each time that they go on, with a
-//   keyword that is not interned (the one in Modules/_asynciomodule.c). The generated parsing compares strings then.
-// - create_task(coro): the generated function makes a dictionary of no keywords.
+// Two methods of the loop have a fastcall shim in front of the function that Cython generates, for the most common
+// signatures. Every other call, such as call_soon(callback=f), goes to the generated function:
+// - call_soon(callback, *args, context=context): CPython's tasks and futures make this call each time they continue,
+//   with a keyword that is not interned (the one in Modules/_asynciomodule.c). The generated parsing of arguments
+//   compares strings then.
+// - create_task(coro): the generated function makes an empty dictionary for the keywords.
 //
-// A transport's get_extra_info() gives way to what a program has put into asyncio's classes in the place of theirs,
-// such as a mock: that is called as it would be without ours, with what the caller has passed.
+// A program may replace get_extra_info() in asyncio's transport classes, for example by a mock. A transport's own
+// get_extra_info() then calls the replacement, as if the transport did not override it, with the caller's arguments.
 //
-// All of this is for the time when a module is being made, before anybody has asked its classes for a method.
+// All of these functions are called while a module is initialized, before a method of its classes is looked up.
 #pragma once
 
 #include <Python.h>
@@ -23,18 +25,19 @@
 namespace zloop::binding {
 
 inline PyMethodDef* native_method(PyObject* attribute) {
-  const bool is_one = attribute != nullptr && Py_TYPE(attribute) == &PyMethodDescr_Type;
-  return is_one ? reinterpret_cast<PyMethodDescrObject*>(attribute)->d_method : nullptr;
+  const bool is_native = attribute != nullptr && Py_TYPE(attribute) == &PyMethodDescr_Type;
+  return is_native ? reinterpret_cast<PyMethodDescrObject*>(attribute)->d_method : nullptr;
 }
 
-// Whether an attribute of an object is the native method, as this class or one that has adopted it has it.
+// True if `attribute` of `object` is the native method itself, defined by the object's class or copied to it by
+// flatten_methods().
 inline bool is_bound_method(PyObject* attribute, PyObject* method, const PyObject* object) {
   return PyCFunction_Check(attribute) &&
          reinterpret_cast<PyCFunctionObject*>(attribute)->m_ml == native_method(method) &&
          PyCFunction_GET_SELF(attribute) == object;
 }
 
-// Makes the function of a definition, which lives for ever, a method of the type. 0, or -1 with an exception set.
+// Adds a method to the type. The definition must never be freed. 0, or -1 with an exception set.
 inline int add_method(PyTypeObject* type, PyMethodDef* definition) {
   PyObject* method = PyDescr_NewMethod(type, definition);
   if (method == nullptr) return -1;
@@ -48,7 +51,7 @@ inline PyObject* own_attributes(const PyTypeObject* type, Py_ssize_t base) {
   return reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(type->tp_mro, base))->tp_dict;
 }
 
-// Whether the type, or a base that comes before `base` in the method resolution order, has the name.
+// True if the type, or a base that comes before `base` in the method resolution order, has the name.
 inline bool is_overridden(const PyTypeObject* type, Py_ssize_t base, PyObject* name) {
   Py_ssize_t nearer = 0;
   while (nearer < base && PyDict_GetItem(own_attributes(type, nearer), name) == nullptr) ++nearer;
@@ -70,13 +73,14 @@ inline int flatten_methods(PyTypeObject* type) {
   return 0;
 }
 
-// What METH_FASTCALL | METH_KEYWORDS stands for: `names` (nullptr: none) are those of the values behind `count` args.
+// The signature of METH_FASTCALL | METH_KEYWORDS. `args` has `count` positional arguments, followed by the values of
+// the keywords in `names` (nullptr: no keywords).
 using MethodFn = PyObject* (*)(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names);
 
-// Method::call is what is put in front. Each Method has static variables of its own here.
+// Installs Method::call in front of the generated function. Each Method has static variables of its own here.
 template <typename Method>
 struct FastcallShim {
-  static inline PyMethodDef definition{};  // the generated one's, but for the function
+  static inline PyMethodDef definition{};  // a copy of the generated one, with another function
   static inline MethodFn generated = nullptr;
 
   // 0, or -1 with an exception set.
@@ -87,7 +91,7 @@ struct FastcallShim {
       return -1;
     }
     definition = *found;
-    // PyMethodDef has one type for every function; the flags tell which it is.
+    // PyMethodDef has one type for all functions; the flags say which signature the function has.
     generated = reinterpret_cast<MethodFn>(reinterpret_cast<void (*)()>(definition.ml_meth));
     definition.ml_meth = reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&Method::call));
     return add_method(type, &definition);
@@ -100,12 +104,12 @@ using CreateTaskFn = PyObject* (*)(PyObject* self, PyObject* coro);
 
 struct CallSoon {
   static inline CallSoonFn call_soon = nullptr;
-  static inline PyObject* context_name = nullptr;  // owned; replaced by an equal string that somebody passes
+  static inline PyObject* context_name = nullptr;  // owned; replaced by an equal string that a caller passes
 
   static PyObject* call(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
     const Py_ssize_t named = names == nullptr ? 0 : PyTuple_GET_SIZE(names);
-    const bool is_usual = count >= 1 && (named == 0 || (named == 1 && is_context(PyTuple_GET_ITEM(names, 0))));
-    if (!is_usual) return FastcallShim<CallSoon>::generated(self, args, count, names);
+    const bool is_common = count >= 1 && (named == 0 || (named == 1 && is_context(PyTuple_GET_ITEM(names, 0))));
+    if (!is_common) return FastcallShim<CallSoon>::generated(self, args, count, names);
     PyObject* rest = PyTuple_New(count - 1);
     if (rest == nullptr) return nullptr;
     for (Py_ssize_t i = 1; i < count; ++i) PyTuple_SET_ITEM(rest, i - 1, Py_NewRef(args[i]));
@@ -132,15 +136,15 @@ struct CreateTask {
 };
 
 struct GetExtraInfo {
-  static inline PyTypeObject* transport_type = nullptr;  // static, as its base is
-  static inline PyTypeObject* base_type = nullptr;       // between it and asyncio's classes
-  static inline PyObject* inherited = nullptr;           // owned; asyncio's method, as it was made
+  static inline PyTypeObject* transport_type = nullptr;  // static, as base_type
+  static inline PyTypeObject* base_type = nullptr;       // between transport_type and asyncio's classes
+  static inline PyObject* inherited = nullptr;           // owned; asyncio's original method
   static inline PyObject* name = nullptr;                // owned
 
   static PyObject* call(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
     PyObject* found = PyObject_GetAttr(reinterpret_cast<PyObject*>(base_type), name);
     if (found == nullptr) return nullptr;
-    Py_DECREF(found);  // only its address matters
+    Py_DECREF(found);  // only its address is compared
     if (found == inherited) return FastcallShim<GetExtraInfo>::generated(self, args, count, names);
     PyObject* above =
         PyObject_CallFunctionObjArgs(reinterpret_cast<PyObject*>(&PySuper_Type), transport_type, self, nullptr);
@@ -154,8 +158,7 @@ struct GetExtraInfo {
   }
 };
 
-// For a type whose get_extra_info() stands in the place of the one that `base` inherits. 0, or -1 with an exception
-// set.
+// For a type whose get_extra_info() overrides the one that `base` inherits. 0, or -1 with an exception set.
 inline int install_extra_info_shim(PyTypeObject* type, PyTypeObject* base) {
   GetExtraInfo::transport_type = type;
   GetExtraInfo::base_type = base;
@@ -166,7 +169,8 @@ inline int install_extra_info_shim(PyTypeObject* type, PyTypeObject* base) {
   return FastcallShim<GetExtraInfo>::put(type, "get_extra_info");
 }
 
-// Each puts a function in front of the method of that name, which the type has itself. 0, or -1 with an exception set.
+// Each installs a shim in front of the method of that name, which the type itself defines. 0, or -1 with an exception
+// set.
 inline int install_call_soon_shim(PyTypeObject* type, CallSoonFn call_soon) {
   CallSoon::call_soon = call_soon;
   CallSoon::context_name = PyUnicode_InternFromString("context");

@@ -1,4 +1,4 @@
-// Prefetching of the handles in the loop's ready queue.
+// Prefetch of the handles in the loop's ready queue.
 #pragma once
 
 #include <cstddef>
@@ -7,9 +7,9 @@
 
 namespace zloop::binding {
 
-// To be called before each pop_front() by code that runs many handles in turn: requests the cache lines of the handle
-// that is a few places behind the first. The offsets reach all of a TimerHandle (core/handles.pxd), 120 bytes at any
-// alignment; a smaller handle's are in the same lines, or in the next object's.
+// To be called before each pop_front() by code that runs many handles in a row: prefetches the cache lines of the
+// handle that is `distance` places behind the first. The offsets cover a whole TimerHandle (core/handles.pxd), 120
+// bytes at any alignment; for a smaller handle they are in the same lines, or in the next object's.
 inline void prefetch_handle(const ReadyQueue& queue) {
   constexpr std::size_t distance = 4;  // handles
   if (queue.size() <= distance) return;

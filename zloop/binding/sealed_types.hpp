@@ -1,11 +1,11 @@
-// Types whose instances native code makes, and nobody else.
+// Types whose instances only native code may make.
 //
-// What the methods of a native class take for granted is set by the function that makes an instance. Python has ways to
-// come by one that nobody has set up: the type's __new__, a call of a subclass whose __init__ does nothing, copy and
-// pickle. seal_type() closes them at the type, so that no method has to look. Native code does not come this way:
-// Cython calls the generated function by its name, except for a base in another module, which a guard lets pass.
+// The function that makes an instance of a native class initializes what the methods rely on. Python code could make an
+// instance without that function: by the type's __new__, by a call of a subclass whose __init__ does nothing, by copy
+// and by pickle. seal_type() prevents this in the type, so that no method has to check. Native code is not affected:
+// Cython calls the generated function by its name, except for a base in another module, which the guard admits.
 //
-// To be called while a module is being made, before a class has an instance or a subclass made in Python.
+// To be called while a module is initialized, before a class has an instance or a subclass made in Python.
 #pragma once
 
 #include <Python.h>
@@ -16,18 +16,18 @@
 
 namespace zloop::binding {
 
-// The class that a type made in Python derives its layout from; another type itself.
+// For a type made in Python, the native class whose layout it has; any other type itself.
 inline const PyTypeObject* native_base(const PyTypeObject* type) {
   while (PyType_HasFeature(const_cast<PyTypeObject*>(type), Py_TPFLAGS_HEAPTYPE) != 0) type = type->tp_base;
   return type;
 }
 
-// In front of the tp_new that Cython generates. Each number has static variables, and so a function, of its own: by the
-// function CPython tells whether a type's __new__ is asked for another type's instance (tp_new_wrapper(),
-// typeobject.c), and refuses that by itself.
+// Replaces the tp_new that Cython generates. Each number has static variables of its own, and a function of its own:
+// CPython compares these functions to detect that the __new__ of one type is called for another type (tp_new_wrapper(),
+// typeobject.c), and refuses that itself.
 template <std::size_t Number>
 struct NewGuard {
-  static inline const PyTypeObject* sealed = nullptr;  // static, as all types that Cython makes
+  static inline const PyTypeObject* sealed = nullptr;  // static, as all types that Cython generates
   static inline newfunc generated = nullptr;
   static inline bool admits_subclasses = false;
 
@@ -44,11 +44,11 @@ struct NewGuard {
     sealed = type;
     admits_subclasses = admitting_subclasses;
     generated = std::exchange(type->tp_new, &call);
-    type->tp_vectorcall = nullptr;  // past tp_new
+    type->tp_vectorcall = nullptr;  // it would bypass tp_new
   }
 };
 
-inline PyObject* refuse_to_reduce(PyObject* self, PyObject* /*nothing*/) {
+inline PyObject* refuse_to_reduce(PyObject* self, PyObject* /*unused*/) {
   PyErr_Format(PyExc_TypeError, "cannot pickle '%.200s' object", Py_TYPE(self)->tp_name);
   return nullptr;
 }
@@ -64,7 +64,8 @@ inline int refuse_copies(PyTypeObject* type) {
   return status;
 }
 
-// 0, or -1 with an exception set. Subclasses that are admitted have an __init__, or methods, that can do without.
+// 0, or -1 with an exception set. `admits_subclasses`: Python code may make instances of subclasses, because their
+// __init__ or the methods do not rely on that function.
 inline int seal_type(PyTypeObject* type, bool admits_subclasses) {
   using Install = void (*)(PyTypeObject*, bool);
   static constexpr auto guards = []<std::size_t... Number>(std::index_sequence<Number...>) {

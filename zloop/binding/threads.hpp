@@ -1,4 +1,4 @@
-// How other threads reach the loop: the inbox, and the lock that each call of it needs.
+// The inbox through which other threads reach the loop, with the lock that each call of it needs.
 #pragma once
 
 #include <Python.h>
@@ -12,7 +12,8 @@ namespace zloop::binding {
 
 #ifdef Py_GIL_DISABLED
 
-// Without the GIL the lock is its own. for_each() is for the garbage collector, which has stopped the other threads.
+// Without the GIL the inbox has a lock of its own. for_each() does not take it: it is for the garbage collector, which
+// has stopped all other threads.
 class LoopInbox : private Inbox {
  public:
   using Inbox::for_each;
@@ -36,7 +37,7 @@ class LoopInbox : private Inbox {
 
 #else
 
-// The lock is the GIL, which the loop takes back after each Reactor::wait(), before it checks the inbox.
+// The lock is the GIL. The loop takes it again after each Reactor::wait(), before it checks the inbox.
 using LoopInbox = Inbox;
 
 #endif

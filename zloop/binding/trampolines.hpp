@@ -1,10 +1,10 @@
 // Calls from the engine into methods of native classes.
 //
-// The engine calls the functions of its tables (StreamOps and the like) with a pointer to the owner, and takes no
-// exception. A method that Cython generates takes the owner as `self`, and returns -1 with an exception set when it
-// raises. call_method() stands between the two.
+// The engine calls the functions of its tables (StreamOps and others) with a pointer to the owner; they must not raise.
+// A method that Cython generates takes the owner as `self`, and returns -1 with an exception set if it raises.
+// call_method() connects the two.
 //
-// No destructor and no catch: the unwinding of a thread that ends in the method passes through.
+// It has no destructor and no catch, so that the unwinding of a thread that ends in the method passes through it.
 #pragma once
 
 #include <Python.h>
@@ -23,9 +23,9 @@ auto* loop_of(Object* object) {
   }
 }
 
-// Returns what method(owner, arguments...) returns. If that is -1, calls report(owner, loop) first, with the exception
-// set; report() clears it. The owner is kept alive during both. The loop is the one that the owner had before, in case
-// the method takes it away; it is running, so its caller keeps it alive.
+// Returns what method(owner, arguments...) returns. If that is -1, it first calls report(owner, loop) with the
+// exception set; report() clears it. The owner is kept alive during both calls. The loop is read before the method is
+// called, because the method may clear the attribute; the loop is running, so its caller keeps it alive.
 template <typename Result, typename Owner, typename Reported, typename Loop, typename... Parameters,
           typename... Arguments>
 Result call_method(void* owner, Result (*method)(Owner*, Parameters...), void (*report)(Reported*, Loop*),
