@@ -33,13 +33,13 @@ using zloop::Loan;
 using zloop::Reactor;
 using zloop::ReceivedDatagram;
 using zloop::Route;
-using zloop::test::Belief;
+using zloop::test::attempts_max;
 using zloop::test::check_poller;
+using zloop::test::Expectation;
 using zloop::test::Injection;
 using zloop::test::Interposer;
 using zloop::test::make_pair;
 using zloop::test::Pair;
-using zloop::test::patience;
 using zloop::test::Piece;
 using zloop::test::put;
 using zloop::test::sweep;
@@ -68,7 +68,7 @@ struct DatagramScene {
   template <typename Request>
   void insist(Request request) {
     int status = -1;
-    for (int i = 0; i < patience && status < 0 && goes_on(); ++i) {
+    for (int i = 0; i < attempts_max && status < 0 && goes_on(); ++i) {
       status = request();
       if (status < 0) CHECK_FALSE(injected.is_harmless());
       if (status < 0) CHECK((status == -injected.fault.error || (injected.means_gone() && status == -EBADF)));
@@ -82,13 +82,13 @@ struct DatagramScene {
       CHECK(injected.means_gone());
       datagram.close();
     }
-    std::vector<Belief> beliefs;
+    std::vector<Expectation> expectations;
     if (datagram.is_open()) {
       const unsigned interest =
           (datagram.reading() ? interest_read : interest_none) | (datagram.blocked() ? interest_write : interest_none);
-      beliefs.push_back({.fd = pair.ours.get(), .least = interest, .most = interest});
+      expectations.push_back({.fd = pair.ours.get(), .least = interest, .most = interest});
     }
-    check_poller(reactor, beliefs);
+    check_poller(reactor, expectations);
     return datagram.is_open();
   }
 

@@ -22,12 +22,12 @@ using zloop::interest_read;
 using zloop::Listener;
 using zloop::ListenerOps;
 using zloop::Reactor;
-using zloop::test::Belief;
+using zloop::test::attempts_max;
 using zloop::test::check_poller;
+using zloop::test::Expectation;
 using zloop::test::Fd;
 using zloop::test::Injection;
 using zloop::test::Interposer;
-using zloop::test::patience;
 using zloop::test::put;
 using zloop::test::sweep;
 using zloop::test::take;
@@ -61,7 +61,7 @@ struct ListenerScene {
     is_paused = true;
     goes_on();
     connect(1);
-    for (int i = 0; i < patience; ++i) turn(reactor);
+    for (int i = 0; i < attempts_max; ++i) turn(reactor);
     const bool was_lost = !listener.is_open();
     if (!was_lost) CHECK(accepted.size() + 1 == clients.size());
     listener.close();
@@ -71,7 +71,7 @@ struct ListenerScene {
   }
 
   void start() {
-    for (int i = 0; i < patience; ++i) {
+    for (int i = 0; i < attempts_max; ++i) {
       if (!goes_on()) return;
       const int status = listener.start();
       is_paused = status < 0;
@@ -96,9 +96,9 @@ struct ListenerScene {
       listener.close();
     }
     const unsigned interest = is_paused ? interest_none : interest_read;
-    std::vector<Belief> beliefs;
-    if (listener.is_open()) beliefs.push_back({.fd = listening.get(), .least = interest, .most = interest});
-    check_poller(reactor, beliefs);
+    std::vector<Expectation> expectations;
+    if (listener.is_open()) expectations.push_back({.fd = listening.get(), .least = interest, .most = interest});
+    check_poller(reactor, expectations);
     return listener.is_open();
   }
 

@@ -269,7 +269,7 @@ TEST_CASE("a connection that died in the queue does not hide the one behind it")
   Port port;
   port.connect();
   Interposer kernel;
-  const std::vector<int> errors = zloop::test::stillborn_errors();
+  const std::vector<int> errors = zloop::test::errors_before_accept();
   kernel.accept.errors.assign(errors.begin(), errors.end());
   kernel.accept.errors.push_back(EINTR);
   REQUIRE(port.turn());

@@ -30,15 +30,15 @@ using zloop::interest_read;
 using zloop::interest_write;
 using zloop::Reactor;
 using zloop::Wakeup;
-using zloop::test::Belief;
+using zloop::test::attempts_max;
 using zloop::test::check_poller;
+using zloop::test::Expectation;
 using zloop::test::Fd;
 using zloop::test::Injection;
 using zloop::test::injections;
 using zloop::test::Interposer;
 using zloop::test::make_pair;
 using zloop::test::Pair;
-using zloop::test::patience;
 using zloop::test::poller_mismatch;
 using zloop::test::Probe;
 using zloop::test::put;
@@ -82,7 +82,7 @@ struct ReactorScene {
   }
 
   void open() {
-    for (int i = 0; i < patience && !reactor.is_open(); ++i) {
+    for (int i = 0; i < attempts_max && !reactor.is_open(); ++i) {
       const int status = reactor.open();
       CHECK((status == 0 || status == -injected.fault.error));
       CHECK(reactor.is_open() == (status == 0));
@@ -93,7 +93,7 @@ struct ReactorScene {
   void attach(Watched& one) {
     int status = -EEXIST;
     // Without an answer of the poller the number's last watcher stays.
-    for (int i = 0; i < patience && status == -EEXIST; ++i) {
+    for (int i = 0; i < attempts_max && status == -EEXIST; ++i) {
       status = one.probe.attach_as_user(reactor, one.pair.ours.get());
       CHECK((status == 0 || injected.fault.error == ENOMEM));
     }
@@ -106,7 +106,7 @@ struct ReactorScene {
   template <typename Request>
   void ask_for(Watched& one, unsigned interest, Request request) {
     const zloop::Watcher& watcher = one.probe.watcher;
-    for (int i = 0; i < patience; ++i) {
+    for (int i = 0; i < attempts_max; ++i) {
       const bool was_lost = watcher.lost();
       const unsigned before = watcher.interest();
       const int status = request();
@@ -158,7 +158,9 @@ struct ReactorScene {
     arm(a, interest_read);
     drop_interest(a, interest_read);
     arm(a, interest_both);
-    for (int i = 0; i < patience && a.probe.watcher.interest() == (interest_both | interest_once); ++i) turn(reactor);
+    for (int i = 0; i < attempts_max && a.probe.watcher.interest() == (interest_both | interest_once); ++i) {
+      turn(reactor);
+    }
     // It has been notified that it may write. To be notified of reading, it had to be armed anew.
     agrees();
     if (!a.probe.watcher.lost()) CHECK((a.probe.watcher.interest() & interest_both) == interest_read);
@@ -179,7 +181,7 @@ struct ReactorScene {
 
   int interruptible_wait() {
     int count = -EINTR;
-    for (int i = 0; i < patience && count == -EINTR; ++i) count = reactor.wait(0);
+    for (int i = 0; i < attempts_max && count == -EINTR; ++i) count = reactor.wait(0);
     return count;
   }
 
@@ -220,7 +222,7 @@ struct ReactorScene {
     CHECK_FALSE(c.probe.watcher.attached());
     set_interest(next, interest_both);
     // Another poller has no such entry. If it cannot be had, the next turn tries again.
-    for (int i = 0; i < 4 * patience && orphan >= 0; ++i) {
+    for (int i = 0; i < 4 * attempts_max && orphan >= 0; ++i) {
       turn(reactor);
       const auto entries = zloop::test::poller_entries(reactor.poller_fd());
       const auto of_number = std::ranges::count(entries, number, &zloop::test::PollerEntry::fd);
@@ -239,7 +241,7 @@ struct ReactorScene {
       put(one->pair.theirs.get(), "x");
       expected.emplace_back(one, one->probe.watcher.interest() & interest_both);
     }
-    for (int i = 0; i < 2 * patience; ++i) turn(reactor);
+    for (int i = 0; i < 2 * attempts_max; ++i) turn(reactor);
     for (const auto& [one, interest] : expected) {
       unsigned notified = interest_none;
       for (const unsigned bit : one->probe.notified) notified |= bit;
@@ -253,14 +255,14 @@ struct ReactorScene {
   }
 
   void agrees() const {
-    std::vector<Belief> beliefs;
+    std::vector<Expectation> expectations;
     for (const Watched* one : {&a, &b, &c, &next}) {
       const zloop::Watcher& watcher = one->probe.watcher;
       if (watcher.attached() && !watcher.lost()) {
-        beliefs.push_back({.fd = watcher.fd(), .least = watcher.interest(), .most = watcher.interest()});
+        expectations.push_back({.fd = watcher.fd(), .least = watcher.interest(), .most = watcher.interest()});
       }
     }
-    if (orphan < 0) check_poller(reactor, beliefs);
+    if (orphan < 0) check_poller(reactor, expectations);
   }
 
   Injection injected;
@@ -316,7 +318,7 @@ struct ForkScene {
     Interposer kernel;
     (kernel.*injection.call->call).fault = injection.fault;
     int status = -1;
-    for (int i = 0; i < patience && status < 0; ++i) {
+    for (int i = 0; i < attempts_max && status < 0; ++i) {
       status = reactor.wait(0);
       if (status < 0 && (status != -injection.fault.error || reactor.poller_fd() >= 0)) return 1;
     }
@@ -328,7 +330,7 @@ struct ForkScene {
       put(one.pair.theirs.get(), "x");
     }
     if (!mismatch().empty()) return 5;
-    for (int i = 0; i < patience; ++i) {
+    for (int i = 0; i < attempts_max; ++i) {
       if (reactor.wait(0) < 0) return 6;
       reactor.dispatch();
     }
@@ -344,19 +346,21 @@ struct ForkScene {
     zloop::Watcher& watcher = one.probe.watcher;
     one.probe.notified.clear();
     int status = -1;
-    for (int i = 0; i < patience && status < 0 && !watcher.lost(); ++i) status = watcher.set_interest(interest_read);
+    for (int i = 0; i < attempts_max && status < 0 && !watcher.lost(); ++i) {
+      status = watcher.set_interest(interest_read);
+    }
     return watcher.lost() ? injection.means_gone() || injection.fault.error == EPERM : status == 0;
   }
 
   [[nodiscard]] std::string mismatch() const {
-    std::vector<Belief> beliefs;
+    std::vector<Expectation> expectations;
     for (const Watched& one : watched) {
       const zloop::Watcher& watcher = one.probe.watcher;
       if (!watcher.lost()) {
-        beliefs.push_back({.fd = watcher.fd(), .least = watcher.interest(), .most = watcher.interest()});
+        expectations.push_back({.fd = watcher.fd(), .least = watcher.interest(), .most = watcher.interest()});
       }
     }
-    return poller_mismatch(reactor, beliefs);
+    return poller_mismatch(reactor, expectations);
   }
 
   Reactor reactor;
@@ -382,12 +386,12 @@ struct WakeupScene {
   WakeupScene() { REQUIRE(poller->open() == 0); }
 
   void run(Interposer& /*kernel*/, const Injection& injection) {
-    for (int i = 0; i < patience && wakeup.fd() < 0; ++i) {
+    for (int i = 0; i < attempts_max && wakeup.fd() < 0; ++i) {
       const int status = wakeup.open();
       CHECK(status == (wakeup.fd() < 0 ? -injection.fault.error : 0));
     }
     REQUIRE(poller->add_edge_triggered(wakeup.fd(), 1) == 0);
-    for (int i = 0; i < patience; ++i) {
+    for (int i = 0; i < attempts_max; ++i) {
       CHECK(wakeup.try_sleep());
       CHECK(wakeup.notify());
       CHECK_FALSE(wakeup.notify());

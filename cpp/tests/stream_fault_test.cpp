@@ -29,16 +29,16 @@ using zloop::interest_none;
 using zloop::interest_read;
 using zloop::interest_write;
 using zloop::Stream;
-using zloop::test::Belief;
+using zloop::test::attempts_max;
 using zloop::test::check_poller;
 using zloop::test::Connection;
+using zloop::test::Expectation;
 using zloop::test::Fd;
 using zloop::test::Injection;
 using zloop::test::Interposer;
 using zloop::test::make_pair;
 using zloop::test::make_pipe;
 using zloop::test::Pair;
-using zloop::test::patience;
 using zloop::test::pattern;
 using zloop::test::Piece;
 using zloop::test::Pipe;
@@ -101,7 +101,7 @@ struct StreamScene {
   }
 
   void some_turns() {
-    for (int i = 0; i < patience && goes_on(); ++i) turn(connection.reactor);
+    for (int i = 0; i < attempts_max && goes_on(); ++i) turn(connection.reactor);
     goes_on();
   }
 
@@ -109,7 +109,7 @@ struct StreamScene {
   template <typename Request>
   void insist(Request request) {
     int status = -1;
-    for (int i = 0; i < patience && status < 0 && !is_over; ++i) {
+    for (int i = 0; i < attempts_max && status < 0 && !is_over; ++i) {
       status = request();
       if (status < 0) CHECK_FALSE(injected.is_harmless());
       if (status < 0) CHECK((status == -injected.fault.error || (injected.means_gone() && status == -EBADF)));
@@ -128,16 +128,16 @@ struct StreamScene {
 
   void agrees() const {
     const Stream& stream = *connection.stream;
-    std::vector<Belief> beliefs;
+    std::vector<Expectation> expectations;
     if (stream.is_open() && !stream.lost()) {
       const unsigned writing = stream.blocked() ? interest_write : interest_none;
-      beliefs.push_back({
+      expectations.push_back({
           .fd = connection.pair.ours.get(),
           .least = writing | (stream.reading() ? interest_read : interest_none),
           .most = writing | interest_read,
       });
     }
-    check_poller(connection.reactor, beliefs);
+    check_poller(connection.reactor, expectations);
   }
 
   Injection injected;
@@ -220,7 +220,7 @@ struct WritingScene : StreamScene {
 
   void run(Interposer& kernel, const Injection& injection) {
     begin(kernel, injection);
-    allowed = {"flushed", "room", "write_error", "end"};
+    allowed = {"flushed", "writable", "write_error", "end"};
     if (connection.ops.io == &zloop::socket_io) allowed.insert("read_error");
     start_reading();
     write(10);
@@ -297,7 +297,7 @@ struct WritingScene : StreamScene {
       insist([&] { return connection.stream->wait_writable(); });
       reported.clear();
       take_all();
-      turn_until([&] { return reported.find("room ") != std::string::npos; });
+      turn_until([&] { return reported.find("writable ") != std::string::npos; });
     }
     if (!is_over) CHECK(done == bytes.size());
     take_all();
@@ -337,7 +337,7 @@ struct WritingScene : StreamScene {
     connection.errors.clear();
     connection.stream->discard_pending();
     connection.stream->stop_reading();
-    for (int i = 0; i < patience; ++i) turn(connection.reactor);
+    for (int i = 0; i < attempts_max; ++i) turn(connection.reactor);
     agrees();
   }
 

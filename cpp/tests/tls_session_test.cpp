@@ -81,12 +81,12 @@ TEST_CASE("a handshake that fails leaves the reason where OpenSSL has put it") {
 TEST_CASE("a record that comes in pieces is read when its last is there") {
   if (missing()) return;
   TlsPair pair;
-  std::string sealed = pair.client.write(pattern(record));
-  sealed += pair.client.write("next");
+  std::string ciphertext = pair.client.write(pattern(record));
+  ciphertext += pair.client.write("next");
   const std::size_t cut = GENERATE(as<std::size_t>{}, 1, 4, 5, 6, 100, 16384);
-  CHECK(pair.server.receive(sealed.substr(0, cut)).empty());
+  CHECK(pair.server.receive(ciphertext.substr(0, cut)).empty());
   CHECK(pair.server.last == TlsSession::want_read);
-  CHECK(pair.server.receive(sealed.substr(cut)) == pattern(record) + "next");
+  CHECK(pair.server.receive(ciphertext.substr(cut)) == pattern(record) + "next");
 }
 
 TEST_CASE("readable_max() is close, and never too low") {
@@ -95,9 +95,9 @@ TEST_CASE("readable_max() is close, and never too low") {
   TlsSession& session = pair.server.session;
   const std::size_t count = GENERATE(as<std::size_t>{}, 1, 2, 7);
   const std::string message = pattern(count * record);
-  const std::string sealed = pair.client.write(message);
+  const std::string ciphertext = pair.client.write(message);
   CHECK(!session.readable());
-  session.feed(sealed.data(), sealed.size());
+  session.feed(ciphertext.data(), ciphertext.size());
   CHECK(session.readable());
   CHECK(session.readable_max() >= message.size());
   CHECK(session.readable_max() <= message.size() + (count * 64));
@@ -109,15 +109,15 @@ TEST_CASE("a record that is not complete counts for nothing, and OpenSSL is show
   if (missing()) return;
   TlsPair pair;
   TlsSession& session = pair.server.session;
-  const std::string sealed = pair.client.write(pattern(2 * record));
-  const std::size_t first = sealed.size() / 2;  // the size of a record
+  const std::string ciphertext = pair.client.write(pattern(2 * record));
+  const std::size_t first = ciphertext.size() / 2;  // the size of a record
   const std::size_t cut = GENERATE_COPY(as<std::size_t>{}, 1, 4, 5, first - 1);
-  session.feed(sealed.data(), cut);
+  session.feed(ciphertext.data(), cut);
   CHECK(session.readable());
   CHECK(session.readable_max() == 1);
   CHECK(pair.server.read().empty());
   session.retain();
-  session.feed(sealed.data() + cut, sealed.size() - cut);
+  session.feed(ciphertext.data() + cut, ciphertext.size() - cut);
   CHECK(session.readable_max() >= 2 * record);
   CHECK(pair.server.read() == pattern(2 * record));
 }
@@ -129,10 +129,10 @@ TEST_CASE("what is not read at once is kept, and more is appended to it") {
   for (int i = 0; i < 50; ++i) {
     const std::string message = pattern((static_cast<std::size_t>(i) * 100) + 1);
     expected += message;
-    std::string sealed = pair.client.write(message);
-    pair.server.session.feed(sealed.data(), sealed.size());
+    std::string ciphertext = pair.client.write(message);
+    pair.server.session.feed(ciphertext.data(), ciphertext.size());
     pair.server.session.retain();
-    sealed.assign(sealed.size(), '\0');  // the memory is somebody else's again
+    ciphertext.assign(ciphertext.size(), '\0');  // the memory is somebody else's again
     if (i == 20) {
       std::array<char, 100> some{};
       REQUIRE(pair.server.session.read(some.data(), some.size()) == 1);
@@ -149,8 +149,8 @@ TEST_CASE("without memory for what is unread it is dropped, and memory that is g
   if (missing()) return;
   TlsPair pair;
   TlsSession& session = pair.server.session;
-  std::string sealed = pair.client.write(pattern(record));
-  session.feed(sealed.data(), sealed.size());
+  std::string ciphertext = pair.client.write(pattern(record));
+  session.feed(ciphertext.data(), ciphertext.size());
   const auto retain = [&] {
     try {
       session.retain();
@@ -160,7 +160,7 @@ TEST_CASE("without memory for what is unread it is dropped, and memory that is g
     return true;
   };
   CHECK_FALSE(with_allocations(0, retain));
-  std::string().swap(sealed);
+  std::string().swap(ciphertext);
   CHECK(session.unread() == 0);
   CHECK_FALSE(session.readable());
   CHECK(pair.server.read().empty());
@@ -208,20 +208,20 @@ TEST_CASE("nothing is put into lent memory while earlier output waits") {
 TEST_CASE("the peer's farewell is the end") {
   if (missing()) return;
   TlsPair pair;
-  std::string sealed = pair.client.write("last words");
+  std::string ciphertext = pair.client.write("last words");
   Library::get()->SSL_shutdown(pair.client.ssl);
-  sealed += pair.client.output();
-  CHECK(pair.server.receive(sealed) == "last words");
+  ciphertext += pair.client.output();
+  CHECK(pair.server.receive(ciphertext) == "last words");
   CHECK(pair.server.last == TlsSession::ended);
 }
 
 TEST_CASE("a broken record fails, and what came before it is read") {
   if (missing()) return;
   TlsPair pair;
-  std::string sealed = pair.client.write("good");
-  sealed += pair.client.write("bad");
-  sealed.back() = static_cast<char>(sealed.back() ^ 1);
-  CHECK(pair.server.receive(sealed) == "good");
+  std::string ciphertext = pair.client.write("good");
+  ciphertext += pair.client.write("bad");
+  ciphertext.back() = static_cast<char>(ciphertext.back() ^ 1);
+  CHECK(pair.server.receive(ciphertext) == "good");
   CHECK(pair.server.last == TlsSession::failed);
   CHECK(Library::get()->openssl->ERR_peek_last_error() != 0);
   CHECK(pair.server.session.output_size() > 0);  // the alert
@@ -236,24 +236,24 @@ TEST_CASE("what others have left in the queue of errors says nothing of the conn
   if (missing()) return;
   const Library& library = *Library::get();
   TlsPair pair;
-  std::string sealed = pair.client.write("message");
+  std::string ciphertext = pair.client.write("message");
   REQUIRE(library.BIO_new_file("/no/such/file", "r") == nullptr);
   const unsigned long old = library.openssl->ERR_peek_last_error();
   REQUIRE(old != 0);
   SECTION("it waits for the rest of a record") {
-    CHECK(pair.server.receive(sealed.substr(0, 7)).empty());
+    CHECK(pair.server.receive(ciphertext.substr(0, 7)).empty());
     CHECK(pair.server.last == TlsSession::want_read);
-    CHECK(pair.server.receive(sealed.substr(7)) == "message");
+    CHECK(pair.server.receive(ciphertext.substr(7)) == "message");
     CHECK(pair.client.receive(pair.server.write("answer")) == "answer");
   }
   SECTION("its end is no failure") {
     library.SSL_shutdown(pair.client.ssl);
-    CHECK(pair.server.receive(sealed + pair.client.output()) == "message");
+    CHECK(pair.server.receive(ciphertext + pair.client.output()) == "message");
     CHECK(pair.server.last == TlsSession::ended);
   }
   SECTION("its failure is one, on both sides, and for its own reason") {
-    sealed.back() = static_cast<char>(sealed.back() ^ 1);
-    CHECK(pair.server.receive(sealed).empty());
+    ciphertext.back() = static_cast<char>(ciphertext.back() ^ 1);
+    CHECK(pair.server.receive(ciphertext).empty());
     CHECK(pair.server.last == TlsSession::failed);
     const unsigned long reason = library.openssl->ERR_peek_last_error();
     CHECK(reason != old);

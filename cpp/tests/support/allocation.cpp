@@ -8,10 +8,10 @@
 namespace {
 
 constexpr int unlimited = -1;
-// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables): as there is one operator new
+// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables): operator new is global, too
 thread_local int allocations_left = unlimited;
 
-// NOLINTBEGIN(cppcoreguidelines-no-malloc): this is what everything else stands on.
+// NOLINTBEGIN(cppcoreguidelines-no-malloc): operator new is implemented here.
 
 bool allowed() noexcept {
   if (allocations_left == 0) return false;

@@ -1,9 +1,9 @@
-// Makes allocations fail where a test says so. The tests' operator new serves everything in the process.
+// Makes memory allocations fail where a test requests it. The operator new of the tests serves the whole process.
 #pragma once
 
 namespace zloop::test {
 
-// While it lives, this thread's allocations fail but for the first `allowed` ones.
+// During its lifetime, this thread's allocations fail, except for the first `allowed` ones.
 class FailingAllocations {
  public:
   explicit FailingAllocations(int allowed = 0) noexcept;
@@ -12,8 +12,8 @@ class FailingAllocations {
   FailingAllocations& operator=(const FailingAllocations&) = delete;
 };
 
-// What call() returns, or throws, when only the first `allowed` of its allocations succeed. Assertions allocate, so
-// none belongs inside.
+// Returns, or throws, what call() does if only the first `allowed` of its allocations succeed. Assertions allocate
+// memory, so `call` must not contain any.
 template <typename Call>
 auto with_allocations(int allowed, Call call) {
   const FailingAllocations failing(allowed);

@@ -1,4 +1,4 @@
-// Catch2, whichever major version is there.
+// Catch2, whichever major version is installed.
 #pragma once
 
 #if __has_include(<catch2/catch_test_macros.hpp>)

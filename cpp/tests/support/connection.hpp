@@ -30,13 +30,13 @@ class Connection {
   // 0 or -errno.
   int open_stream() { return stream->open(reactor, pair.ours.get(), ops, this); }
 
-  // What is ready at once.
+  // Polls without blocking, and dispatches.
   void turn() {
     REQUIRE(reactor.wait(0) >= 0);
     reactor.dispatch();
   }
 
-  // Writes bytes, and gives up the reference to them unless the stream has taken it over.
+  // Writes bytes, and releases the reference to them unless the stream has taken it over.
   Piece& write(std::string bytes) {
     Piece& piece = pieces.emplace_back(std::move(bytes));
     const int status = stream->write(piece.segment());
@@ -45,14 +45,14 @@ class Connection {
     return piece;
   }
 
-  // Queues bytes whose reference the stream takes over.
+  // Queues bytes; the stream takes over their reference.
   Piece& queue(std::string bytes) {
     Piece& piece = pieces.emplace_back(std::move(bytes));
     stream->queue(piece.segment());
     return piece;
   }
 
-  // Bytes into the kernel until it takes no more; returns them.
+  // Sends bytes until the kernel's send buffer is full, and returns them.
   std::string fill() const {
     const std::string chunk = pattern(4096);
     std::string sent;
@@ -91,8 +91,8 @@ class Connection {
   std::vector<int> errors;
   std::array<char, 16> buffer{};
   bool offers_buffer = true;
-  std::function<void(const std::string& call)> react;  // after each call was written down
-  std::function<void()> before_data;                   // before what has come is looked at
+  std::function<void(const std::string& call)> react;  // called after each call is logged
+  std::function<void()> before_data;                   // called before received bytes are stored
 
  private:
   static Connection& note(void* owner, const char* call) noexcept {
@@ -144,7 +144,7 @@ class Connection {
     self.then("write_error");
   }
 
-  static void on_writable(void* owner) noexcept { note(owner, "room").then("room"); }
+  static void on_writable(void* owner) noexcept { note(owner, "writable").then("writable"); }
 };
 
 }  // namespace zloop::test

@@ -1,5 +1,5 @@
-// What the scenes of the fault sweeps share: one turn of a reactor, the comparison with its poller, and how often they
-// try again. For Linux.
+// What the scenes of the fault sweeps share: one turn of a reactor, the comparison with its poller, and the number of
+// attempts. Linux only.
 #pragma once
 
 #include <cerrno>
@@ -12,7 +12,7 @@
 
 namespace zloop::test {
 
-inline constexpr int patience = 4;  // attempts: a fault comes twice in a row at most
+inline constexpr int attempts_max = 4;  // a fault occurs at most twice in a row
 inline constexpr int turns_max = 200;
 
 // Polls without blocking, and dispatches. A fault may interrupt the wait.
@@ -22,9 +22,9 @@ inline void turn(Reactor& reactor) {
   reactor.dispatch();
 }
 
-// Here and above, an assertion for every call would take most of the time.
-inline void check_poller(const Reactor& reactor, const std::vector<Belief>& beliefs) {
-  const std::string mismatch = poller_mismatch(reactor, beliefs);
+// Here and above, one assertion for every call would take most of the time.
+inline void check_poller(const Reactor& reactor, const std::vector<Expectation>& expectations) {
+  const std::string mismatch = poller_mismatch(reactor, expectations);
   if (!mismatch.empty()) FAIL_CHECK(mismatch);
 }
 

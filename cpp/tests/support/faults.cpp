@@ -50,7 +50,7 @@ std::vector<Injection> injections(const FaultyCall& faulty, int calls) {
   return all;
 }
 
-// Lines as "tfd:        5 events: 40000019 data:                5  pos:0 ino:12d0b8 sdev:9".
+// Parses lines such as "tfd:        5 events: 40000019 data:                5  pos:0 ino:12d0b8 sdev:9".
 std::vector<PollerEntry> poller_entries(int poller_fd) {
   std::vector<PollerEntry> entries;
   std::ifstream lines("/proc/self/fdinfo/" + std::to_string(poller_fd));
@@ -75,7 +75,7 @@ std::vector<PollerEntry> poller_entries(int poller_fd) {
   return entries;
 }
 
-std::string poller_mismatch(const Reactor& reactor, const std::vector<Belief>& beliefs) {
+std::string poller_mismatch(const Reactor& reactor, const std::vector<Expectation>& expectations) {
   constexpr std::uint32_t wakeup_number = 0xFFFF'FFFF;
   constexpr unsigned interest_both = interest_read | interest_write;
   std::ostringstream mismatch;
@@ -85,20 +85,25 @@ std::string poller_mismatch(const Reactor& reactor, const std::vector<Belief>& b
     const auto number = static_cast<std::uint32_t>(entry.token);
     if (number == wakeup_number) continue;
     const unsigned interest = entry.interest & interest_both;
-    const auto belief = std::ranges::find(beliefs, entry.fd, &Belief::fd);
+    const auto expectation = std::ranges::find(expectations, entry.fd, &Expectation::fd);
     const bool is_once = (entry.interest & interest_once) != 0;
-    const Belief believed = belief != beliefs.end() ? *belief : Belief{.fd = entry.fd, .least = 0, .most = 0};
+    const Expectation expected =
+        expectation != expectations.end() ? *expectation : Expectation{.fd = entry.fd, .least = 0, .most = 0};
     found.push_back(entry.fd);
     if (interest != interest_none) ++watched;
-    if (belief == beliefs.end() || std::cmp_not_equal(number, entry.fd) || (believed.least & ~entry.interest) != 0 ||
-        (interest != interest_none ? (entry.interest & ~believed.most) != 0 : !is_once)) {
+    if (expectation == expectations.end() || std::cmp_not_equal(number, entry.fd) ||
+        (expected.least & ~entry.interest) != 0 ||
+        (interest != interest_none ? (entry.interest & ~expected.most) != 0 : !is_once)) {
       mismatch << "descriptor " << entry.fd << " is watched for " << entry.interest << " by the number " << number
-               << ", which should be between " << believed.least << " and " << believed.most << "; ";
+               << ", which should be between " << expected.least << " and " << expected.most << "; ";
     }
   }
-  for (const Belief& belief : beliefs) {
-    if ((belief.least & interest_both) == interest_none || std::ranges::find(found, belief.fd) != found.end()) continue;
-    mismatch << "descriptor " << belief.fd << " is not watched, which should be for " << belief.least << "; ";
+  for (const Expectation& expectation : expectations) {
+    if ((expectation.least & interest_both) == interest_none ||
+        std::ranges::find(found, expectation.fd) != found.end()) {
+      continue;
+    }
+    mismatch << "descriptor " << expectation.fd << " is not watched, which should be for " << expectation.least << "; ";
   }
   if (reactor.watched() != watched) mismatch << watched << " are watched, not " << reactor.watched() << "; ";
   return mismatch.str();

@@ -1,5 +1,5 @@
-// Fault sweeps: a scenario runs once as it is, then once for each call of the kernel that it made and each way in which
-// that call could have ended instead. And what there is to compare the engine with afterwards. For Linux.
+// Fault sweeps: a scenario runs once without a fault, then once for each of its system calls and each fault that the
+// call can have. Also the comparison of the engine with the kernel afterwards. Linux only.
 #pragma once
 
 #include <array>
@@ -17,12 +17,12 @@
 
 namespace zloop::test {
 
-// A kind of call, and how one of it may end.
+// A kind of system call, and its possible faults.
 struct FaultyCall {
   const char* name = "";
   Interposer::Call Interposer::* call = nullptr;
-  std::array<int, 10> errors{};  // zero: no more
-  bool can_be_cut = false;       // to do less than it could
+  std::array<int, 10> errors{};  // zero: end of the list
+  bool can_be_cut = false;       // it can transfer less than it could
 };
 
 inline constexpr FaultyCall faulty_receive = {
@@ -90,25 +90,25 @@ inline constexpr FaultyCall faulty_wakeup_write = {
     .errors = {EINTR, EAGAIN},
 };
 
-// What happens in one run of a scenario.
+// The fault in one run of a scenario.
 struct Injection {
-  const FaultyCall* call = nullptr;  // none: all goes well
+  const FaultyCall* call = nullptr;  // null: no fault
   Fault fault;
 
   // "call 3 of send: Broken pipe"
   [[nodiscard]] std::string describe() const;
-  // Whether the engine may not let anybody feel it: nothing failed, or to try again is all that it takes.
+  // True if the fault must have no visible effect: no call failed, or a repetition is sufficient.
   [[nodiscard]] bool is_harmless() const noexcept;
-  // Whether by that answer of the poller the number stands for the watcher's file no more.
+  // True if the error, returned by the poller, means that the number no longer refers to the watcher's file.
   [[nodiscard]] bool means_gone() const noexcept;
 };
 
-// One for each of so many calls, and each way in which it may end; of calls that move no data, also twice in a row, as
-// the engine has an answer to the first.
+// One injection for each of `calls` calls and each fault. Calls that move no data also fail twice in a row, because the
+// engine handles the first failure.
 std::vector<Injection> injections(const FaultyCall& faulty, int calls);
 
-// Runs Scene(arguments...), which is set up without a fault, then its run(kernel, injection). It is to leave no
-// descriptor open. How many calls of each kind a run makes is the run's without a fault.
+// For each fault, constructs Scene(arguments...) without it, then calls its run(kernel, injection). The scene must
+// leave no descriptor open. The number of calls of each kind is that of a run without a fault.
 template <typename Scene, typename... Arguments>
 void sweep(const std::vector<const FaultyCall*>& kinds, const Arguments&... arguments) {
   constexpr int descriptors_max = 128;  // far more than a scene has
@@ -130,27 +130,27 @@ void sweep(const std::vector<const FaultyCall*>& kinds, const Arguments&... argu
   const std::vector<int> counts = run(Injection{});
   for (std::size_t i = 0; i < kinds.size(); ++i) {
     INFO(kinds[i]->name);
-    REQUIRE(counts[i] > 0);  // else the scenario says nothing about that kind
+    REQUIRE(counts[i] > 0);  // otherwise the scenario does not test that kind
     for (const Injection& injection : injections(*kinds[i], counts[i])) run(injection);
   }
 }
 
-// What an epoll has of a descriptor, as the kernel tells it.
+// An entry of an epoll instance, as the kernel reports it.
 struct PollerEntry {
   int fd;
-  unsigned interest;  // without any bit but interest_once: silent
+  unsigned interest;  // only interest_once: disabled
   std::uint64_t token;
 };
 std::vector<PollerEntry> poller_entries(int poller_fd);
 
-// What the engine believes the poller to watch a descriptor for: all of `least`, and nothing beyond `most`.
-struct Belief {
+// What the engine expects the poller to watch a descriptor for: all bits of `least`, and none beyond `most`.
+struct Expectation {
   int fd;
   unsigned least;
   unsigned most;
 };
 
-// What the poller watches for that the engine does not believe, or the other way round; empty if they agree.
-std::string poller_mismatch(const Reactor& reactor, const std::vector<Belief>& beliefs);
+// Describes the differences between the poller's entries and the expectations; empty if there are none.
+std::string poller_mismatch(const Reactor& reactor, const std::vector<Expectation>& expectations);
 
 }  // namespace zloop::test

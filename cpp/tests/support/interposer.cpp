@@ -7,7 +7,7 @@ namespace zloop::test {
 
 namespace {
 
-Interposer* current = nullptr;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables): as there is one kernel
+Interposer* current = nullptr;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables): there is one kernel
 
 }  // namespace
 

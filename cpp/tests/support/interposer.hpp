@@ -1,6 +1,6 @@
-// A seam between the engine and the kernel, made by the linker: while an Interposer lives, it decides what happens to
-// some system calls. read(2) and write(2) pass it by, so tests use these for the other side. How the seam is made is
-// the platform's: support/platform/.
+// A layer between the engine and the kernel, made by the linker: during its lifetime, an Interposer decides the results
+// of some system calls. read(2) and write(2) are not interposed (except for `pipes` and `wakeup`), so tests use them
+// for the peer's end. support/platform/ implements the layer for each platform.
 #pragma once
 
 #include <sys/socket.h>
@@ -14,14 +14,14 @@
 
 namespace zloop::test {
 
-// How much of what it could move a call moves.
+// How much of the possible data a call transfers.
 enum class Cut : std::uint8_t { none, to_half, to_one };
 
-// What happens to one call, counted from 1, and to those right behind it.
+// The fault of one call, counted from 1, and of those that directly follow.
 struct Fault {
-  int first = 0;  // none
-  int times = 1;  // in a row
-  int error = 0;  // they fail with it and do nothing; 0: they are cut short
+  int first = 0;  // 0: no fault
+  int times = 1;  // consecutive calls
+  int error = 0;  // the calls fail with it and do nothing; 0: they transfer less
   Cut cut = Cut::none;
 };
 
@@ -29,7 +29,7 @@ struct Fault {
 class Interposer {
  public:
   struct Call {
-    std::deque<int> errors;  // the next calls fail with these, one each, and do nothing; of 0, they are made
+    std::deque<int> errors;  // the next calls fail with these, one each, and do nothing; 0: the call is made
     Fault fault;
     int count = 0;  // calls made, failed ones included
 
@@ -44,9 +44,9 @@ class Interposer {
   Call send;     // send(2), sendto(2), sendmsg(2) and sendmmsg(2)
   Call receive;  // recv(2), recvmsg(2) and recvmmsg(2)
   Call accept;
-  Call poller_control;  // what changes an interest
-  // On Linux, where the kernel is made to agree with the errors of these: what it does not know, by such an answer, it
-  // forgets.
+  Call poller_control;  // every call that changes an interest
+  // Linux only. The kernel is made to agree with the errors of these calls: after ENOENT or EBADF it has no entry, and
+  // after EEXIST it has one.
   Call poller_add;
   Call poller_modify;
   Call poller_remove;
@@ -54,16 +54,17 @@ class Interposer {
   Call poller_open;
   Call wakeup_open;
   Call wakeup_write;
-  // On Linux: where read(2), write(2) and writev(2) are the engine's, and count as receiving and sending.
+  // Linux only: descriptors whose read(2), write(2) and writev(2) belong to the engine, and count as receiving and
+  // sending.
   std::vector<int> pipes;
-  int wakeup = -1;                                                   // the engine's that was made last
-  std::size_t send_limit = std::numeric_limits<std::size_t>::max();  // bytes one call takes of a stream
+  int wakeup = -1;                                                   // the one that the engine opened last
+  std::size_t send_limit = std::numeric_limits<std::size_t>::max();  // bytes of a stream that one call takes at most
 
-  // For the platform's half.
+  // ---- For support/platform/.
 
-  // Counts a call and says whether it is to fail; errno is set then.
+  // Counts a call. True if it has to fail; errno is set then.
   static bool fails(Call Interposer::* which);
-  // How much of that the call that was counted last moves.
+  // How much of `size` the call that was counted last transfers.
   static std::size_t allowed(Call Interposer::* which, std::size_t size) noexcept;
   static std::vector<iovec> first_bytes(const iovec* vectors, std::size_t count);  // as many as that call sends
   static bool is_pipe(int fd) noexcept;                                            // one of `pipes`

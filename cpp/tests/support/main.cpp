@@ -1,5 +1,5 @@
-// The tests' main. Beyond what Catch2 fails by itself, a run fails that finds no test, a test that asserts nothing, and
-// one that leaves a descriptor open.
+// The main function of the tests. In addition to what Catch2 checks, a run fails if it finds no test, if a test asserts
+// nothing, or if a descriptor is left open.
 #if __has_include(<catch2/catch_session.hpp>)
 #include <catch2/catch_session.hpp>
 #else
@@ -18,7 +18,7 @@ namespace {
 
 using zloop::test::open_descriptors;
 
-// Some systems allow a process fewer descriptors than the tests have open at once.
+// Some systems allow a process fewer descriptors than the tests have open at the same time.
 void allow_descriptors() {
   constexpr rlim_t needed = 2048;
   rlimit limit{};
@@ -30,7 +30,7 @@ void allow_descriptors() {
 void configure(Catch::ConfigData& config) {
   config.filenamesAsTags = true;  // a test in x_test.cpp has the tag [#x_test]
 #if __has_include(<catch2/catch_session.hpp>)
-  config.warnings = Catch::WarnAbout::NoAssertions;  // to find no test is an error already
+  config.warnings = Catch::WarnAbout::NoAssertions;  // a run without tests is already an error
 #else
   // NOLINTNEXTLINE(clang-analyzer-optin.core.EnumCastOutOfRange): bits, as Catch2 combines them itself
   config.warnings = static_cast<Catch::WarnAbout::What>(Catch::WarnAbout::NoAssertions | Catch::WarnAbout::NoTests);

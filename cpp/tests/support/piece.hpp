@@ -1,4 +1,4 @@
-// A segment's memory, which counts how often it is released.
+// The memory of a segment, which counts its releases.
 #pragma once
 
 #include <string>

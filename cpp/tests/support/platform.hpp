@@ -1,4 +1,4 @@
-// What the tests have to know of the system they run on; a file in support/platform/ for each says it.
+// Properties of the system that the tests run on; support/platform/ has a file for each system.
 #pragma once
 
 #include <ctime>
@@ -9,24 +9,24 @@
 
 namespace zloop::test {
 
-// Python's time.monotonic() is made of this clock.
+// The clock of Python's time.monotonic().
 extern const clockid_t monotonic_clock;
 
-// The errors by which accept(2) tells that a connection failed before anybody looked at it.
-std::vector<int> stillborn_errors();
+// The errors of accept(2) for a connection that failed before it was accepted.
+std::vector<int> errors_before_accept();
 
 struct PollerBackend {
   const char* name;
   std::unique_ptr<Poller> (*make)() noexcept;
 };
 
-// All that can run here.
+// All backends that can run on this system.
 std::vector<PollerBackend> poller_backends();
 
-// Whether it is certain that pthread_exit() unwinds the stack.
+// True if pthread_exit() certainly unwinds the stack.
 extern const bool exit_unwinds;
 
-// Whether one call sends several datagrams.
+// True if one system call sends several datagrams.
 extern const bool sends_batches;
 
 }  // namespace zloop::test

@@ -22,10 +22,10 @@ struct Probe {
   }
 
   int attach(Reactor& reactor, int fd) { return reactor.attach(watcher, fd, ops); }
-  // As one that has the descriptor to itself.
+  // As the exclusive user of the descriptor.
   int attach_as_user(Reactor& reactor, int fd) { return reactor.attach(watcher, fd, user_ops); }
 
-  // Attached, and interested.
+  // Attaches the watcher and sets its interest.
   void watch(Reactor& reactor, int fd, unsigned interest) {
     REQUIRE(attach(reactor, fd) == 0);
     REQUIRE(reactor.set_interest(watcher, interest) == 0);

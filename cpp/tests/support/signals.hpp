@@ -1,4 +1,4 @@
-// Signals on purpose, and one that is not wanted.
+// Helpers for signals.
 #pragma once
 
 #include <csignal>
@@ -6,7 +6,7 @@
 
 namespace zloop::test {
 
-// While it lives, SIGPIPE is ignored, as the interpreter has it.
+// Ignores SIGPIPE during its lifetime, as the interpreter does.
 class IgnoredSigpipe {
  public:
   IgnoredSigpipe();
@@ -18,8 +18,8 @@ class IgnoredSigpipe {
   struct sigaction before_{};
 };
 
-// While it lives, this thread gets a signal again and again, whose handler does nothing: whatever blocks is
-// interrupted, however late it begins.
+// During its lifetime, this thread receives one signal after another, with a handler that does nothing: every blocking
+// call is interrupted, whenever it begins.
 class SignalStorm {
  public:
   SignalStorm();

@@ -36,7 +36,7 @@ void Fd::reset(int fd) noexcept {
 
 namespace {
 
-// Not every system has flags for it in the calls that make descriptors.
+// Not every system has flags for this in the calls that make descriptors.
 Fd unblocked(int fd) {
   REQUIRE(fd >= 0);
   Fd owned(fd);
@@ -101,7 +101,7 @@ DescriptorLimit::DescriptorLimit(int spare) {
   rlimit limit{};
   REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
   before_ = limit.rlim_cur;
-  // New descriptors get the lowest free numbers: the limit is the one after the last that is still to be had.
+  // New descriptors get the lowest free numbers, so the limit is the number after the last one that may still be used.
   int first_refused = 0;
   for (int free = 0;; ++first_refused) {
     if (::fcntl(first_refused, F_GETFD) < 0 && free++ == spare) break;

@@ -12,10 +12,10 @@
 
 namespace zloop::test {
 
-// Longer than anything here takes, and the bound of every wait: reaching it is a failure.
+// The limit of every wait, longer than any test needs: reaching it is a failure.
 constexpr std::int64_t patience_ns = 20'000'000'000;
 
-// The numbers of all that this process has open, as far as they are below that.
+// The numbers of all open descriptors of this process that are below `end`.
 std::vector<int> open_descriptors(int end = 4096);
 
 // Owns a descriptor.
@@ -37,37 +37,37 @@ class Fd {
   int fd_ = -1;
 };
 
-// A socket that does not block.
+// A non-blocking socket.
 Fd make_socket(int family, int type);
 
 // An empty regular file.
 Fd make_regular_file();
 
-// Two connected unix sockets, neither blocking.
+// Two connected Unix sockets, both non-blocking.
 struct Pair {
   Fd ours;
   Fd theirs;
 };
 Pair make_pair(int type = SOCK_STREAM);
 
-// A pipe, neither end blocking.
+// A pipe, both ends non-blocking.
 struct Pipe {
   Fd read_end;
   Fd write_end;
 };
 Pipe make_pipe();
 
-// Writes all of it; there must be room.
+// Writes all bytes; the kernel must have room for them.
 void put(int fd, std::string_view bytes);
-// Reads what is there, `size` bytes at most; nothing at the end of the stream, or when nothing has arrived.
+// Reads the bytes that have arrived, at most `size`; empty at the end of the stream, or if nothing has arrived.
 std::string take(int fd, std::size_t size = std::size_t{1} << 20);
-// Whether the peer has finished, and nothing is left to read.
+// True at the end of the stream: the peer has finished, and nothing is left to read.
 bool at_end(int fd);
 
-// Letters in no order that repeats, so that a lost, doubled or misplaced one shows.
+// Letters without a repeating order, so that lost, duplicated and misplaced bytes are detected.
 std::string pattern(std::size_t size);
 
-// While it lives, the process can open `spare` descriptors more.
+// During its lifetime, the process can open only `spare` further descriptors.
 class DescriptorLimit {
  public:
   explicit DescriptorLimit(int spare);

@@ -1,4 +1,4 @@
-// Two ends of TLS connections, on the OpenSSL of the machine: anonymous, so that no certificate is needed.
+// Two ends of a TLS connection, with the OpenSSL of the machine. The cipher is anonymous, so no certificate is needed.
 #pragma once
 
 #include <dlfcn.h>
@@ -11,11 +11,11 @@
 
 namespace zloop::test {
 
-// What the tests do with OpenSSL beyond what the engine does. Owns nothing.
+// The functions of OpenSSL that the tests use and the engine does not. Owns nothing.
 struct Library {
   static constexpr const char* name = "libssl.so.3";
 
-  // nullptr where the machine has none.
+  // nullptr if the machine has no OpenSSL.
   static const Library* get() {
     static const Library library;
     return library.openssl == nullptr ? nullptr : &library;
@@ -38,7 +38,7 @@ struct Library {
 
  private:
   Library() {
-    void* handle = dlopen(name, RTLD_LAZY);  // for good
+    void* handle = dlopen(name, RTLD_LAZY);  // never closed
     if (handle == nullptr) return;
     find(handle, "SSL_CTX_new", SSL_CTX_new);
     find(handle, "SSL_CTX_free", SSL_CTX_free);
@@ -80,7 +80,7 @@ class TlsContext {
   void* pointer_;  // owned
 };
 
-// One end: an SSL, as the ssl module would own it, and the session on it.
+// One end: an SSL, which is owned as the ssl module would own it, and the session on it.
 struct TlsEnd {
   TlsEnd(const TlsContext& context, bool server) : ssl(library.SSL_new(context.get())) {
     REQUIRE(session.open(*library.openssl, ssl));
@@ -90,14 +90,14 @@ struct TlsEnd {
   TlsEnd(const TlsEnd&) = delete;
   TlsEnd& operator=(const TlsEnd&) = delete;
 
-  // What there is to be sent.
+  // The bytes to send.
   std::string output() {
     std::string bytes(session.output(), session.output_size());
     session.clear_output();
     return bytes;
   }
 
-  // Receives what another end has to send, and reads nothing of it yet.
+  // Receives the output of another end, without reading it.
   void take_from(TlsEnd& other) {
     const std::string flight = other.output();
     session.feed(flight.data(), flight.size());
@@ -109,7 +109,7 @@ struct TlsEnd {
     return output();
   }
 
-  // All that can be read; `last` is what the last read() said.
+  // Reads all bytes that can be read; `last` is the result of the last read().
   std::string read() {
     std::string plain;
     char buffer[20000];
@@ -117,9 +117,9 @@ struct TlsEnd {
     return plain;
   }
 
-  // Receives bytes that are gone afterwards, and reads them.
-  std::string receive(std::string sealed) {
-    session.feed(sealed.data(), sealed.size());
+  // Receives bytes whose memory becomes invalid afterwards, and reads them.
+  std::string receive(std::string ciphertext) {
+    session.feed(ciphertext.data(), ciphertext.size());
     std::string plain = read();
     session.retain();
     return plain;
@@ -135,13 +135,13 @@ struct TlsEnd {
 struct TlsPair {
   TlsPair() {
     for (int i = 0; i < 4; ++i) {
-      shake(client, server);
-      shake(server, client);
+      handshake(client, server);
+      handshake(server, client);
     }
     REQUIRE(client.receive(server.write("ready")) == "ready");
   }
 
-  static void shake(TlsEnd& from, TlsEnd& to) {
+  static void handshake(TlsEnd& from, TlsEnd& to) {
     from.session.do_handshake();
     to.take_from(from);
   }

@@ -1,5 +1,5 @@
-// A kqueue made of an epoll, so that the poller's contract is put to the kqueue backend on Linux, under the sanitizers,
-// too. It proves nothing about real kernels: that is for the tests on their systems.
+// A kqueue implemented with epoll: the contract test of the pollers also tests the kqueue backend on Linux, under the
+// sanitizers, too. It proves nothing about real kernels; that is for the tests on their systems.
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/event.h>
@@ -11,9 +11,9 @@
 
 namespace {
 
-// What each kqueue was asked to watch: EPOLL* bits by descriptor. Of a kqueue that is closed, it goes with the next
-// that has the number.
-std::map<int, std::map<int, std::uint32_t>> queues;  // NOLINT(*-non-const-global-variables): as the kernel's are
+// What each kqueue watches: EPOLL* bits by descriptor. The map of a closed kqueue is cleared when the next kqueue gets
+// the same number.
+std::map<int, std::map<int, std::uint32_t>> queues;  // NOLINT(*-non-const-global-variables): kernel state is global
 
 std::uint32_t bit_of(const struct kevent& event) { return event.filter == EVFILT_READ ? EPOLLIN : EPOLLOUT; }
 
@@ -34,24 +34,24 @@ int add(int queue, const struct kevent& change) {
       known->second |= wanted;
       return 0;
     }
-    watched.erase(known);  // closed; and maybe open again, as another file
+    watched.erase(known);  // the descriptor was closed; the number may refer to another file
   }
   if (control(queue, EPOLL_CTL_ADD, fd, wanted) < 0) return -1;
   watched[fd] = wanted;
   return 0;
 }
 
-// EV_ENABLE without EV_ADD: of what is there.
+// EV_ENABLE without EV_ADD: for existing filters only.
 int enable(int queue, const struct kevent& change) {
   const int fd = static_cast<int>(change.ident);
   std::map<int, std::uint32_t>& watched = queues[queue];
   const auto known = watched.find(fd);
   if (known != watched.end() && control(queue, EPOLL_CTL_MOD, fd, known->second) < 0) {
-    watched.erase(known);  // closed; and maybe open again, as another file
+    watched.erase(known);  // the descriptor was closed; the number may refer to another file
     return -1;
   }
   if (known != watched.end() && (known->second & bit_of(change)) != 0) return 0;
-  if (::fcntl(fd, F_GETFD) >= 0) errno = ENOENT;  // else it is EBADF
+  if (::fcntl(fd, F_GETFD) >= 0) errno = ENOENT;  // otherwise it is EBADF
   return -1;
 }
 
@@ -60,7 +60,7 @@ int drop(int queue, const struct kevent& change) {
   std::map<int, std::uint32_t>& watched = queues[queue];
   const auto known = watched.find(fd);
   if (known == watched.end() || (known->second & bit_of(change)) == 0) {
-    if (::fcntl(fd, F_GETFD) >= 0) errno = ENOENT;  // else it is EBADF
+    if (::fcntl(fd, F_GETFD) >= 0) errno = ENOENT;  // otherwise it is EBADF
     return -1;
   }
   known->second &= ~(bit_of(change) | EPOLLET);
@@ -69,7 +69,7 @@ int drop(int queue, const struct kevent& change) {
   return control(queue, left == 0 ? EPOLL_CTL_DEL : EPOLL_CTL_MOD, fd, left);
 }
 
-// One event for each filter, as a kqueue reports them; what there is no room for comes with the next call.
+// Stores one event for each filter, as a kqueue does. Events beyond `room` are reported by the next call.
 int expand(int queue, const epoll_event& raw, struct kevent* events, int room) {
   const std::uint32_t watched = queues[queue].at(raw.data.fd);
   const bool broken = (raw.events & (EPOLLERR | EPOLLHUP)) != 0;

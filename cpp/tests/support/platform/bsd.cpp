@@ -1,4 +1,4 @@
-// The BSDs: the interposer's calls, by the linker's --wrap.
+// The BSDs: the interposer's system calls, with the linker's option --wrap.
 #include <sys/event.h>
 #include <sys/socket.h>
 
@@ -17,14 +17,14 @@ const bool exit_unwinds = false;
 
 std::vector<PollerBackend> poller_backends() { return {{.name = "kqueue", .make = &make_poller}}; }
 
-std::vector<int> stillborn_errors() { return {ECONNABORTED}; }
+std::vector<int> errors_before_accept() { return {ECONNABORTED}; }
 
 }  // namespace zloop::test
 
 using zloop::test::Interposer;
 
-// NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp,readability-identifier-naming): the names that
-// the linker gives.
+// NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp,readability-identifier-naming): the names
+// that the linker requires.
 extern "C" {
 
 int __real_accept4(int fd, sockaddr* address, socklen_t* size, int flags);
@@ -68,7 +68,7 @@ ssize_t __wrap_sendmsg(int fd, const msghdr* message, int flags) {
   return __real_sendmsg(fd, &shortened, flags);
 }
 
-// Some C libraries make send(2) of it.
+// Some C libraries implement send(2) with it.
 ssize_t __wrap_sendto(int fd, const void* data, std::size_t size, int flags, const sockaddr* peer,
                       socklen_t peer_size) {
   if (peer != nullptr && Interposer::fails(&Interposer::send)) return -1;

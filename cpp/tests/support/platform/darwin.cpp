@@ -1,5 +1,5 @@
-// macOS: the interposer's calls. Its linker has no --wrap; but what the executable defines itself, the engine in it
-// calls.
+// macOS: the interposer's system calls. The linker has no --wrap, but a function that the executable defines takes
+// precedence over the system's, and the engine is part of the executable.
 #include <dlfcn.h>
 #include <sys/event.h>
 #include <sys/socket.h>
@@ -19,7 +19,7 @@ const bool exit_unwinds = false;
 
 std::vector<PollerBackend> poller_backends() { return {{.name = "kqueue", .make = &make_poller}}; }
 
-std::vector<int> stillborn_errors() { return {ECONNABORTED}; }
+std::vector<int> errors_before_accept() { return {ECONNABORTED}; }
 
 namespace {
 

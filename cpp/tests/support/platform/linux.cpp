@@ -1,4 +1,4 @@
-// Linux: the interposer's calls, by the linker's --wrap.
+// Linux: the interposer's system calls, with the linker's option --wrap.
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -11,7 +11,7 @@
 
 namespace zloop {
 
-// The kqueue backend's, under another name: ../fake_kqueue/.
+// make_poller() of the kqueue backend, under another name: see ../fake_kqueue/.
 std::unique_ptr<Poller> make_kqueue_poller() noexcept;
 
 }  // namespace zloop
@@ -32,16 +32,16 @@ std::vector<PollerBackend> poller_backends() {
   return {{.name = "epoll", .make = &make_poller}, {.name = "kqueue, on a fake", .make = &make_kqueue_poller}};
 }
 
-std::vector<int> stillborn_errors() {
+std::vector<int> errors_before_accept() {
   return {ECONNABORTED, EPROTO, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH, EOPNOTSUPP, ENETUNREACH};
 }
 
 namespace {
 
-// musl makes sendmmsg(2) of sendmsg(2).
-thread_local bool in_batch = false;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables): it nests by calls
+// True inside sendmmsg(2): musl implements it with sendmsg(2).
+thread_local bool in_batch = false;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables): calls nest
 
-// How much of what is there one call brings, where it asks for `size` bytes.
+// The number of pending bytes that one call receives if it asks for `size` bytes.
 std::size_t allowed_to_receive(int fd, std::size_t size) {
   int there = 0;
   if (::ioctl(fd, FIONREAD, &there) < 0 || there <= 0) return size;
@@ -50,7 +50,7 @@ std::size_t allowed_to_receive(int fd, std::size_t size) {
   return allowed == all ? size : allowed;
 }
 
-// How much of `size` bytes one call sends: of a datagram, all.
+// The number of bytes that one call sends of `size` bytes; a datagram is sent completely.
 std::size_t allowed_to_send(int fd, std::size_t size) {
   const std::size_t allowed = Interposer::allowed(&Interposer::send, size);
   if (allowed == size) return size;
@@ -75,8 +75,8 @@ using zloop::test::call_of;
 using zloop::test::in_batch;
 using zloop::test::Interposer;
 
-// NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp,readability-identifier-naming): the names that
-// the linker gives.
+// NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp,readability-identifier-naming): the names
+// that the linker requires.
 extern "C" {
 
 int __real_accept4(int fd, sockaddr* address, socklen_t* size, int flags);
@@ -165,7 +165,7 @@ ssize_t __wrap_sendmsg(int fd, const msghdr* message, int flags) {
   return __real_sendmsg(fd, &shortened, flags);
 }
 
-// Some C libraries make send(2) of it.
+// Some C libraries implement send(2) with it.
 ssize_t __wrap_sendto(int fd, const void* data, std::size_t size, int flags, const sockaddr* peer,
                       socklen_t peer_size) {
   if (peer != nullptr && Interposer::fails(&Interposer::send)) return -1;

@@ -1,4 +1,4 @@
-// As much of <sys/event.h> as the kqueue backend needs, to run it where there is no kqueue: fake_kqueue.cpp.
+// The part of <sys/event.h> that the kqueue backend needs, for systems without kqueue: see fake_kqueue.cpp.
 #pragma once
 #pragma GCC system_header
 
