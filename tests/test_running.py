@@ -10,6 +10,36 @@ from support import Script, close_loop, fill, info_of, new_loop, outcome_of, run
 # -- exceptions that leave the loop --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("place", ["ready", "due"])
+def test_due_timers_keep_their_place_when_an_exception_ends_the_turn(same_as_asyncio, place):
+    """Behind what was ready before this turn, and before what has been scheduled in it."""
+
+    def scenario(loop):
+        ran = []
+
+        def leave():
+            loop.call_soon(ran.append, "scheduled in the turn")
+            raise SystemExit
+
+        if place == "ready":
+            loop.call_soon(loop.call_soon, ran.append, "scheduled in the turn before")
+            loop.call_soon(leave)
+            loop.call_soon(ran.append, "ready")
+        else:
+            loop.call_at(0, leave)
+        loop.call_at(1, ran.append, "due")
+        for _ in range(2):
+            try:
+                loop.call_soon(loop.stop)
+                loop.run_forever()
+            except SystemExit:
+                ran.append("left")
+        return ran
+
+    ran = same_as_asyncio(scenario).returned
+    assert ran.index("left") < ran.index("due") < ran.index("scheduled in the turn")
+
+
 @pytest.mark.parametrize("exception", [SystemExit, KeyboardInterrupt])
 @pytest.mark.parametrize("schedule", ["call_soon", "call_later", "add_reader"])
 def test_leaving_exception_keeps_the_rest_of_the_batch(loop, forever, exception, schedule):
@@ -188,6 +218,23 @@ def test_states_while_running_and_after(loop, forever):
     assert not loop.is_running()
     loop.close()
     assert loop.is_closed()
+
+
+@pytest.mark.zloop_only  # asyncio takes from an empty queue: IndexError
+@pytest.mark.parametrize("schedule", ["call_soon", "call_later"])
+def test_turn_inside_a_callback_runs_what_is_left_of_the_batch(loop, schedule):
+    ran = []
+
+    def nest():
+        ran.append("begin")
+        loop._run_once()
+        ran.append("end")
+
+    delay = [0] if schedule == "call_later" else []
+    for callback, *arguments in ((nest,), (ran.append, 1), (ran.append, 2), (loop.stop,)):
+        getattr(loop, schedule)(*delay, callback, *arguments)
+    loop.run_forever()
+    assert ran == ["begin", 1, 2, "end"]
 
 
 @pytest.mark.parametrize("nested", ["run_forever", "run_until_complete", "close"])

@@ -14,6 +14,7 @@ cdef class Scheduler(LoopCore):
     # `unscheduled_ends`, through binding/gc_slots.
     cdef ReadyQueue ready
     cdef ReadyQueue due        # timers that are due in this turn
+    cdef size_t batch_left     # of the batch of ready callbacks, how many have not run; 0 outside of it
     cdef LoopInbox inbox
     cdef HookList unscheduled_ends  # owns a reference to each transport that end_without_memory() was given
     cdef list pending_close          # objects closed inside an I/O callback: the engine may use them until it returns
@@ -54,7 +55,8 @@ cdef class Scheduler(LoopCore):
     cdef int run_turn(self) except -1
     cdef int take_due_timers(self) except -1
     cdef int wait_for_events(self) except -1
-    cdef int run_batch(self, ReadyQueue& queue, size_t count) except -1
+    cdef int run_ready(self) except -1
+    cdef int run_due(self) except -1
     cdef int run_failed(self, ReadyQueue& queue, Handle handle) except -1
     cdef int requeue_due(self) except -1
     cdef int run_handle_debug(self, Handle handle) except -1

@@ -318,16 +318,18 @@ cdef class Scheduler(LoopCore):
         This is asyncio's order. What a callback schedules runs in the next turn. SystemExit and KeyboardInterrupt leave
         the turn: callbacks that have not run stay queued, and the next poll reports the remaining descriptors again.
         """
-        cdef int count = self.wait_for_events()
-        cdef size_t batch
+        cdef int count
+        if not self.due.empty():  # a callback of another turn runs this one
+            self.requeue_due()
+        count = self.wait_for_events()
         self.turn += 1
         if self.inbox.pending():
             self.inbox.take_into(self.ready)
-        batch = self.ready.size()
+        self.batch_left = self.ready.size()
         try:
             if self.timers.size() != 0:
                 self.take_due_timers()
-            self.run_batch(self.ready, batch)
+            self.run_ready()
             if count > 0:
                 self.reactor.dispatch()
                 if self.pending_close:
@@ -335,10 +337,11 @@ cdef class Scheduler(LoopCore):
                 if self.interruption is not None:
                     self.raise_interruption()
             if not self.due.empty():
-                self.run_batch(self.due, self.due.size())
+                self.run_due()
         finally:
             if not self.due.empty():
                 self.requeue_due()
+            self.batch_left = 0
         if not self.unscheduled_ends.empty():
             self.report_unscheduled_ends()
         if self.interruption is not None:
@@ -377,28 +380,34 @@ cdef class Scheduler(LoopCore):
         self.timers.take_due(self.replaced_clock() if self.clock_replaced else monotonic_ns(), self.due)
         return 0
 
-    # For an exception that ends the turn before the due timers have run.
+    # For due timers that this turn does not come to, because an exception ends it, or because a callback of it runs
+    # another turn: they stay behind what is left of the batch, and before what was scheduled during the turn.
     cdef int requeue_due(self) except -1:
+        cdef size_t left = min(self.batch_left, self.ready.size())
+        cdef size_t newer = self.ready.size() - left
+        rotate(self.ready, left)
         while not self.due.empty():
             self.ready.push_back(self.due.front())
             self.due.pop_front()
+        rotate(self.ready, newer)
         return 0
 
-    cdef int run_batch(self, ReadyQueue& queue, size_t count) except -1:
-        cdef Handle handle
-        while count > 0:
-            count -= 1
-            prefetch_handle(queue)
-            handle = <Handle>queue.pop_front()
-            Py_DECREF(handle)  # the queue's reference; `handle` holds another
-            if not handle._cancelled and (<QuietlyRun>run_handle)(self, handle) < 0:
-                track_if_held(handle)
-                return self.run_failed(queue, handle)
-            track_if_held(handle)
+    # A callback may empty the queue: by another turn that it runs, or by close() where only _run_once() runs the loop.
+    cdef int run_ready(self) except -1:
+        while self.batch_left > 0 and not self.ready.empty():
+            self.batch_left -= 1
+            if run_next(self, self.ready) != 0:
+                break
+        self.batch_left = 0
+        return 0
+
+    cdef int run_due(self) except -1:
+        while not self.due.empty() and run_next(self, self.due) == 0:
+            pass
         return 0
 
     # Of an exception that is set: it ends the turn. But while a handle shares its context, it has not called its
-    # callback: there was no memory for a context of its own. It stays first in the queue.
+    # callback: there was no memory for a context of its own. It stays first in the queue, and 1 is returned.
     cdef int run_failed(self, ReadyQueue& queue, Handle handle) except -1:
         try:
             raise_current()
@@ -407,7 +416,7 @@ cdef class Scheduler(LoopCore):
                 raise
             queue.push_front(<void*>handle)
             Py_INCREF(handle)
-        return 0
+        return 1
 
     cdef int run_handle_debug(self, Handle handle) except -1:
         cdef double started = self.time()
@@ -582,6 +591,27 @@ cdef class Scheduler(LoopCore):
             except BaseException as exc:
                 self.escaped(exc, "Exception in transport callback")
         return 0
+
+
+# Moves the first `count` items behind the others.
+cdef int rotate(ReadyQueue& queue, size_t count) except -1:
+    while count > 0:
+        count -= 1
+        queue.push_back(queue.pop_front())
+    return 0
+
+
+# Runs the first handle of a queue. 1 if there was no memory for that: then it is there still.
+cdef inline int run_next(Scheduler loop, ReadyQueue& queue) except -1:
+    cdef Handle handle
+    prefetch_handle(queue)
+    handle = <Handle>queue.pop_front()
+    Py_DECREF(handle)  # the queue's reference; `handle` holds another
+    if not handle._cancelled and (<QuietlyRun>run_handle)(loop, handle) < 0:
+        track_if_held(handle)
+        return loop.run_failed(queue, handle)
+    track_if_held(handle)
+    return 0
 
 
 cdef int run_handle(Scheduler loop, Handle handle) except -1:
