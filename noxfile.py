@@ -94,6 +94,15 @@ def downstream(session: nox.Session, project: str) -> None:
 
 
 @nox.session(python=VERSIONS)
+def fuzz(session: nox.Session) -> None:
+    """Drive zloop through random programs; arguments are tests/fuzzing's, --minutes 60 for one."""
+    install_groups(session, "test")
+    wheels.install(session)
+    examples = ["--examples", str(BUILD / "fuzzing")]
+    session.run("python", "-P", "tests/fuzzing", *examples, *session.posargs)
+
+
+@nox.session(python=VERSIONS)
 def instructions(session: nox.Session) -> None:
     """Count the instructions of hot operations, and compare them with those on record; --help tells the options."""
     install_groups(session, "bench")

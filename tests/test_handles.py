@@ -285,3 +285,19 @@ def test_cancelling_from_another_thread_waits_for_a_started_callback(loop, forev
     thread.join()
     assert order == ["callback ends", "cancel returns"]
     assert handle.cancelled()
+
+
+@pytest.mark.zloop_only  # asyncio has let the callback go by then
+@pytest.mark.parametrize("schedule", ["call_soon", "call_later"])
+def test_callback_that_cancels_itself_is_reported_by_its_name(loop, unhandled, schedule):
+    def cancel_itself(number):
+        handle.cancel()
+        raise ValueError(number)
+
+    delay = [0] if schedule == "call_later" else []
+    handle = getattr(loop, schedule)(*delay, cancel_itself, 42)
+    getattr(loop, schedule)(*delay, loop.stop)
+    loop.run_forever()
+    [context] = unhandled
+    assert "cancel_itself(42)" in context["message"]
+    assert repr(context["exception"]) == "ValueError(42)"

@@ -1,0 +1,338 @@
+"""A state machine that drives connections of every kind through random interleavings of what a program may do."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+import weakref
+
+from ends import BufferedProtocol, End, PlainProtocol, Planned, Stream
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from loops import contexts, new_loop
+
+SIZES = st.sampled_from([0, 1, 2, 100, 1000, 5000, 16_384, 70_000, 400_000])
+KINDS = st.sampled_from(["bytes", "bytearray", "view", "view of bytes", "lines"])
+BUFFERS = st.sampled_from([None, 1, 100, 5000, 65_536])
+ACTIONS = ["write", "close", "abort", "pause", "resume", "write_eof", "protocol", "collect", "limits", "get_info"]
+LIMIT = 5.0
+"""Seconds that the end of a program may take: bytes that are promised have arrived by then."""
+CONNECTIONS = 4
+"""At the same time, at most."""
+
+
+class Connections(RuleBasedStateMachine):
+    """Connections of one loop, both of whose ends are in its hands."""
+
+    def __init__(self):
+        super().__init__()
+        self.problems = []
+        self.pairs = []
+        self.server_ends = []
+        self.streams = 0
+        self.calls = 0
+
+    @initialize(debug=st.booleans())
+    def begin(self, debug):
+        gc.freeze()  # what Hypothesis keeps would make each collection a slow one
+        self.descriptors = descriptors()
+        self.threads = threading.active_count()
+        self.loop = new_loop()
+        self.loop.set_debug(debug)
+        self.loop.slow_callback_duration = float("inf")
+        self.loop.set_exception_handler(self.handle)
+        self.folder = tempfile.TemporaryDirectory()
+        self.servers = {}
+
+    def handle(self, _loop, context):
+        exception = context.get("exception")
+        if not isinstance(exception, (Planned, ConnectionError)):
+            self.problems.append(f"the exception handler was given {context}")
+
+    # ---- connections
+
+    def new_ends(self):
+        there, back = Stream(self.streams), Stream(self.streams + 1)
+        name = f"connection {self.streams // 2}"
+        self.streams += 2
+        return End(self, f"{name}, client", there, back), End(self, f"{name}, server", back, there)
+
+    def protocol(self, end, buffer):
+        return PlainProtocol(end) if buffer is None else BufferedProtocol(end, buffer)
+
+    async def serve(self, kind):
+        """The server for a kind of connections, made with its first; it takes the ends that are put into its list."""
+        if kind not in self.servers:
+            expected = []
+
+            def factory():
+                return self.protocol(*expected.pop(0))
+
+            if kind == "unix":
+                server = await self.loop.create_unix_server(factory, os.path.join(self.folder.name, "socket"))
+            else:
+                tls = contexts().server if kind == "tls" else None
+                server = await self.loop.create_server(factory, "127.0.0.1", 0, ssl=tls)
+            self.servers[kind] = server, expected
+        return self.servers[kind]
+
+    @precondition(lambda self: len(self.pairs) < CONNECTIONS)
+    @rule(kind=st.sampled_from(["tcp", "unix", "tls", "pair"]), buffers=st.tuples(BUFFERS, BUFFERS))
+    def connect(self, kind, buffers):
+        async def connect():
+            client, server = self.new_ends()
+            if kind == "pair":
+                first, second = socket.socketpair()
+                first.setblocking(False)
+                second.setblocking(False)
+                await self.loop.connect_accepted_socket(lambda: self.protocol(server, buffers[1]), second)
+                await self.loop.create_unix_connection(lambda: self.protocol(client, buffers[0]), sock=first)
+            else:
+                listening, expected = await self.serve(kind)
+                expected.append((server, buffers[1]))
+                address = listening.sockets[0].getsockname()
+                factory = lambda: self.protocol(client, buffers[0])  # noqa: E731
+                if kind == "unix":
+                    await self.loop.create_unix_connection(factory, address)
+                else:
+                    tls = {"ssl": contexts().client, "server_hostname": "tls.example"} if kind == "tls" else {}
+                    await self.loop.create_connection(factory, *address, **tls)
+                while server.transport is None:
+                    await asyncio.sleep(0)
+            return client, server
+
+        self.pairs.append(self.loop.run_until_complete(asyncio.wait_for(connect(), LIMIT)))
+
+    @rule(turns=st.integers(0, 3))
+    def connect_and_give_up(self, turns):
+        """An attempt that is cancelled on the way."""
+
+        async def connect():
+            client, server = self.new_ends()
+            listening, expected = await self.serve("tcp")
+            expected.append((server, None))
+            self.server_ends.append(server)
+            server.broken = client.broken = True
+            address = listening.sockets[0].getsockname()
+            attempt = asyncio.ensure_future(self.loop.create_connection(lambda: self.protocol(client, None), *address))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            attempt.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                transport, _ = await attempt
+                transport.abort()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            if server.transport is None and (server, None) in expected:
+                expected.remove((server, None))
+
+        self.loop.run_until_complete(asyncio.wait_for(connect(), LIMIT))
+
+    # ---- what is done to an end
+
+    def act(self, end, action, size=1000):
+        """Do something to an end; also from inside of its callbacks."""
+        self.calls += 1
+        getattr(self, f"do_{action}")(end, size)
+
+    def do_write(self, end, size):
+        end.write(size, "bytes")
+
+    def do_close(self, end, _size):
+        end.closed = True
+        end.transport.close()
+
+    def do_abort(self, end, _size):
+        end.closed = end.broken = True
+        end.transport.abort()
+
+    def do_pause(self, end, _size):
+        end.transport.pause_reading()
+
+    def do_resume(self, end, _size):
+        end.resumed = True
+        end.transport.resume_reading()
+
+    def do_write_eof(self, end, _size):
+        if end.transport.can_write_eof():
+            end.eof_written = True
+            end.transport.write_eof()
+
+    def do_protocol(self, end, _size):
+        self.change_protocol(end)
+
+    def do_collect(self, _end, _size):
+        gc.collect()
+
+    def do_limits(self, end, _size):
+        end.transport.set_write_buffer_limits(high=self.calls * 1000 % 100_000)
+
+    def do_get_info(self, end, _size):
+        end.transport.get_extra_info("socket")
+        end.transport.get_write_buffer_size()
+        repr(end.transport)
+
+    def do_nothing(self, _end, _size):
+        pass
+
+    def change_protocol(self, end, buffer=None):
+        if end.state != "made":
+            return
+        protocol = end.transport.get_protocol()
+        if buffer is None:
+            buffer = 1000 if isinstance(protocol, PlainProtocol) else None
+        end.transport.set_protocol(self.protocol(end, buffer))
+
+    def end_of(self, data):
+        pair = data.draw(st.integers(0, len(self.pairs) - 1), "pair")
+        return self.pairs[pair][data.draw(st.integers(0, 1), "end")]
+
+    has_connection = precondition(lambda self: self.pairs)
+
+    @has_connection
+    @rule(data=st.data(), size=SIZES, kind=KINDS)
+    def write(self, data, size, kind):
+        self.end_of(data).write(size, kind)
+
+    @has_connection
+    @rule(data=st.data(), action=st.sampled_from(ACTIONS))
+    def call(self, data, action):
+        self.act(self.end_of(data), action)
+
+    @has_connection
+    @rule(data=st.data(), plan=st.lists(st.sampled_from([*ACTIONS, "nothing"]), max_size=4))
+    def plan(self, data, plan):
+        """What an end does in its next callbacks."""
+        self.end_of(data).plan = plan
+
+    @has_connection
+    @rule(
+        data=st.data(),
+        callbacks=st.sets(
+            st.sampled_from(["data_received", "eof_received", "connection_lost", "pause_writing", "resume_writing"])
+        ),
+    )
+    def raise_in(self, data, callbacks):
+        self.end_of(data).faulty = set(callbacks)
+
+    @has_connection
+    @rule(data=st.data(), keeps=st.booleans())
+    def keep_open(self, data, keeps):
+        self.end_of(data).keeps_open = keeps
+
+    @has_connection
+    @rule(data=st.data(), buffer=BUFFERS)
+    def change(self, data, buffer):
+        self.change_protocol(self.end_of(data), buffer)
+
+    @rule(turns=st.integers(1, 5))
+    def turns(self, turns):
+        for _ in range(turns):
+            self.loop.call_soon(self.loop.stop)
+            self.loop.run_forever()
+
+    @rule()
+    def collect(self):
+        gc.collect()
+
+    @rule(count=st.integers(1, 3))
+    def from_a_thread(self, count):
+        """Callbacks of another thread arrive, in order."""
+        arrived = []
+
+        def schedule():
+            for number in range(count):
+                self.loop.call_soon_threadsafe(arrived.append, number)
+
+        thread = threading.Thread(target=schedule)
+        thread.start()
+        deadline = time.monotonic() + LIMIT
+        while len(arrived) < count and time.monotonic() < deadline:
+            self.loop.run_until_complete(asyncio.sleep(0))
+        thread.join()
+        assert arrived == list(range(count))
+
+    # ---- the end
+
+    def teardown(self):
+        if not hasattr(self, "loop"):
+            return
+        try:
+            self.finish()
+        finally:
+            self.loop.close()
+            self.folder.cleanup()
+        if self.problems:
+            print("PROBLEMS", self.problems, file=__import__("sys").stderr, flush=True)
+        assert self.problems == []
+        transports = [weakref.ref(end.transport) for pair in self.pairs for end in pair if end.transport is not None]
+        self.pairs.clear()
+        self.server_ends.clear()
+        self.servers.clear()
+        gc.collect()
+        assert descriptors() == self.descriptors
+        assert threading.active_count() == self.threads
+        assert [reference() for reference in transports if reference() is not None] == []
+
+    def finish(self):
+        """Let everything that is promised arrive, then end all connections."""
+        ends = [end for pair in self.pairs for end in pair]
+        for end in ends:
+            end.faulty.clear()
+            end.plan.clear()
+            self.act(end, "resume")
+        self.run_until(lambda: all(self.is_settled(pair) for pair in self.pairs))
+        for end in ends:
+            end.closed = True
+            end.transport.close()
+        self.run_until(lambda: all(end.state == "lost" for end in ends))
+        for server, expected in self.servers.values():
+            assert expected == []
+            server.close()
+        for end in self.server_ends:
+            if end.transport is not None:
+                end.transport.abort()
+        self.run_until(lambda: all(end.state in {"lost", "new"} for end in self.server_ends))
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+
+    def run_until(self, condition):
+        deadline = time.monotonic() + LIMIT
+        while not condition():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {LIMIT} seconds: {self.describe()}")
+            self.loop.run_until_complete(asyncio.sleep(0.001))
+        self.turns(3)
+
+    def is_settled(self, pair):
+        """Whether both directions have come as far as they will."""
+        return all(self.has_arrived(sender, receiver) for sender, receiver in (pair, pair[::-1]))
+
+    def has_arrived(self, sender, receiver):
+        """Whether all that is promised is there; not owed once an end has gone otherwise than by an orderly end."""
+        if sender.broken or receiver.broken or sender.state == "lost" or receiver.state == "lost":
+            return True
+        if sender.closed or receiver.closed:
+            return False  # connection_lost() is to come
+        return receiver.receives.received >= sender.sends.promised
+
+    def describe(self):
+        return "; ".join(
+            f"{end!r} is {end.state}, closed={end.closed}, broken={end.broken}, {end.sends.promised} promised, "
+            f"{end.receives.received} received, {end.transport!r}"
+            for pair in self.pairs
+            for end in pair
+        )
+
+
+def descriptors():
+    """The open descriptors, and what they stand for."""
+    found = {}
+    for name in os.listdir("/dev/fd"):
+        with contextlib.suppress(OSError):  # the descriptor that listed the others
+            found[name] = os.readlink(f"/proc/self/fd/{name}") if sys.platform == "linux" else os.fstat(int(name))[:3]
+    return found
