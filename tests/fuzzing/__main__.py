@@ -10,6 +10,7 @@ kept in the folder of --examples, and tried first the next time.
 import argparse
 import faulthandler
 import itertools
+import logging
 import os
 import pathlib
 import subprocess
@@ -24,19 +25,21 @@ LONGEST_BATCH = 900.0
 """Seconds after which a batch hangs. Cutting down a program that fails takes most of them."""
 
 
-def run_batch(machine, seed, programs, examples):
+def run_batch(machine, seed, programs, examples, cuts_down):
     """Run the programs of a seed in this process; raise what one of them does."""
     import hypothesis
     from hypothesis.database import DirectoryBasedExampleDatabase
 
     faulthandler.enable()
     warnings.simplefilter("error")
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of what the programs do wrong on purpose
     settings = hypothesis.settings(
         max_examples=programs,
         deadline=None,
         database=DirectoryBasedExampleDatabase(examples) if examples else None,
         suppress_health_check=list(hypothesis.HealthCheck),
         stateful_step_count=40,
+        phases=set(hypothesis.Phase) - (set() if cuts_down else {hypothesis.Phase.shrink, hypothesis.Phase.explain}),
     )
     if machine == "connections":
         from connections import Connections
@@ -51,7 +54,9 @@ def run_batch(machine, seed, programs, examples):
 
 def command_for(machine, seed, options):
     examples = ["--examples", options.examples] if options.examples else []
-    return [*(machine, "--seed", str(seed), "--programs", str(min(options.programs, BATCH)), "--here"), *examples]
+    whole = ["--whole"] if options.whole else []
+    programs = str(min(options.programs, BATCH))
+    return [machine, "--seed", str(seed), "--programs", programs, "--here", *examples, *whole]
 
 
 def run_batches(options):
@@ -91,6 +96,7 @@ def parse_arguments():
     parser.add_argument("--programs", type=int, default=BATCH, help="how many for each machine (%(default)s)")
     parser.add_argument("--seed", type=int, help="the first batch's (at random)")
     parser.add_argument("--examples", help="the folder of what has failed before")
+    parser.add_argument("--whole", action="store_true", help="show a program that fails as it is, not cut down")
     parser.add_argument("--here", action="store_true", help="one batch, in this process")
     options = parser.parse_args()
     if unknown := set(options.machines) - set(MACHINES):
@@ -104,7 +110,7 @@ def parse_arguments():
 def main():
     options = parse_arguments()
     if options.here:
-        run_batch(options.machines[0], options.seed, options.programs, options.examples)
+        run_batch(options.machines[0], options.seed, options.programs, options.examples, not options.whole)
         return 0
     return int(not run_batches(options))
 

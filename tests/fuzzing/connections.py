@@ -14,14 +14,17 @@ import weakref
 from ends import BufferedProtocol, End, PlainProtocol, Planned, Stream
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from loops import contexts, new_loop
+from loops import KIND, contexts, new_loop
 
 SIZES = st.sampled_from([0, 1, 2, 100, 1000, 5000, 16_384, 70_000, 400_000])
 KINDS = st.sampled_from(["bytes", "bytearray", "view", "view of bytes", "lines"])
-BUFFERS = st.sampled_from([None, 1, 100, 5000, 65_536])
+CONNECTION_KINDS = ["tcp", "unix", "pair"]
+if KIND == "zloop":  # asyncio's TLS gives a small buffer other bytes than were sent
+    CONNECTION_KINDS.append("tls")
+BUFFERS = st.sampled_from([None, 50, 5000, 65_536])
 ACTIONS = ["write", "close", "abort", "pause", "resume", "write_eof", "protocol", "collect", "limits", "get_info"]
 LIMIT = 5.0
-"""Seconds that the end of a program may take: bytes that are promised have arrived by then."""
+"""Seconds that nothing may happen where bytes that are promised have not arrived."""
 CONNECTIONS = 4
 """At the same time, at most."""
 
@@ -82,7 +85,7 @@ class Connections(RuleBasedStateMachine):
         return self.servers[kind]
 
     @precondition(lambda self: len(self.pairs) < CONNECTIONS)
-    @rule(kind=st.sampled_from(["tcp", "unix", "tls", "pair"]), buffers=st.tuples(BUFFERS, BUFFERS))
+    @rule(kind=st.sampled_from(CONNECTION_KINDS), buffers=st.tuples(BUFFERS, BUFFERS))
     def connect(self, kind, buffers):
         async def connect():
             client, server = self.new_ends()
@@ -267,8 +270,6 @@ class Connections(RuleBasedStateMachine):
         finally:
             self.loop.close()
             self.folder.cleanup()
-        if self.problems:
-            print("PROBLEMS", self.problems, file=__import__("sys").stderr, flush=True)
         assert self.problems == []
         transports = [weakref.ref(end.transport) for pair in self.pairs for end in pair if end.transport is not None]
         self.pairs.clear()
@@ -301,8 +302,10 @@ class Connections(RuleBasedStateMachine):
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
 
     def run_until(self, condition):
-        deadline = time.monotonic() + LIMIT
+        progress, deadline = None, 0.0
         while not condition():
+            if progress != (progress := [end.receives.received for pair in self.pairs for end in pair]):
+                deadline = time.monotonic() + LIMIT
             if time.monotonic() > deadline:
                 raise AssertionError(f"not within {LIMIT} seconds: {self.describe()}")
             self.loop.run_until_complete(asyncio.sleep(0.001))

@@ -36,14 +36,17 @@ class LeaksDescriptors(asyncio.SelectorEventLoop):
         return super()._make_socket_transport(sock, *arguments, **options)
 
 
+KIND = os.environ.get("FUZZ_LOOP", "zloop")
+"""zloop; or asyncio, to show that no more is asked for; or one of the sick loops."""
+
+
 def new_loop():
-    """A loop of zloop's. FUZZ_LOOP=asyncio: asyncio's, to show that no more is asked for; or one of the sick ones."""
-    kind = os.environ.get("FUZZ_LOOP", "zloop")
-    if kind == "zloop":
+    """A loop of the kind that is driven."""
+    if KIND == "zloop":
         import zloop
 
         return zloop.new_event_loop()
-    return {"asyncio": asyncio.SelectorEventLoop, **{sick.__name__: sick for sick in SICK}}[kind]()
+    return {"asyncio": asyncio.SelectorEventLoop, **{sick.__name__: sick for sick in SICK}}[KIND]()
 
 
 SICK = (LosesBytes, LastComesFirst, LeaksDescriptors)

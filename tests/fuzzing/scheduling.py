@@ -137,7 +137,7 @@ class Run:
                 await asyncio.sleep(0)
             self.callback(number)
 
-        self.start(number, sleeping())
+        self.start(number, sleeping)
 
     def do_wait(self, number):
         future = self.futures.setdefault(number, self.loop.create_future())
@@ -148,20 +148,17 @@ class Run:
             await asyncio.sleep(1)
             self.note("slept")
 
-        self.start(number, waiting())
+        self.start(number, waiting)
 
-    def start(self, number, coroutine):
+    def start(self, number, function):
         async def noted():
             try:
-                await coroutine
+                await function()
             except asyncio.CancelledError:
                 self.note(f"task {number} cancelled")
                 raise
-            finally:
-                coroutine.close()
 
         if self.calls > MOST_CALLS:
-            coroutine.close()
             return
         if number in self.tasks:
             self.tasks[number].cancel()
