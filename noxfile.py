@@ -76,6 +76,15 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(python=VERSIONS)
+def applications(session: nox.Session) -> None:
+    """Run servers, clients and drivers on zloop, as docs/servers.md and docs/clients.md say; arguments are pytest's."""
+    install_groups(session, "test", "applications")
+    wheels.install(session)
+    chosen = any(argument.startswith("tests/") for argument in session.posargs)
+    run_pytest(session, *([] if chosen else ["tests/applications"]), *session.posargs)
+
+
+@nox.session(python=VERSIONS)
 def conformance(session: nox.Session) -> None:
     """Run CPython's own asyncio tests on zloop; arguments are tests/conformance's, --help tells them."""
     script = "import importlib.util as u; print(bool(u.find_spec('test') and u.find_spec('test.test_asyncio')))"

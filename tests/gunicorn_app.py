@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import warnings
 from typing import ClassVar
 
 import zloop
@@ -15,15 +14,10 @@ def answer():
 
 
 if os.environ["GUNICORN_WORKER"] == "uvicorn":
-    try:
-        from uvicorn_worker import UvicornWorker
-    except ImportError:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # it is to move to the other package
-            from uvicorn.workers import UvicornWorker
+    from zloop.gunicorn import UvicornWorker
 
     class ZloopWorker(UvicornWorker):
-        CONFIG_KWARGS: ClassVar = {"loop": "zloop:new_event_loop", "http": "h11", "lifespan": "off"}
+        CONFIG_KWARGS: ClassVar = {**UvicornWorker.CONFIG_KWARGS, "http": "h11", "lifespan": "off"}
 
     class AsyncioWorker(UvicornWorker):
         CONFIG_KWARGS: ClassVar = {"loop": "asyncio", "http": "h11", "lifespan": "off"}

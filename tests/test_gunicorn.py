@@ -155,3 +155,29 @@ def test_gunicorn_serves(loop_kind, worker, preload, tmp_path):
         server.eventually(lambda: (server.request("unix") or {}).get("pid") in second, "a new worker by unix")
         assert server.stop() == []
         assert not os.path.exists(server.path)
+
+
+REASONS = {
+    "sys.modules['gunicorn'] = None": "needs (gunicorn|uvicorn), which is not installed: pip install gunicorn uvicorn-",
+    "sys.modules['uvicorn'] = None": "needs uvicorn, which is not installed: pip install gunicorn uvicorn-worker",
+    "import uvicorn.config as c; del c.Config.get_loop_factory": "needs uvicorn 0.36 or later: pip install -U uvicorn",
+}
+"""What is said where something is missing; without uvicorn either, that comes first."""
+
+
+@pytest.mark.parametrize("lack", REASONS, ids=["gunicorn", "uvicorn", "older-uvicorn"])
+def test_worker_class_says_what_to_install(lack):
+    """A Python that lacks this or that is a process of its own."""
+    if "import uvicorn" in lack and importlib.util.find_spec("uvicorn") is None:
+        pytest.skip("uvicorn is not to be had for this Python")
+    script = f"import sys, zloop.gunicorn\n{lack}\nzloop.gunicorn.UvicornWorker"
+    done = subprocess.run([sys.executable, "-P", "-c", script], check=False, capture_output=True, text=True)
+    assert re.search(rf"^ImportError: zloop\.gunicorn\.UvicornWorker {REASONS[lack]}", done.stderr, re.MULTILINE)
+    assert done.returncode == 1
+
+
+def test_module_of_workers_has_no_others():
+    import zloop.gunicorn
+
+    with pytest.raises(AttributeError, match=r"module 'zloop\.gunicorn' has no attribute 'Worker'"):
+        zloop.gunicorn.Worker  # noqa: B018  (made when it is asked for)
