@@ -26,7 +26,7 @@ COMPLAINT = re.compile(r"error|critical|warning|traceback|exception|fatal|never 
 
 LISTENING = {
     "uvicorn": "--port {port}",
-    "gunicorn": "--bind 127.0.0.1:{port} --no-control-socket",
+    "gunicorn": "--bind 127.0.0.1:{port}",
     "hypercorn": "--bind 127.0.0.1:{port}",
     "granian": "--port {port}",
     "sanic": "--port {port}",
@@ -37,7 +37,7 @@ LISTENING = {
 
 NOT_ZLOOPS = {
     ("uvicorn", "--workers"): "unclosed <socket.socket|Enable tracemalloc",  # what the parent process listens on
-    ("uvicorn", "--reload"): r"WARNING: +\w+ detected changes in 'app.py'. Reloading",
+    ("uvicorn", "--reload"): r"WARNING: +\w+ detected changes in .*app\.py.* Reloading",
     ("sanic",): r"/sanic/\S+ DeprecationWarning: 'asyncio\.\w+' is deprecated",  # policies, from CPython 3.14 on
 }
 """What a server's log may say on any loop, by words of its command."""
@@ -197,9 +197,11 @@ class Server(Process):
         port = free_port()
         self.words = shlex.split(command)
         listening = [LISTENING[word].format(port=port) for word in self.words if word in LISTENING][-1:]
-        settings = {} if listening else {"PORT": str(port)}
+        settings = {"XDG_RUNTIME_DIR": str(folder)}  # where gunicorn puts a socket of its own
+        if not listening:
+            settings["PORT"] = str(port)
         super().__init__([*self.words, *shlex.split(" ".join(listening))], folder, env=environment(**settings))
-        self.folder, self.port = folder, port
+        self.folder, self.port, self.title = folder, port, section.title
         self.client = Client(port, context)
 
     def wait_until_ready(self):
@@ -218,7 +220,7 @@ class Server(Process):
 
     def exit_status(self):
         """What it ends with when it is told to: uvicorn sends itself the signal again after shutting down."""
-        alone = "uvicorn" in self.words and not {"--workers", "--reload"} & set(self.words)
+        alone = self.title == "uvicorn" and not {"--workers", "--reload"} & set(self.words)
         return -signal.SIGTERM if alone else 0
 
     def own_complaints(self):

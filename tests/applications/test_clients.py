@@ -6,10 +6,11 @@ import os
 import random
 import ssl
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from serving import Process, Server, environment, issue_certificate, sections
+from serving import DOCS, Process, Server, environment, issue_certificate, sections
 from support import LOCALHOST, port_of
 
 httpx = pytest.importorskip("httpx", reason="it comes with nox -s applications")
@@ -156,6 +157,15 @@ def server_context(folder):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     return context
+
+
+def test_table_on_the_page():
+    """docs/clients.md names packages, in versions that there are, and tests that are there."""
+    rows = [row.strip("| ").split(" | ") for row in (DOCS / "clients.md").read_text().splitlines() if "`test_" in row]
+    assert len(rows) == 7
+    for package, tried, *_, tests in rows:
+        assert [int(part) for part in tried.split(".")] <= [int(part) for part in version(package).split(".")[:3]]
+        assert Path(__file__).with_name(tests.strip("`")).exists()
 
 
 @pytest.mark.parametrize("kind", ["zloop", "asyncio"])
