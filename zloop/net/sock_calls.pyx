@@ -26,7 +26,7 @@ from zloop.engine.address cimport Address
 from zloop.engine.reactor cimport read_buffer_size
 from zloop.engine.shared_buffer cimport Loan
 from zloop.engine.socket cimport sockaddr_storage, socklen_t
-from zloop.transports.direct_connect cimport connects_plainly, goes_on, is_connected, parse_resolved
+from zloop.transports.direct_connect cimport connects_plainly, is_in_progress, is_connected, parse_resolved
 
 from zloop.core import diagnostics
 from zloop.core.socket_objects import (
@@ -478,7 +478,7 @@ def begin_connect(Loop loop not None, sock, address):
     cdef Address peer
     if fd >= 0 and connects_plainly() and parse_address(address, value_of(family_descriptor, sock), peer):
         PySys_Audit("socket.connect", "OO", <PyObject*>sock, <PyObject*>address)
-        if not goes_on(sys_calls.connect(fd, peer.data(), peer.size())):
+        if not is_in_progress(sys_calls.connect(fd, peer.data(), peer.size())):
             return False
     else:
         try:

@@ -79,7 +79,7 @@ cdef class Clients:
         return transports
 
 
-# One that is on its way out, and runs what others left to run then, is not to be brought back.
+# Skips a transport that is being deallocated: finalizers and weak references' callbacks run then, and may come here.
 cdef int append_living(PyObject* transport, void* transports) noexcept:
     if Py_REFCNT(transport) == 0:
         return 0
@@ -93,8 +93,8 @@ cdef int append_living(PyObject* transport, void* transports) noexcept:
 cdef class Acceptor:
     """Accepts the connections of one listening socket."""
 
-    # Begins to accept, up to backlog + 1 connections at a time, each with a copy of `context`. `held` is the socket
-    # object itself, where `sock` is one that hands its calls on to it. Connections go to the coroutine function
+    # Begins to accept, up to backlog + 1 connections for each event, each with a copy of `context`. `held` is the plain
+    # socket object, where `sock` is a wrapper around it. Connections go to the coroutine function
     # accept_tls(socket, extra) if there is one.
     def __cinit__(
         self, Loop loop not None, sock, held, protocol_factory, server, int backlog, context, accept_tls=None
@@ -110,7 +110,7 @@ cdef class Acceptor:
         self.accept_tls = accept_tls
         self.fd = sock.fileno()
         self.burst = backlog + 1
-        # As with asyncio, who comes later has the socket: the one before stops accepting.
+        # As with asyncio, a later server takes the socket over: the earlier one stops accepting.
         before = self.acceptor_before()
         if before is not None:
             before.listener.close()
@@ -126,7 +126,7 @@ cdef class Acceptor:
             before.give_way(held)
         transport_state(loop).acceptors[id(sock)] = self
 
-    # Who accepts the connections of the same descriptor, or None.
+    # The acceptor of the same descriptor, or None.
     cdef Acceptor acceptor_before(self):
         cdef Acceptor acceptor
         for acceptor in transport_state(self.loop).acceptors.values():
@@ -143,7 +143,7 @@ cdef class Acceptor:
             raise
         return 0
 
-    # The descriptor is another one's from here on, who holds the socket object `heir` of it.
+    # From here on another acceptor has the descriptor; `heir` is its socket object.
     cdef int give_way(self, object heir) except -1:
         self.retire()
         if self.held is not heir and self.listener.lost():
@@ -209,7 +209,7 @@ cdef class Acceptor:
             self.failed_to_tie(exc, protocol)
         return 0
 
-    # The same with a socket object from the beginning, for all who have to see it.
+    # The same with a socket object made at once, for code that replaces socket objects or watches them.
     cdef int accepted_object(self, int fd, object peername) except -1:
         protocol = None
         try:

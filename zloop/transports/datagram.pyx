@@ -124,7 +124,7 @@ cdef class DatagramTransport(WritingTransport, Transport, AsyncioDatagramTranspo
             budget -= count
         return 0
 
-    # How many have come, 0 if there are no more for now.
+    # Receives a batch; returns the number of datagrams, 0 if the socket is likely to have no more.
     cdef int receive_batch(self) except -1:
         cdef ReceivedDatagram[batch_max] received
         cdef Loan loan  # until all are passed on or kept: a callback may do anything
@@ -149,7 +149,7 @@ cdef class DatagramTransport(WritingTransport, Transport, AsyncioDatagramTranspo
         finally:
             if taken < count:
                 self.keep(received + taken, count - taken)
-        # Where few come at a time, one more call would mostly find nothing.
+        # After a batch that is not full, one more call would mostly return EAGAIN.
         return count if count == asked and (asked >= burst_size or self.may_end) else 0
 
     # For families whose addresses only the socket module knows.
@@ -252,7 +252,7 @@ cdef class DatagramTransport(WritingTransport, Transport, AsyncioDatagramTranspo
         else:
             self.send_by_socket(data, addr)
 
-    # NULL: to the connected peer.
+    # With a destination of NULL, to the connected peer.
     cdef int send_natively(self, object data, const Address* to) except -1:
         cdef int status
         cdef object error = None

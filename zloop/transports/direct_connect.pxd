@@ -14,5 +14,5 @@ cdef class ConnectingDescriptor:
 cdef bint makes_plain_sockets() except -1
 cdef bint connects_plainly() except -1
 cdef bint parse_resolved(object address, int family, Address& peer) noexcept
-cdef bint goes_on(int status) except -1
+cdef bint is_in_progress(int status) except -1
 cdef bint is_connected(int fd, object address) except -1

@@ -32,7 +32,7 @@ cdef int IPPROTO_TCP = socket.IPPROTO_TCP
 cdef dict tcp_params = {family: (family, SOCK_STREAM, IPPROTO_TCP) for family in (AF_INET, AF_INET6)}
 
 
-# Whether an address is all numbers, in the form in which error messages have it: a resolver would give it back.
+# True for a numeric address in the form that getaddrinfo() returns, which is the form that error messages show.
 cdef bint parse_resolved(object address, int family, Address& peer) noexcept:
     if family == AF_INET6 and not (type(address) is tuple and len(<tuple>address) == 4):
         return False
@@ -48,15 +48,15 @@ cdef bint connects_plainly() except -1:
     return plain_socket.connect is plain_connect
 
 
-# What connect() answered: whether it goes on, or is done; OSError if it failed. EAGAIN is a failure:
-# a Unix socket's full backlog has no queue, and reports no room in it.
-cdef bint goes_on(int status) except -1:
+# Interprets connect()'s result: True if the attempt is in progress, False if it is connected; OSError if it failed.
+# EAGAIN is a failure: nothing reports when a Unix listener's full backlog has room again.
+cdef bint is_in_progress(int status) except -1:
     if status != 0 and status != -EINPROGRESS:
         raise diagnostics.os_error(-status)
     return status != 0
 
 
-# How what went on came out: whether the connection is there, or not yet; OSError if it failed.
+# The state of an attempt in progress: True if it is connected, False if not yet; OSError if it failed.
 cdef bint is_connected(int fd, object address) except -1:
     cdef int status = sys_calls.finish_connect(fd)
     if status != 0 and status != -EINPROGRESS:
@@ -64,7 +64,7 @@ cdef bint is_connected(int fd, object address) except -1:
     return status == 0
 
 
-# Whether new socket objects move bytes by Python's own methods. Programs put classes of theirs into the module.
+# True if new socket objects use Python's own methods for I/O: programs replace socket.socket by other classes.
 cdef bint makes_plain_sockets() except -1:
     cdef object kind = names_of_socket["socket"]
     return kind is plain_socket or inherits_methods(kind, STREAM_METHODS)
@@ -130,7 +130,7 @@ def connect_directly(Loop loop not None, family, address):
         raise diagnostics.os_error(-fd)
     connecting.fd = fd
     parse_resolved(address, family, peer)
-    connecting.pending = goes_on(sys_calls.connect(fd, peer.data(), peer.size()))
+    connecting.pending = is_in_progress(sys_calls.connect(fd, peer.data(), peer.size()))
     if connecting.pending:
         loop.check_no_transport(fd)
         loop.check_closed()

@@ -68,7 +68,7 @@ cdef class LazySocketTransport(StreamTransport):
                 self.extra[name] = sender_address(address, size)
         return 0
 
-    # In as little memory as it takes.
+    # Keeps the local address in as little memory as it takes.
     cdef int note_local_address(self) except -1:
         cdef sockaddr_storage address
         cdef socklen_t size

@@ -20,7 +20,7 @@ from zloop.binding.sealed_types cimport seal_type
 cdef extern from "Python.h":
     int resize_bytes "_PyBytes_Resize"(PyObject** bytes, Py_ssize_t size) except -1
 
-# Programs and their tests replace methods, of classes and of single objects. What is not these does its own work.
+# Programs and their tests replace methods of classes and of single objects: an adapter is used only if all are these.
 cdef object plain_data_received = StreamReaderProtocol.data_received
 cdef object plain_feed_data = StreamReader.feed_data
 
@@ -32,8 +32,8 @@ cdef class NativeProtocol:
     cdef int receive(self, const char* data, size_t size) except -1:
         raise NotImplementedError
 
-    # For much at a time: memory of that size for the next read, which stays where it is, or False. After a True exactly
-    # one filled() follows, in place of receive(), with how much was read; 0: nothing, and nothing is passed on.
+    # For large reads: lends memory of that size for the next read, or returns False. The memory does not move. After a
+    # True exactly one filled() follows, in place of receive(), with the number of bytes read, which may be 0.
     cdef bint lend(self, char** data, size_t size) except -1:
         return False
 
