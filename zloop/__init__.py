@@ -17,6 +17,7 @@ PYTEST_DONT_REWRITE: pytest would warn of a package with a plugin that was impor
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import importlib
 import inspect
@@ -38,6 +39,9 @@ if sys.platform == "win32":
     raise ImportError(
         "zloop does not run on Windows: its engine polls with epoll or kqueue. Use asyncio's own loop there, or WSL"
     )
+
+if not getattr(_thread, "_is_main_interpreter", lambda: True)():  # before CPython 3.12, the native modules ask
+    raise ImportError("zloop does not run in a subinterpreter; use asyncio's own loop there")
 
 # The modules of the names that are loaded on demand. Loading a loop takes most of the time, and many processes
 # that import zloop make no loop: each run of pytest does, for the plugin.

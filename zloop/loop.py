@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+import zloop.transports._asyncio_base  # type: ignore[import-not-found]  # noqa: F401  # first: it refuses subinterpreters
 from zloop.core import loop as native
 from zloop.core.exception_handler import ExceptionHandlerMixin
 from zloop.core.lifecycle import LifecycleMixin

@@ -75,7 +75,17 @@ PyObject* make_type(PyObject* module, PyObject* parent) {
   return PyType_FromModuleAndSpec(module, &spec, parent);
 }
 
+// zloop.loop imports this module before any other native one. Those that Cython makes belong to the interpreter that is
+// the first to import them, and are refused to all others from then on: a subinterpreter would take them away from the
+// main one. zloop itself asks from CPython 3.12 on, where that can be asked in Python.
+bool is_main_interpreter() {
+  if (PyInterpreterState_Get() == PyInterpreterState_Main()) return true;
+  PyErr_SetString(PyExc_ImportError, "zloop does not run in a subinterpreter; use asyncio's own loop there");
+  return false;
+}
+
 int add_base_type(PyObject* module) {
+  if (!is_main_interpreter()) return -1;
   PyObject* asyncio_transports = PyImport_ImportModule("asyncio.transports");
   if (asyncio_transports == nullptr) return -1;
   PyObject* parent = PyObject_GetAttrString(asyncio_transports, "BaseTransport");
