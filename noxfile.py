@@ -216,6 +216,17 @@ def packaging(session: nox.Session) -> None:
 
 
 @nox.session(python=[RUNNING])
+def freezing(session: nox.Session) -> None:
+    """Show that PyInstaller makes one file of a program on zloop, by the hook that zloop brings."""
+    script = "import sysconfig; print(sysconfig.get_config_var('Py_ENABLE_SHARED'))"
+    if "1" not in str(session.run("python", "-c", script, silent=True)):
+        session.skip("PyInstaller takes a Python with a shared library, and this one has none")
+    install_groups(session, "freezing")
+    wheels.install(session)
+    session.run("python", "-P", "scripts/check_freezing.py")
+
+
+@nox.session(python=[RUNNING])
 def bench(session: nox.Session) -> None:
     """Compare zloop with every other event loop, row by row: scripts/bench, whose options it takes."""
     install_groups(session, "bench", "cmake")

@@ -18,7 +18,7 @@ DIST = BUILD / "dist"
 SDIST_HAS = ("pyproject.toml", "CMakeLists.txt", "LICENSE", "README.md", "CHANGELOG.md", "noxfile.py")
 SDIST_FOLDERS = ("cpp/", "cmake/", "zloop/", "tests/", "scripts/", "bench/", "bench_uvloop/", "docs/")
 SDIST_HAS_NOT = (".git/", ".ci", "build/", "dist/")
-WHEEL_HAS = {"zloop/__init__.py", "zloop/py.typed", "zloop/core/loop.pyi"}
+WHEEL_HAS = {"zloop/__init__.py", "zloop/py.typed", "zloop/core/loop.pyi", "zloop/__pyinstaller/hook-zloop.py"}
 
 PROGRAM = """
 import asyncio
@@ -39,7 +39,8 @@ async def main():
 loop = zloop.run(main())
 assert isinstance(loop, zloop.Loop), loop
 assert pathlib.Path(zloop.__file__).is_relative_to(sys.argv[1]), zloop.__file__
-assert importlib.metadata.version("zloop") == zloop.__version__, importlib.metadata.version("zloop")
+[distribution] = set(importlib.metadata.packages_distributions()["zloop"])  # whatever its name is
+assert importlib.metadata.version(distribution) == zloop.__version__, importlib.metadata.version(distribution)
 """
 
 

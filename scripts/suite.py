@@ -2,8 +2,8 @@
 
 First lint, the engine's tests (plain, under sanitizers, for other systems) and the packaging; then, for each CPython
 from 3.11 to 3.15 on this machine, the behaviour tests and CPython's own asyncio tests. The Python that runs this also
-does what one is enough for: servers and drivers, the tests of TLS under sanitizers, and the instruction counts. What a
-stage prints is in build/log/test. A Python that is not to be found as it is may have a launcher:
+does what one is enough for: servers and drivers, the tests of TLS under sanitizers, the instruction counts, and
+PyInstaller. What a stage prints is in build/log/test. A Python that is not to be found as it is may have a launcher:
 ZLOOP_TEST_LAUNCHER_3_14='COMMAND' is put before each of its commands, and finds python3.14.
 
 Ends with a table, and "N passed, N failed, N skipped" on the last line; the exit status is 0 only if nothing failed.
@@ -162,6 +162,7 @@ def plan_last(version: str, options: argparse.Namespace) -> list[Stage]:
         Stage(f"{version}: applications", f"applications-{version}"),
         Stage(f"{version}: asan", f"sanitizers-{version}", ("python", "-q")),
         Stage(f"{version}: instructions", f"instructions-{version}"),
+        Stage(f"{version}: freezing", f"freezing-{version}"),
     ]
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import copy
-import importlib
+import importlib.machinery
+import importlib.util
 import pickle
 import pkgutil
 import socket
@@ -25,15 +26,16 @@ def native_types():
     """The classes of the extension modules, by name."""
     found = {}
     for info in pkgutil.walk_packages(zloop.__path__, "zloop."):
-        if info.name in {"zloop.__main__", "zloop.tls.protocol" if sys.modules.get("_ssl") is None else ""}:
+        if not isinstance(importlib.util.find_spec(info.name).loader, importlib.machinery.ExtensionFileLoader):
+            continue
+        if info.name == "zloop.tls.protocol" and sys.modules.get("_ssl") is None:
             continue
         module = importlib.import_module(info.name)
-        if not module.__file__.endswith(".py"):
-            found |= {
-                name: value
-                for name, value in vars(module).items()
-                if isinstance(value, type) and value.__module__ == module.__name__
-            }
+        found |= {
+            name: value
+            for name, value in vars(module).items()
+            if isinstance(value, type) and value.__module__ == module.__name__
+        }
     return found
 
 
