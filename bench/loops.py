@@ -26,7 +26,7 @@ class Loop:
     """A loop: the module that has its new_event_loop(), and the packages that it needs beside zloop's environment.
 
     `patch` names a module whose loop_factory() changes the loop's connections, and nothing else of it. `gathers`: what
-    is written does not leave in the call, but with what is written after it.
+    is written does not leave in the call, but with what is written after it. `title` is its name in reports.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Loop:
     packages: tuple[str, ...] = ()
     patch: str | None = None
     gathers: bool = False
+    title: str = ""
 
 
 LOOPS = {
@@ -45,7 +46,7 @@ LOOPS = {
         Loop("zuvloop", "zuvloop", ("zuvloop",), gathers=True),
         Loop("rsloop", "rsloop", ("rsloop",)),
         Loop("rloop", "rloop", ("rloop",)),
-        Loop("zig-zloop", "zloop", ("zloop",)),
+        Loop("zig-zloop", "zloop", ("zloop",), title="zloop (Zig)"),
         Loop("aiofastnet+uvloop", "uvloop", ("aiofastnet", "uvloop"), patch="aiofastnet"),
         Loop("aiofastnet+asyncio", "asyncio", ("aiofastnet",), patch="aiofastnet"),
     )
@@ -82,7 +83,7 @@ def version(loop: Loop, peers: pathlib.Path) -> str:
     if loop.name == "asyncio":
         return "of CPython"
     if not loop.packages:
-        return importlib.metadata.version(loop.module)
+        return importlib.import_module(loop.module).__version__
     found = []
     for package in loop.packages:
         distributions = importlib.metadata.distributions(name=package, path=[str(peers / package)])

@@ -21,13 +21,13 @@ NOISE = "noise"
 def markdown(results: Results) -> str:
     """The whole report."""
     parts = ["# zloop and other event loops", describe(results), overview(results)]
-    for has_server, title, heading in (
+    for has_server, kind, heading in (
         (True, "Servers", "Processor time of the server for a request; the best peer's is divided by zloop's."),
         (False, "In one process", "Operations a second, except where a unit says otherwise."),
     ):
         rows = [row for row in results.rows if row.has_server == has_server]
         if rows:
-            parts += [f"## {title}", heading, value_table(results, rows)]
+            parts += [f"## {kind}", heading, value_table(results, rows)]
         if rows and has_server:
             parts += ["Requests/s:", beside_table(results, rows, "rate")]
             parts += ["99 % of requests were answered within (µs):", beside_table(results, rows, "p99")]
@@ -38,12 +38,12 @@ def markdown(results: Results) -> str:
 def describe(results: Results) -> str:
     """The machine, the loops, and how to read the numbers."""
     lines = [f"- {name}: {value}" for name, value in results.description.items()]
-    lines.append("- loops: " + "; ".join(f"{name} ({version})" for name, version in results.loops.items()))
-    lines += [f"- not measured: {name} ({reason})" for name, reason in results.missing.items()]
+    lines.append("- loops: " + "; ".join(f"{title(name)} ({version})" for name, version in results.loops.items()))
+    lines += [f"- not measured: {title(name)} ({reason})" for name, reason in results.missing.items()]
     gathering = [name for name in results.loops if gathers(name)]
     decided = [f"`{row.name}`" for row in results.rows if row.name in DECIDED_BY_GATHERING]
     if gathering and decided:
-        lines.append(f"- gather writes, which decides {' and '.join(decided)}: {', '.join(gathering)}")
+        lines.append(f"- gather writes, which decides {' and '.join(decided)}: {', '.join(map(title, gathering))}")
     if results.is_first_look:
         reading = f"A first look: nothing follows from fewer than {FEWEST_SAMPLES} rounds."
     else:
@@ -78,7 +78,7 @@ def overview(results: Results) -> str:
 
 
 def value_table(results: Results, rows: list[RowFacts]) -> str:
-    table = new_table("row", "unit", *results.loops, "ahead of the best peer", "over the limit")
+    table = new_table("row", "unit", *map(title, results.loops), "ahead of the best peer", "over the limit")
     for row in rows:
         values = [value_text(results, row, loop) for loop in results.loops]
         best = results.compare_to_best_peer(row)
@@ -90,12 +90,17 @@ def value_table(results: Results, rows: list[RowFacts]) -> str:
 
 
 def beside_table(results: Results, rows: list[RowFacts], name: str) -> str:
-    table = new_table("row", *results.loops)
+    table = new_table("row", *map(title, results.loops))
     for row in rows:
         values = [results.cell(row, loop).beside(name) for loop in results.loops]
         if any(value is not None for value in values):
             table.add_row(f"`{row.name}`", *(ABSENT if value is None else number_text(value) for value in values))
     return render(table)
+
+
+def title(loop: str) -> str:
+    """The name of a loop for readers."""
+    return (LOOPS[loop].title if loop in LOOPS else "") or loop
 
 
 def gathers(loop: str) -> bool:
@@ -104,7 +109,7 @@ def gathers(loop: str) -> bool:
 
 def peer_text(row: RowFacts, loop: str) -> str:
     """A loop's name, and that it gathers writes where that decides."""
-    return f"{loop}, gathering" if gathers(loop) and row.name in DECIDED_BY_GATHERING else loop
+    return f"{title(loop)}, gathering" if gathers(loop) and row.name in DECIDED_BY_GATHERING else title(loop)
 
 
 def value_text(results: Results, row: RowFacts, loop: str) -> str:
@@ -131,8 +136,8 @@ def number_text(value: float) -> str:
 def row_text(results: Results, row: RowFacts) -> str:
     """A row in one line, for the terminal."""
     best = results.compare_to_best_peer(row)
-    values = ", ".join(f"{loop} {value_text(results, row, loop)}" for loop in results.loops)
-    ahead = f"; {ratio_text(results, best)} of {best.other}" if best else ""
+    values = ", ".join(f"{title(loop)} {value_text(results, row, loop)}" for loop in results.loops)
+    ahead = f"; {ratio_text(results, best)} of {title(best.other)}" if best else ""
     return f"{row.name} ({row.unit}): {values}{ahead}"
 
 
@@ -146,7 +151,7 @@ def summary(results: Results) -> str:
         for servers in (True, False):
             mean = results.mean_over(peer, servers=servers)
             cells += [f"{mean[0]:.2f}", str(mean[1])] if mean else [ABSENT, "0"]
-        table.add_row(peer, *cells)
+        table.add_row(title(peer), *cells)
     if not table.row_count or OURS not in results.loops:
         return ""
     return f"## zloop over each peer\n\nThe geometric mean of how many times better it is.\n\n{render(table)}"
@@ -163,7 +168,7 @@ def absences(results: Results) -> str:
     lines = []
     for (loop, failure), group in itertools.groupby(sorted(found), key=lambda entry: entry[:2]):
         names = ", ".join(f"`{name}`" for _, _, name in group)
-        lines.append(f"- {loop}: {names}: {failure}")
+        lines.append(f"- {title(loop)}: {names}: {failure}")
     return "## No number\n\n" + "\n".join(lines) if lines else ""
 
 
@@ -203,8 +208,8 @@ def draw(results: Results, path: pathlib.Path) -> None:
         places, heights = points(results, rows, loop)
         ours = loop == OURS
         axes.scatter(
-            places, heights, label=loop, s=60 if ours else 22, zorder=3 if ours else 2, color="black" if ours else None,
-            marker="D" if ours else "|" if loop == LIMIT else "o",
+            places, heights, label=title(loop), s=60 if ours else 22, zorder=3 if ours else 2,
+            color="black" if ours else None, marker="D" if ours else "|" if loop == LIMIT else "o",
         )  # fmt: skip
     axes.axvline(1, color="0.7", zorder=1)
     axes.set_xscale("log", base=2)

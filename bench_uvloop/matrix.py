@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import importlib.metadata
+import importlib
 import math
 import os
 import pathlib
@@ -374,7 +374,7 @@ def format_ratio(above: float | None, below: float | None) -> str:
 
 def describe_run(options: argparse.Namespace, pinning: Pinning) -> str:
     """What the numbers depend on, in one line."""
-    versions = [f"{loop} {importlib.metadata.version(loop)}" for loop in options.loops if loop != "asyncio"]
+    versions = [f"{loop} {importlib.import_module(loop).__version__}" for loop in options.loops if loop != "asyncio"]
     return ", ".join(
         [
             f"CPython {platform.python_version()}",
@@ -458,7 +458,7 @@ def main() -> int:
     pinning = choose_pinning(options.pin)
     try:
         conditions = describe_run(options, pinning)
-    except importlib.metadata.PackageNotFoundError as missing:
+    except ModuleNotFoundError as missing:
         sys.exit(f"{missing.name} is not installed here; bench_uvloop/run_matrix.sh installs it")
     results = run_matrix(options, pinning, Console(stderr=True, soft_wrap=True))
     print(f"\nRequests/s (more is better). {conditions}.\n")

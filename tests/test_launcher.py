@@ -400,7 +400,8 @@ def test_check_says_what_there_is_and_that_all_is_well(folder):
     lines, errors, status = outcome(folder, *LAUNCHER, "--check")
     assert (errors, status) == ("", 0)
     said = {line[:12].strip(): line[12:] for line in lines}
-    assert said["zloop"] == f"{zloop.__version__}, in {os.path.dirname(zloop.__file__)}"
+    assert said["zloop"] == f"{zloop.__version__} (C++), in {os.path.dirname(zloop.__file__)}"
+    assert said["Package"].endswith(f" {zloop.__version__}") or said["Package"] == "none, a folder on sys.path"
     assert said["Python"].startswith(sys.version.split()[0])
     assert {"System", "Poller", "TLS"} <= set(said)
     for name in ("TCP", "Unix socket", "UDP", "Child", "Timers"):

@@ -54,7 +54,8 @@ def check() -> int:
 def facts() -> list[tuple[str, str]]:
     """(name, value) of everything that a problem report needs."""
     found = [
-        ("zloop", f"{zloop.__version__}, in {zloop.__path__[0]}"),
+        ("zloop", f"{zloop.__version__} (C++), in {zloop.__path__[0]}"),
+        ("Package", distribution()),
         ("Python", f"{sys.version.split()[0]}, {sys.executable}"),
         ("System", f"{platform.system()} {platform.release()}, {platform.machine()}"),
     ]
@@ -64,6 +65,14 @@ def facts() -> list[tuple[str, str]]:
     else:
         found += [("Poller", "kqueue")]
     return [*found, ("TLS", tls_backend_and_reason())]
+
+
+def distribution() -> str:
+    """The name and version of what was installed: another project on the package index has the same import name."""
+    from importlib import metadata  # noqa: PLC0415  # of no use before
+
+    names = sorted(set(metadata.packages_distributions().get("zloop", ())))
+    return ", ".join(f"{name} {metadata.version(name)}" for name in names) or "none, a folder on sys.path"
 
 
 def tls_backend_and_reason() -> str:
