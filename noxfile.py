@@ -223,7 +223,7 @@ def freezing(session: nox.Session) -> None:
         session.skip("PyInstaller takes a Python with a shared library, and this one has none")
     install_groups(session, "freezing")
     wheels.install(session)
-    session.run("python", "-P", "scripts/check_freezing.py")
+    session.run("python", "scripts/check_freezing.py")
 
 
 @nox.session(python=[RUNNING])

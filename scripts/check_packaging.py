@@ -73,13 +73,16 @@ def check_sdist(path: pathlib.Path) -> None:
 
 
 def check_wheel(path: pathlib.Path) -> None:
-    """It has what an import needs, and no sources of what is compiled."""
+    """It has what an import needs, the names of functions, and no sources of what is compiled."""
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
+        libraries = {name: archive.read(name) for name in names if name.endswith(".so")}
     stray = [name for name in names if not re.fullmatch(r"zloop/(.*\.(py|pyi|so)|py\.typed)", name)]
     assert not stray, f"the wheel has {stray}"
     assert set(names) >= WHEEL_HAS, f"the wheel has only {names}"
-    assert any(name.endswith(".so") for name in names), f"the wheel has only {names}"
+    assert libraries, f"the wheel has only {names}"
+    nameless = [name for name, data in libraries.items() if data.startswith(b"\x7fELF") and b"\0.symtab\0" not in data]
+    assert not nameless, f"debuggers and profilers find no names of functions in {nameless}"
 
 
 def main() -> None:
