@@ -15,6 +15,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import unittest
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, assert_type, cast
@@ -275,6 +276,12 @@ def main() -> None:
     with asyncio.Runner(loop_factory=zloop.new_event_loop) as runner:
         assert_type(runner.run(answer()), int)
     zloop.install_as_uvloop()
+
+
+class Case(unittest.IsolatedAsyncioTestCase):
+    """A test case on zloop."""
+
+    loop_factory = zloop.new_event_loop
 
 
 if __name__ == "__main__":
