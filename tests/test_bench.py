@@ -280,7 +280,7 @@ def test_counts_may_grow_a_little(bench):
         "d": {"own": 50, "all": 500},
         "e": {"own": 104, "all": 2000},
     }
-    faults = instructions.judge(counts, recorded, instructions.KINDS)
+    faults = instructions.compare(counts, recorded, instructions.KINDS)
     assert faults == {
         "a": None,
         "b": "takes 1,031 instructions; 1,000 are on record",
@@ -288,7 +288,7 @@ def test_counts_may_grow_a_little(bench):
         "d": None,
         "e": "takes 104 of zloop's own instructions; 100 are on record",
     }
-    assert instructions.judge({"b": counts["b"]}, recorded, ("own",)) == {"b": None}
+    assert instructions.compare({"b": counts["b"]}, recorded, ("own",)) == {"b": None}
 
 
 CALLGRIND = """\
