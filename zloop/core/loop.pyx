@@ -46,6 +46,13 @@ cdef object native_get_running_loop = getattr(events, "_c__get_running_loop", ev
 cdef bint running_loop_is_cheap = sys.version_info >= (3, 12)
 
 
+def _run_until_complete_cb(future):
+    """Stop the loop in which run_until_complete() waits for this future."""
+    if not future.cancelled() and isinstance(future.exception(), (SystemExit, KeyboardInterrupt)):
+        return  # the exception has left run_forever()
+    future.get_loop().stop()
+
+
 cdef int check_constructor(object loop_class) except -1:
     """TypeError for arguments to a loop class that has no __init__() of its own to take them."""
     for each in loop_class.__mro__:
@@ -175,6 +182,18 @@ cdef class Loop(DescriptorLoop):
     @property
     def _task_factory(self):
         return self.task_factory
+
+    def _run_until_done(self, future, new_task):
+        """Run until the future is done: the native part of run_until_complete()."""
+        future.add_done_callback(_run_until_complete_cb)
+        try:
+            self.run_forever()
+        except BaseException:
+            if new_task and future.done() and not future.cancelled():
+                future.exception()  # marks it as retrieved: the caller has no reference to the task
+            raise
+        finally:
+            future.remove_done_callback(_run_until_complete_cb)
 
     # ---- the keep-alive list
 

@@ -60,13 +60,6 @@ cdef int check(int status) except -1:
     return status
 
 
-def _run_until_complete_cb(future):
-    """Stop the loop in which run_until_complete() waits for this future."""
-    if not future.cancelled() and isinstance(future.exception(), (SystemExit, KeyboardInterrupt)):
-        return  # the exception has left run_forever()
-    future.get_loop().stop()
-
-
 def note_signal(signum, frame):
     """The signal.signal() handler of each signal that a loop handles.
 
@@ -545,18 +538,6 @@ cdef class Scheduler(LoopCore):
             finally:
                 if self.running:  # a subclass's cleanup was interrupted
                     self.end_to_run()
-
-    def _run_until_done(self, future, new_task):
-        """Run until the future is done: the native part of run_until_complete()."""
-        future.add_done_callback(_run_until_complete_cb)
-        try:
-            self.run_forever()
-        except BaseException:
-            if new_task and future.done() and not future.cancelled():
-                future.exception()  # marks it as retrieved: the caller has no reference to the task
-            raise
-        finally:
-            future.remove_done_callback(_run_until_complete_cb)
 
     def _set_coroutine_origin_tracking(self, enabled):
         if enabled and self.saved_origin_depth < 0:
