@@ -15,6 +15,13 @@ def test_tests_that_hold_the_differences_are_there():
         assert f"def {named[2]}(" in (ROOT / "tests" / named[1]).read_text(), row
 
 
+def test_tests_that_hold_the_threat_models_promises_are_there():
+    named = re.findall(r"`(test_\w+\.py)::(\w+)`", (ROOT / "docs/threat-model.md").read_text())
+    assert len(named) > 20
+    missing = [name for file, name in named if f"def {name}(" not in (ROOT / "tests" / file).read_text()]
+    assert missing == []
+
+
 def test_tuning_constants_are_there_with_their_values():
     rows = [row.strip("| ").split(" | ") for row in (ROOT / "docs/tuning.md").read_text().splitlines()]
     constants = [row for row in rows if len(row) == 4 and row[0].startswith("`")]
