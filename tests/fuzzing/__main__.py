@@ -1,6 +1,7 @@
 """Drives zloop through random programs, which Hypothesis makes and, where one fails, cuts down to what it takes.
 
     connections    of every kind: every byte, the order of the callbacks, nothing left behind (connections.py)
+    streams        asyncio's streams: reads of every kind against writes of every size (streams.py)
     scheduling     callbacks, timers, tasks and exceptions: the order in which they run on asyncio (scheduling.py)
 
 A batch of programs runs in a process of its own, so that a crash is found, too. Its seed repeats it. What has failed is
@@ -19,7 +20,7 @@ import time
 import warnings
 
 HERE = pathlib.Path(__file__).parent
-MACHINES = ("connections", "scheduling")
+MACHINES = ("connections", "streams", "scheduling")
 BATCH = 100
 LONGEST_BATCH = 900.0
 """Seconds after which a batch hangs. Cutting down a program that fails takes most of them."""
@@ -41,15 +42,18 @@ def run_batch(machine, seed, programs, examples, cuts_down):
         stateful_step_count=40,
         phases=set(hypothesis.Phase) - (set() if cuts_down else {hypothesis.Phase.shrink, hypothesis.Phase.explain}),
     )
-    if machine == "connections":
-        from connections import Connections
-        from hypothesis.stateful import run_state_machine_as_test
-
-        run_state_machine_as_test(hypothesis.seed(seed)(Connections), settings=settings)
-    else:
+    if machine == "scheduling":
         from scheduling import PROGRAMS, check_order
 
         hypothesis.seed(seed)(settings(hypothesis.given(PROGRAMS)(check_order)))()
+        return
+    if machine == "connections":
+        from connections import Connections as Machine
+    else:
+        from streams import Streams as Machine
+    from hypothesis.stateful import run_state_machine_as_test
+
+    run_state_machine_as_test(hypothesis.seed(seed)(Machine), settings=settings)
 
 
 def command_for(machine, seed, options):
@@ -91,7 +95,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(
         prog="tests/fuzzing", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("machines", nargs="*", metavar="MACHINE", help="connections, scheduling; both if none is named")
+    parser.add_argument("machines", nargs="*", metavar="MACHINE", help="all of them if none is named")
     parser.add_argument("--minutes", type=float, default=0, help="how long, in place of a number of programs")
     parser.add_argument("--programs", type=int, default=BATCH, help="how many for each machine (%(default)s)")
     parser.add_argument("--seed", type=int, help="the first batch's (at random)")

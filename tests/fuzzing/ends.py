@@ -71,6 +71,10 @@ class End:
         """What the next callbacks with data do."""
         self.faulty = set()
         """Callbacks that raise when they are called next."""
+        self.sending = None
+        """The task of a sendfile() in progress."""
+        self.layers = 0
+        """Of TLS, by start_tls()."""
 
     def __repr__(self):
         return self.name
@@ -131,8 +135,14 @@ class End:
 
     # ---- what the program does
 
+    def is_sound(self):
+        """Whether nothing has ended yet, nor will by what was done so far."""
+        return self.state == "made" and not (self.closed or self.broken or self.eof_written or self.faulty)
+
     def write(self, size, kind):
         """Write the stream's next bytes as an object of a kind."""
+        if self.sending is not None:
+            return
         data = self.sends.next(size)
         dropped = self.closed or self.eof_written or self.state == "lost" or self.transport.is_closing()
         try:

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("hypothesis")
 
 HERE = Path(__file__).parent
-PROGRAMS = {"connections": 20, "scheduling": 200}
+PROGRAMS = {"connections": 20, "streams": 40, "scheduling": 200}
 """For a few seconds."""
 
 
