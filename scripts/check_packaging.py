@@ -39,8 +39,10 @@ async def main():
 loop = zloop.run(main())
 assert isinstance(loop, zloop.Loop), loop
 assert pathlib.Path(zloop.__file__).is_relative_to(sys.argv[1]), zloop.__file__
-[distribution] = set(importlib.metadata.packages_distributions()["zloop"])  # whatever its name is
-assert importlib.metadata.version(distribution) == zloop.__version__, importlib.metadata.version(distribution)
+# Whatever its name is; an editable one has no files by which to find it.
+plugins = importlib.metadata.entry_points(group="pytest11")
+[distribution] = [plugin.dist for plugin in plugins if plugin.value == "zloop.pytest_plugin"]
+assert distribution.version == zloop.__version__, distribution.version
 """
 
 

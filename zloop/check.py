@@ -71,8 +71,11 @@ def distribution() -> str:
     """The name and version of what was installed: another project on the package index has the same import name."""
     from importlib import metadata  # noqa: PLC0415  # of no use before
 
-    names = sorted(set(metadata.packages_distributions().get("zloop", ())))
-    return ", ".join(f"{name} {metadata.version(name)}" for name in names) or "none, a folder on sys.path"
+    names = set(metadata.packages_distributions().get("zloop", ()))
+    for plugin in metadata.entry_points(group="pytest11"):  # an editable installation has no files by which to find it
+        if plugin.value == "zloop.pytest_plugin" and plugin.dist is not None:
+            names.add(plugin.dist.name)
+    return ", ".join(f"{name} {metadata.version(name)}" for name in sorted(names)) or "none, a folder on sys.path"
 
 
 def tls_backend_and_reason() -> str:
