@@ -14,7 +14,7 @@ import weakref
 from ends import BufferedProtocol, End, PlainProtocol, Planned, Stream
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from loops import KIND, contexts, new_loop
+from loops import FAULT, KIND, contexts, new_loop
 
 SIZES = st.sampled_from([0, 1, 2, 100, 1000, 5000, 16_384, 70_000, 400_000])
 KINDS = st.sampled_from(["bytes", "bytearray", "view", "view of bytes", "lines"])
@@ -23,7 +23,7 @@ if KIND == "zloop":  # asyncio's TLS gives a small buffer other bytes than were 
     CONNECTION_KINDS.append("tls")
 BUFFERS = st.sampled_from([None, 50, 5000, 65_536])
 ACTIONS = ["write", "close", "abort", "pause", "resume", "write_eof", "protocol", "collect", "limits", "get_info"]
-LIMIT = 5.0
+LIMIT = 5.0 if FAULT is None else 1.0
 """Seconds that nothing may happen where bytes that are promised have not arrived."""
 CONNECTIONS = 4
 """At the same time, at most."""
@@ -91,6 +91,8 @@ class Connections(RuleBasedStateMachine):
     def connect(self, kind, buffers):
         async def connect():
             client, server = self.new_ends()
+            if FAULT == "leaks descriptors":
+                os.dup(0)
             if kind == "pair":
                 first, second = socket.socketpair()
                 first.setblocking(False)

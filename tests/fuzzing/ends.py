@@ -7,6 +7,8 @@ has to receive, and a byte that is lost, doubled, out of order or another connec
 import asyncio
 import random
 
+from loops import FAULT
+
 BLOCK = random.Random(1).randbytes(1 << 16)
 """What the streams of bytes are made of: each begins elsewhere in it, and is XORed with its number."""
 
@@ -144,6 +146,8 @@ class End:
         if self.sending is not None:
             return
         data = self.sends.next(size)
+        if FAULT == "loses bytes" and size == 5000:
+            data = data[:-1]
         dropped = self.closed or self.eof_written or self.state == "lost" or self.transport.is_closing()
         try:
             if kind == "bytes":
