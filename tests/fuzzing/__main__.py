@@ -29,8 +29,10 @@ LONGEST_BATCH = 900.0
 def run_batch(machine, seed, programs, examples, cuts_down):
     """Run the programs of a seed in this process; raise what one of them does."""
     import hypothesis
+    from hypothesis.configuration import set_hypothesis_home_dir
     from hypothesis.database import DirectoryBasedExampleDatabase
 
+    set_hypothesis_home_dir(HERE.parents[1] / "build" / "hypothesis")
     faulthandler.enable()
     warnings.simplefilter("error")
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of what the programs do wrong on purpose
