@@ -299,5 +299,5 @@ def test_callback_that_cancels_itself_is_reported_by_its_name(loop, unhandled, s
     getattr(loop, schedule)(*delay, loop.stop)
     loop.run_forever()
     [context] = unhandled
-    assert "cancel_itself(42)" in context["message"]
+    assert ".cancel_itself(" in context["message"]  # from CPython 3.13 on without its arguments, but in debug mode
     assert repr(context["exception"]) == "ValueError(42)"
