@@ -176,19 +176,14 @@ class End:
             self.sends.promised = self.sends.written
 
 
-class PlainProtocol(asyncio.Protocol):
-    """Passes every callback on to an End."""
+class Forwarding:
+    """Passes on to an End the callbacks that protocols of both kinds have."""
 
     def __init__(self, end):
         self.end = end
 
     def connection_made(self, transport):
         self.end.connection_made(transport)
-
-    def data_received(self, data):
-        if type(data) is not bytes:
-            self.end.report(f"data_received() of {type(data)}")
-        self.end.data_received(data)
 
     def eof_received(self):
         return self.end.eof_received()
@@ -203,15 +198,21 @@ class PlainProtocol(asyncio.Protocol):
         self.end.resume_writing()
 
 
-class BufferedProtocol(asyncio.BufferedProtocol):
-    """The same for one with a buffer of its own, of a size that it is made with."""
+class PlainProtocol(Forwarding, asyncio.Protocol):
+    """Gets bytes."""
+
+    def data_received(self, data):
+        if type(data) is not bytes:
+            self.end.report(f"data_received() of {type(data)}")
+        self.end.data_received(data)
+
+
+class BufferedProtocol(Forwarding, asyncio.BufferedProtocol):
+    """Has a buffer of its own, of a size that it is made with."""
 
     def __init__(self, end, size):
-        self.end = end
+        super().__init__(end)
         self.buffer = bytearray(size)
-
-    def connection_made(self, transport):
-        self.end.connection_made(transport)
 
     def get_buffer(self, sizehint):
         return self.buffer
@@ -222,15 +223,3 @@ class BufferedProtocol(asyncio.BufferedProtocol):
         data = bytes(self.buffer[:nbytes])
         self.buffer[:] = bytes(len(self.buffer))
         self.end.data_received(data)
-
-    def eof_received(self):
-        return self.end.eof_received()
-
-    def connection_lost(self, exc):
-        self.end.connection_lost(exc)
-
-    def pause_writing(self):
-        self.end.pause_writing()
-
-    def resume_writing(self):
-        self.end.resume_writing()
