@@ -170,7 +170,7 @@ def engine_tests(session: nox.Session) -> None:
 
 @nox.session(python=[RUNNING])
 def sanitizers(session: nox.Session) -> None:
-    """Run tests under sanitizers; arguments: asan, tsan (the engine's), python (then pytest's arguments); or all."""
+    """Run tests under sanitizers; arguments: asan, tsan (the engine's), python (then --whole, or pytest's); or all."""
     wanted, *arguments = session.posargs or ["all"]
     wheels.require_compiler(session)
     for preset in ("asan", "tsan"):
@@ -184,15 +184,17 @@ def sanitizers(session: nox.Session) -> None:
 
 
 def test_sanitized(session: nox.Session, arguments: list[str]) -> None:
-    """The behaviour tests on a zloop that AddressSanitizer and UndefinedBehaviorSanitizer watch."""
+    """The behaviour tests under AddressSanitizer and UndefinedBehaviorSanitizer; zloop checks its invariants, too."""
     libraries = engine.sanitizer_libraries(wheels.require_compiler(session))
     if not libraries:
         session.skip("this compiler has no AddressSanitizer of its own")
     install_groups(session, "test")
-    wheels.install(
-        session, "-asan", "-Ccmake.define.ZLOOP_SANITIZE=address,undefined", "-Cbuild-dir=build/asan-{wheel_tag}"
-    )
-    if not any(argument.startswith("tests/") for argument in arguments):
+    options = {"ZLOOP_SANITIZE": "address,undefined", "ZLOOP_INVARIANTS": "ON"}
+    defines = [f"-Ccmake.define.{name}={value}" for name, value in options.items()]
+    wheels.install(session, "-asan", *defines, "-Cbuild-dir=build/asan-{wheel_tag}")
+    if "--whole" in arguments:
+        arguments = ["tests", *(argument for argument in arguments if argument != "--whole")]
+    elif not any(argument.startswith("tests/") for argument in arguments):
         arguments = [*(f"tests/{name}" for name in ASAN_TESTS), *arguments]
     run_pytest(session, *arguments, env=ASAN_SETTINGS | {"LD_PRELOAD": " ".join(libraries)})
 

@@ -24,6 +24,7 @@ from support import (  # noqa: E402  (once its assertions can explain themselves
     LoopLog,
     Recorder,
     close_loop,
+    engine_objects,
     new_loop,
     observe,
     process_state,
@@ -81,14 +82,31 @@ def collect_and_freeze():
     gc.freeze()
 
 
+last_seen = {"test": None, "objects": None}
+
+
+def check_engine_objects(test):
+    """Fail if the last test has left objects of the engine. It shows now: pytest keeps a fixture's value to the end."""
+    last, before = last_seen["test"], last_seen["objects"]
+    last_seen["test"], last_seen["objects"] = test, engine_objects()
+    left = last_seen["objects"] - before if last else None
+    if left:  # a frame that was frozen while it ran may be part of a cycle that holds them
+        gc.unfreeze()
+        collect_and_freeze()
+        last_seen["objects"] = engine_objects()
+        left = last_seen["objects"] - before
+    assert not left, f"{last} left behind: {dict(left)}"
+
+
 @pytest.fixture(autouse=True)
-def loop_log():
+def loop_log(request):
     """What was logged on asyncio's logger, WARNING and above; a test that expects entries takes them.
 
     Set up before every other fixture of a test and torn down after them, so it is the leak guard as well.
     Unclosed loops and transports show up as ResourceWarnings during the collection, which are errors.
     """
     collect_and_freeze()
+    check_engine_objects(request.node.nodeid)
     before = process_state()
     log = LoopLog()
     logger = logging.getLogger("asyncio")

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -263,6 +264,12 @@ def wakeup_fd():
     if fd != -1:
         signal.set_wakeup_fd(fd)
     return fd
+
+
+def engine_objects():
+    """How many objects of zloop's engine there are, by class; none, unless zloop counts them (ZLOOP_INVARIANTS)."""
+    native = sys.modules.get("zloop.core.loop")
+    return Counter(native.live_engine_objects() if native is not None else {})
 
 
 def _signal_handlers():

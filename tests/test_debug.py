@@ -5,7 +5,16 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support import TIME_LIMIT, assert_silent, enable_debug, outcome_of, run_script
+from support import (
+    LOCALHOST,
+    TIME_LIMIT,
+    assert_silent,
+    enable_debug,
+    engine_objects,
+    outcome_of,
+    run_script,
+)
+from tls_support import stop
 
 
 async def coroutine_function():
@@ -253,3 +262,37 @@ def test_debug_mode_can_be_switched_while_the_loop_runs(loop, run):
 
     tracked, untracked = run(scenario())
     assert tracked > untracked == sys.get_coroutine_origin_tracking_depth()
+
+
+# -- what there is ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.zloop_only
+def test_debug_info_says_what_the_loop_has_to_do(loop, run, capsys):
+    async def scenario():
+        server = await loop.create_server(asyncio.Protocol, LOCALHOST, 0)
+        loop.call_soon(callback)
+        timer = loop.call_later(TIME_LIMIT, callback)
+        loop.print_debug_info()
+        timer.cancel()
+        await stop(server)
+
+    run(scenario())
+    printed = capsys.readouterr().err
+    lines = {line.split(maxsplit=1)[1]: line.split()[0] for line in printed.splitlines()[1:]}
+    assert printed.startswith("Loop at 0x")
+    assert printed.splitlines()[0].endswith(", running")
+    assert int(lines["callbacks that are ready"]) >= 1
+    assert int(lines["timers"]) >= 1
+    assert lines["descriptors that are watched"] == "1"
+
+
+@pytest.mark.zloop_only
+@pytest.mark.skipif(not engine_objects(), reason="this zloop was not built to count the engine's objects")
+def test_engine_objects_are_counted_for_the_process(loop):
+    """Each extension module has an engine of its own, and they all count together."""
+    before = engine_objects()
+    server = loop.run_until_complete(loop.create_server(asyncio.Protocol, LOCALHOST, 0))
+    assert engine_objects() - before == {"Listener": 1}
+    loop.run_until_complete(stop(server))
+    assert before["Reactor"] >= 1

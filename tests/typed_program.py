@@ -7,7 +7,9 @@ come back, they are more than that. The program can be run, too.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import io
 import os
 import signal
 import socket
@@ -239,6 +241,8 @@ async def settings(loop: zloop.Loop) -> None:
     assert_type(loop.get_debug(), bool)
     loop.set_debug(False)
     assert_type(loop.slow_callback_duration, float)
+    with contextlib.redirect_stderr(io.StringIO()):
+        loop.print_debug_info()
     loop.set_default_executor(ThreadPoolExecutor(1))
     loop.add_signal_handler(signal.SIGUSR1, print, "signal")
     assert_type(loop.remove_signal_handler(signal.SIGUSR1), bool)

@@ -106,7 +106,9 @@ int Reactor::add_all_entries(Poller& poller) noexcept {
     }
   }
   for (const Slot& slot : slots_) {
-    if (slot.watcher != nullptr) slot.watcher->has_entry_ = slot.watcher->interest_ != interest_none;
+    if (slot.watcher == nullptr) continue;
+    slot.watcher->has_entry_ = slot.watcher->interest_ != interest_none;
+    if (slot.watcher->has_entry_) note_file(*slot.watcher);
   }
   return 0;
 }
@@ -298,10 +300,20 @@ int Reactor::add_or_modify_entry(Watcher& watcher, unsigned interest, std::uint6
   if (status == -ENOENT) status = poller_->add(watcher.fd_, interest, token);
   // The watcher's file was closed under this number, and a duplicate of it has the number now.
   if (status == -EEXIST) status = poller_->modify(watcher.fd_, interest, token);
-  if (status == 0) watcher.has_entry_ = true;
+  if (status == 0) {
+    watcher.has_entry_ = true;
+    note_file(watcher);
+  }
   // The number refers to no file. A later file with that number is not the watcher's either.
   if (status == -EBADF) watcher.lost_ = true;
   return status;
+}
+
+// For the invariants: which file the entry is for.
+void Reactor::note_file([[maybe_unused]] Watcher& watcher) noexcept {
+#ifdef ZLOOP_INVARIANTS
+  watcher.inode_ = inode_of(watcher.fd_);
+#endif
 }
 
 void Reactor::remove_entry(Watcher& watcher) noexcept {
@@ -360,6 +372,7 @@ int Reactor::wait(std::int64_t timeout_ns) noexcept {
   if (const int status = reopen_after_fork(); status < 0) return status;
   ++waits_;
   interrupt_dispatch();  // if an exception ended the turn, dispatch() was not called
+  check_invariants(*this);
   const bool does_not_block = timeout_ns == 0;
   if (timeout_ns != 0 && !wakeup_.try_sleep()) timeout_ns = 0;
   const int count = poller_->wait(events_.data(), events_capacity, timeout_ns);

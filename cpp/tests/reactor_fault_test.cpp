@@ -225,7 +225,7 @@ struct ReactorScene {
     for (int i = 0; i < 4 * attempts_max && orphan >= 0; ++i) {
       turn(reactor);
       const auto entries = zloop::test::poller_entries(reactor.poller_fd());
-      const auto of_number = std::ranges::count(entries, number, &zloop::test::PollerEntry::fd);
+      const auto of_number = std::ranges::count(entries, number, &zloop::PollerEntry::fd);
       if (of_number <= (next.probe.watcher.interest() == interest_none ? 0 : 1)) orphan = -1;
     }
     CHECK(orphan < 0);

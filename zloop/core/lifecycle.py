@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import warnings
 import weakref
 from asyncio.log import logger
@@ -23,6 +24,13 @@ class LifecycleMixin(MixinBase):
     def __init__(self) -> None:
         self._asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
         self._asyncgens_shutdown_called = False
+
+    def print_debug_info(self) -> None:
+        """Print to standard error what the loop has to do and what it waits for, for a human to read."""
+        words = "closed" if self.is_closed() else "running" if self.is_running() else "not running"
+        lines = [f"{type(self).__name__} at {id(self):#x}, {words}"]
+        lines += [f"{count:10,}  {name}" for name, count in self._state().items()]
+        sys.stderr.write("\n".join([*lines, ""]))
 
     def run_until_complete(self, future: Generator[Any, None, T] | Awaitable[T]) -> T:
         """Run the loop until a future is done; return its result or raise its exception.

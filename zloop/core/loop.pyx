@@ -22,6 +22,7 @@ from zloop.core.contexts cimport new_context_cache
 from zloop.core.descriptors cimport DescriptorLoop, FdWatcher
 from zloop.core.scheduler cimport check
 from zloop.engine cimport sys as sys_calls
+from zloop.engine.invariants cimport live_count
 from zloop.engine.ring_buffer cimport ReadyQueue
 
 from zloop.core import settings
@@ -134,6 +135,25 @@ cdef class Loop(DescriptorLoop):
         if self.selector_transports is None:
             self.selector_transports = weakref.WeakValueDictionary()
         return self.selector_transports
+
+    def _state(self):
+        """What print_debug_info() prints: names of things, and how many there are now."""
+        cdef list waiting = []
+        cdef dict state
+        if visit_list(self.keepalive_list, append_to, <void*>waiting):
+            raise MemoryError
+        state = {
+            "callbacks that are ready": len(self._ready),
+            "timers": self.timers.size(),
+            "descriptors that are watched": self.reactor.watched(),
+            "descriptors with a reader or a writer": len(self.watchers),
+        }
+        for transport in waiting:
+            name = f"{type(transport).__name__} that waits for the kernel"
+            state[name] = state.get(name, 0) + 1
+        for name, count in live_engine_objects().items():
+            state[f"{name} in this process"] = count
+        return state
 
     def _timer_handle_cancelled(self, handle):
         """For asyncio's own TimerHandle, which calls it. A cancelled timer of zloop's leaves the heap at once."""
@@ -271,6 +291,16 @@ cdef class Loop(DescriptorLoop):
             sys_calls.close(pipe[0])
             sys_calls.close(pipe[1])
         return 0
+
+
+def live_engine_objects():
+    """The engine's objects that exist in this process, by class; empty, unless zloop was built to count them."""
+    cdef dict counts = {}
+    cdef size_t index = 0
+    while live_count(index).name != NULL:
+        counts[live_count(index).name.decode()] = live_count(index).count
+        index += 1
+    return counts
 
 
 cdef int append_to(PyObject* handle, void* handles) noexcept:

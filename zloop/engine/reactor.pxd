@@ -18,6 +18,7 @@ cdef extern from "zloop/reactor.hpp" namespace "zloop":
         bint refresh(Watcher& watcher) noexcept
         void detach(Watcher& watcher) noexcept
         void* user_of(int fd) noexcept
+        size_t watched() noexcept
         bint skips_poll(size_t ignored) noexcept
         void reset_adaptive_polling() noexcept
         void disable_adaptive_polling() noexcept

@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "zloop/address.hpp"
+#include "zloop/invariants.hpp"
 #include "zloop/reactor.hpp"
 #include "zloop/ring_buffer.hpp"
 #include "zloop/shared_buffer.hpp"
@@ -134,6 +135,7 @@ class DatagramSocket final : private Watcher {
   std::size_t longest_ = 0;  // bytes of the longest datagram
   int capacity_ = 1;         // datagrams of that size that fit into the shared buffer, at most batch_max
   int expected_ = 1;         // datagrams that the next receive() asks for
+  [[no_unique_address]] LiveCount<LiveClass::datagram_socket> live_;
 };
 
 }  // namespace zloop

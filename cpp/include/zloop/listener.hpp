@@ -6,6 +6,7 @@
 
 #include <sys/socket.h>
 
+#include "zloop/invariants.hpp"
 #include "zloop/reactor.hpp"
 #include "zloop/sys.hpp"
 #include "zloop/watcher.hpp"
@@ -54,6 +55,7 @@ class Listener final : private Watcher {
   const ListenerOps& ops_;  // static
   void* owner_;             // borrowed: the embedder
   int burst_ = 1;
+  [[no_unique_address]] LiveCount<LiveClass::listener> live_;
 };
 
 }  // namespace zloop

@@ -15,6 +15,7 @@
 
 #include "zloop/adaptive_polling.hpp"
 #include "zloop/fork_mark.hpp"
+#include "zloop/invariants.hpp"
 #include "zloop/poller.hpp"
 #include "zloop/shared_buffer.hpp"
 #include "zloop/wakeup.hpp"
@@ -142,6 +143,7 @@ class Reactor {
   void reduce_interest(Watcher& watcher, unsigned interest) noexcept;
   [[nodiscard]] int modify_entry(Watcher& watcher, unsigned interest) noexcept;
   void check_file(Watcher& watcher) noexcept;
+  static void note_file(Watcher& watcher) noexcept;
   void remove_entry(Watcher& watcher) noexcept;
   void mark_lost(Watcher& watcher) noexcept;
   void rearm(std::uint64_t token) noexcept;
@@ -162,6 +164,15 @@ class Reactor {
   int next_event_ = 0;            // the first event that dispatch() has not reached
   bool suspects_orphan_ = false;  // dispatch() has found an event without a watcher: its entry may be orphaned
   ForkMark fork_mark_;            // identifies the process that opened the poller and the wake-up
+  [[no_unique_address]] LiveCount<LiveClass::reactor> live_;
+
+#ifdef ZLOOP_INVARIANTS
+  friend struct Invariants;
+  friend std::string violated_invariant(const Reactor& reactor);
+  friend void check_invariants(Reactor& reactor) noexcept;
+
+  std::size_t unchecked_turns_ = 0;  // so many more until check_invariants() checks again
+#endif
 };
 
 }  // namespace zloop

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "zloop/invariants.hpp"
 #include "zloop/reactor.hpp"
 #include "zloop/watcher.hpp"
 #include "zloop/write_queue.hpp"
@@ -140,6 +141,7 @@ class Stream final : private Watcher {
   std::uint32_t started_reading_in_ = 0;  // Reactor::waits() at the last start_reading()
   bool reading_ = false;
   bool buffered_ = false;
+  [[no_unique_address]] LiveCount<LiveClass::stream> live_;
 };
 
 }  // namespace zloop

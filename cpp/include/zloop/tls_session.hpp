@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "zloop/invariants.hpp"
 #include "zloop/openssl.hpp"
 
 namespace zloop {
@@ -101,6 +102,7 @@ class TlsSession {
   std::size_t lent_used_ = 0;      // bytes
   std::vector<char> output_;
   bool output_lost_ = false;
+  [[no_unique_address]] LiveCount<LiveClass::tls_session> live_;
 };
 
 }  // namespace zloop

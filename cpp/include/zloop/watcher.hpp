@@ -5,6 +5,8 @@
 // watcher point to each other; whichever is destroyed first detaches the watcher. Loop thread only.
 #pragma once
 
+#include <cstdint>
+
 #include "zloop/poller.hpp"
 
 namespace zloop {
@@ -34,7 +36,14 @@ struct WatcherOps {
 class Watcher {
  public:
   Watcher() = default;
+#ifdef ZLOOP_INVARIANTS
+  ~Watcher() {
+    detach();
+    alive_ = 0;
+  }
+#else
   ~Watcher() { detach(); }
+#endif
   Watcher(const Watcher&) = delete;
   Watcher& operator=(const Watcher&) = delete;
 
@@ -71,6 +80,15 @@ class Watcher {
   bool lost_ = false;
   Reactor* reactor_ = nullptr;       // borrowed; Reactor::close() detaches the watcher
   const WatcherOps* ops_ = nullptr;  // static
+
+#ifdef ZLOOP_INVARIANTS
+  friend struct Invariants;
+
+  static constexpr unsigned alive = 0x5AFE'5AFE;
+
+  unsigned alive_ = alive;   // anything else: the watcher was destroyed
+  std::uint64_t inode_ = 0;  // of the file that the poller's entry was made for; 0: unknown
+#endif
 };
 
 // A watcher for an object that cannot derive from Watcher.

@@ -1,11 +1,7 @@
 #include "support/faults.hpp"
 
-#include <sys/epoll.h>
-
 #include <algorithm>
 #include <cerrno>
-#include <fstream>
-#include <ios>
 #include <sstream>
 #include <system_error>
 #include <utility>
@@ -50,28 +46,9 @@ std::vector<Injection> injections(const FaultyCall& faulty, int calls) {
   return all;
 }
 
-// Parses lines such as "tfd:        5 events: 40000019 data:                5  pos:0 ino:12d0b8 sdev:9".
 std::vector<PollerEntry> poller_entries(int poller_fd) {
   std::vector<PollerEntry> entries;
-  std::ifstream lines("/proc/self/fdinfo/" + std::to_string(poller_fd));
-  REQUIRE(lines.is_open());
-  for (std::string line; std::getline(lines, line);) {
-    if (!line.starts_with("tfd:")) continue;
-    std::istringstream words(line);
-    std::string label;
-    int fd = -1;
-    std::uint32_t events = 0;
-    std::uint64_t token = 0;
-    words >> label >> std::dec >> fd >> label >> std::hex >> events >> label >> token;
-    REQUIRE(!words.fail());
-    entries.push_back({
-        .fd = fd,
-        .interest = ((events & EPOLLIN) != 0 ? unsigned{interest_read} : 0U) |
-                    ((events & EPOLLOUT) != 0 ? unsigned{interest_write} : 0U) |
-                    ((events & EPOLLONESHOT) != 0 ? unsigned{interest_once} : 0U),
-        .token = token,
-    });
-  }
+  REQUIRE(read_poller_entries(poller_fd, entries));
   return entries;
 }
 

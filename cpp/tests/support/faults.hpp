@@ -13,6 +13,7 @@
 #include "support/interposer.hpp"
 #include "support/sockets.hpp"
 #include "zloop/poller.hpp"
+#include "zloop/poller_entries.hpp"
 #include "zloop/reactor.hpp"
 
 namespace zloop::test {
@@ -135,12 +136,7 @@ void sweep(const std::vector<const FaultyCall*>& kinds, const Arguments&... argu
   }
 }
 
-// An entry of an epoll instance, as the kernel reports it.
-struct PollerEntry {
-  int fd;
-  unsigned interest;  // only interest_once: disabled
-  std::uint64_t token;
-};
+// What the kernel watches for the reactor; a failure of the test if it does not say.
 std::vector<PollerEntry> poller_entries(int poller_fd);
 
 // What the engine expects the poller to watch a descriptor for: all bits of `least`, and none beyond `most`.

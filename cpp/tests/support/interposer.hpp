@@ -44,9 +44,10 @@ class Interposer {
   Call send;     // send(2), sendto(2), sendmsg(2) and sendmmsg(2)
   Call receive;  // recv(2), recvmsg(2) and recvmmsg(2)
   Call accept;
-  Call poller_control;  // every call that changes an interest
-  // Linux only. The kernel is made to agree with the errors of these calls: after ENOENT or EBADF it has no entry, and
-  // after EEXIST it has one.
+  // Every call that changes an interest. On Linux the kernel is made to agree with the errors of this call and of the
+  // next three: after EEXIST it has an entry, and after ENOENT, EBADF or a removal it has none.
+  Call poller_control;
+  // Linux only.
   Call poller_add;
   Call poller_modify;
   Call poller_remove;

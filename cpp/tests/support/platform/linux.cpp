@@ -103,11 +103,13 @@ int __wrap_epoll_create1(int flags) {
 }
 
 int __wrap_epoll_ctl(int epoll_fd, int operation, int fd, epoll_event* event) {
-  if (Interposer::fails(&Interposer::poller_control)) return -1;
-  if (!Interposer::fails(call_of(operation))) return __real_epoll_ctl(epoll_fd, operation, fd, event);
+  if (!Interposer::fails(&Interposer::poller_control) && !Interposer::fails(call_of(operation))) {
+    return __real_epoll_ctl(epoll_fd, operation, fd, event);
+  }
   const int error = errno;
   if (error == EEXIST) __real_epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, event);
-  if (error == ENOENT || error == EBADF) __real_epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, event);
+  if (operation == EPOLL_CTL_DEL || error == ENOENT || error == EBADF)
+    __real_epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, event);
   errno = error;
   return -1;
 }
