@@ -4,6 +4,7 @@ An sdist is made and, out of that, a wheel; the wheel is installed in a clean vi
 editable, in another. Each installed zloop has to run a coroutine.
 """
 
+import io
 import pathlib
 import re
 import shutil
@@ -12,6 +13,7 @@ import sys
 import tarfile
 import zipfile
 
+from elftools.elf.elffile import ELFFile
 from tooling import BUILD, ROOT
 
 DIST = BUILD / "dist"
@@ -83,8 +85,22 @@ def check_wheel(path: pathlib.Path) -> None:
     assert not stray, f"the wheel has {stray}"
     assert set(names) >= WHEEL_HAS, f"the wheel has only {names}"
     assert libraries, f"the wheel has only {names}"
-    nameless = [name for name, data in libraries.items() if data.startswith(b"\x7fELF") and b"\0.symtab\0" not in data]
-    assert not nameless, f"debuggers and profilers find no names of functions in {nameless}"
+    for name, data in libraries.items():
+        if data.startswith(b"\x7fELF"):
+            check_library(name, ELFFile(io.BytesIO(data)))
+
+
+def check_library(name: str, library: ELFFile) -> None:
+    """It is hardened, and debuggers and profilers find the names of functions in it."""
+    assert library.get_section_by_name(".symtab"), f"debuggers and profilers find no names of functions in {name}"
+    segments = {segment["p_type"]: segment for segment in library.iter_segments()}
+    executable = 1
+    assert not segments["PT_GNU_STACK"]["p_flags"] & executable, f"{name} has an executable stack"
+    assert "PT_GNU_RELRO" in segments, f"{name} has no part that becomes read-only"
+    flags = {tag["d_tag"]: tag["d_val"] for tag in segments["PT_DYNAMIC"].iter_tags()}
+    bind_now = 8
+    assert flags.get("DT_FLAGS", 0) & bind_now, f"{name} leaves addresses of functions writable"
+    assert not flags.keys() & {"DT_RPATH", "DT_RUNPATH", "DT_TEXTREL"}, f"{name} has {sorted(flags)}"
 
 
 def main() -> None:
