@@ -6,14 +6,16 @@ every action: what is called after it, what is reported and how it ends is as wi
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
 import subprocess
 import sys
+import weakref
 
 import pytest
-from support import drain, outcome_of, several_turns, socket_pair, until
+from support import LOCALHOST, drain, outcome_of, several_turns, socket_pair, until
 
 BIG = 1 << 20
 """More bytes than a pipe holds."""
@@ -328,3 +330,45 @@ def test_leaving_the_loop_from_a_callback(same_as_asyncio, kind, place, action):
         return left.type, told(kind, protocol)
 
     assert same_as_asyncio(scenario).raised is None
+
+
+# -- a turn inside a callback ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.zloop_only  # asyncio's loop takes from an empty queue when the turn inside has run the batch
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")  # connection_lost() cannot enter the context
+def test_transport_is_there_as_long_as_the_read_that_asked_for_a_buffer(loop, run, loop_log):
+    """Although a turn inside get_buffer() drops the last reference but the one of the read itself."""
+    calls, references = [], []
+
+    class Protocol(asyncio.BufferedProtocol):
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def get_buffer(self, sizehint):
+            calls.append("get_buffer")
+            references.append(weakref.ref(self.transport, lambda _reference: calls.append("freed")))
+            self.transport.abort()
+            del self.transport
+            for _ in range(2):
+                loop.call_soon(gc.collect)
+                loop._run_once()
+            done.set()
+            return bytearray(65536)
+
+        def buffer_updated(self, nbytes):
+            calls.append("buffer_updated")
+
+    async def scenario():
+        server = await loop.create_server(Protocol, LOCALHOST, 0)
+        with socket.create_connection(server.sockets[0].getsockname()) as peer:
+            peer.sendall(b"x")
+            await done.wait()
+        server.close()
+        await server.wait_closed()
+
+    done = asyncio.Event()
+    run(scenario())
+    gc.collect()
+    loop_log.take()  # the turn inside cannot enter the connection's context again, and says so
+    assert calls == ["get_buffer", "buffer_updated", "freed"]

@@ -196,6 +196,10 @@ cdef class SocketTransport(LazySocketTransport, Transport):
             return False
         buffer = <object>result
         Py_DECREF(buffer)  # the call's reference
+        if self.loop is None:  # a turn inside get_buffer() has come to the end of the connection
+            leave_or_error(self.context)
+            PyErr_Clear()
+            return False
         length = length_or_error(buffer)
         if length > 0 and view_or_error(buffer, &state.view, PyBUF_SIMPLE | PyBUF_WRITABLE) == 0:
             data[0] = <char*>state.view.buf
@@ -567,11 +571,17 @@ cdef void on_data(void* owner, const char* data, size_t size) noexcept:
 
 
 cdef cpp_bool get_buffer(void* owner, char** data, size_t* size) noexcept:
-    return call_method(owner, SocketTransport.get_memory, callback_failed, data, size) == 1
+    # Held until on_buffer_filled(): a turn of the loop inside get_buffer() may drop every other reference.
+    Py_INCREF(<object><PyObject*>owner)
+    if call_method(owner, SocketTransport.get_memory, callback_failed, data, size) == 1:
+        return True
+    Py_DECREF(<object><PyObject*>owner)
+    return False
 
 
 cdef void on_buffer_filled(void* owner, ssize_t result) noexcept:
     call_method(owner, SocketTransport.memory_filled, read_callback_failed, result)
+    Py_DECREF(<object><PyObject*>owner)
 
 
 cdef void on_end(void* owner) noexcept:
