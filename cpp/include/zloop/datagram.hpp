@@ -135,7 +135,7 @@ class DatagramSocket final : private Watcher {
   std::size_t longest_ = 0;  // bytes of the longest datagram
   int capacity_ = 1;         // datagrams of that size that fit into the shared buffer, at most batch_max
   int expected_ = 1;         // datagrams that the next receive() asks for
-  [[no_unique_address]] LiveCount<LiveClass::datagram_socket> live_;
+  [[no_unique_address, maybe_unused]] LiveCount<LiveClass::datagram_socket> live_;
 };
 
 }  // namespace zloop

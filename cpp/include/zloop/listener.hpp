@@ -55,7 +55,7 @@ class Listener final : private Watcher {
   const ListenerOps& ops_;  // static
   void* owner_;             // borrowed: the embedder
   int burst_ = 1;
-  [[no_unique_address]] LiveCount<LiveClass::listener> live_;
+  [[no_unique_address, maybe_unused]] LiveCount<LiveClass::listener> live_;
 };
 
 }  // namespace zloop

@@ -164,7 +164,7 @@ class Reactor {
   int next_event_ = 0;            // the first event that dispatch() has not reached
   bool suspects_orphan_ = false;  // dispatch() has found an event without a watcher: its entry may be orphaned
   ForkMark fork_mark_;            // identifies the process that opened the poller and the wake-up
-  [[no_unique_address]] LiveCount<LiveClass::reactor> live_;
+  [[no_unique_address, maybe_unused]] LiveCount<LiveClass::reactor> live_;
 
 #ifdef ZLOOP_INVARIANTS
   friend struct Invariants;

@@ -141,7 +141,7 @@ class Stream final : private Watcher {
   std::uint32_t started_reading_in_ = 0;  // Reactor::waits() at the last start_reading()
   bool reading_ = false;
   bool buffered_ = false;
-  [[no_unique_address]] LiveCount<LiveClass::stream> live_;
+  [[no_unique_address, maybe_unused]] LiveCount<LiveClass::stream> live_;
 };
 
 }  // namespace zloop

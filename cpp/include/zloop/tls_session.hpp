@@ -102,7 +102,7 @@ class TlsSession {
   std::size_t lent_used_ = 0;      // bytes
   std::vector<char> output_;
   bool output_lost_ = false;
-  [[no_unique_address]] LiveCount<LiveClass::tls_session> live_;
+  [[no_unique_address, maybe_unused]] LiveCount<LiveClass::tls_session> live_;
 };
 
 }  // namespace zloop
