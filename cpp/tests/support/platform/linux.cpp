@@ -108,8 +108,9 @@ int __wrap_epoll_ctl(int epoll_fd, int operation, int fd, epoll_event* event) {
   }
   const int error = errno;
   if (error == EEXIST) __real_epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, event);
-  if (operation == EPOLL_CTL_DEL || error == ENOENT || error == EBADF)
+  if (operation == EPOLL_CTL_DEL || error == ENOENT || error == EBADF) {
     __real_epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, event);
+  }
   errno = error;
   return -1;
 }
