@@ -33,6 +33,20 @@ HAS_CLOSE_CLIENTS = sys.version_info >= (3, 13)
 # -- Server --------------------------------------------------------------------------------------------------------
 
 
+def test_closed_server_is_freed_although_no_descriptor_is_ready_any_more(loop, run):
+    async def scenario():
+        server = await loop.create_server(Echo, LOCALHOST, 0)
+        freed = weakref.ref(server)
+        server.close()
+        await server.wait_closed()
+        del server
+        await several_turns()
+        gc.collect()
+        return freed() is None
+
+    assert run(scenario())
+
+
 def test_server_can_be_referenced_weakly_and_takes_no_part_in_leaks(loop, run):
     async def scenario():
         server = await loop.create_server(Echo, LOCALHOST, 0)

@@ -17,6 +17,7 @@ cdef class Scheduler(LoopCore):
     cdef size_t batch_left     # of the batch of ready callbacks, how many have not run; 0 outside of it
     cdef LoopInbox inbox
     cdef HookList unscheduled_ends  # owns a reference to each transport that end_without_memory() was given
+    cdef unsigned int dispatching    # dispatches that have not returned; a callback that runs a turn is inside of one
     cdef list pending_close          # objects closed inside an I/O callback: the engine may use them until it returns
 
     cdef int signal_fd         # the read end of the signals' pipe, while it is watched; else -1

@@ -324,8 +324,10 @@ cdef class Scheduler(LoopCore):
                 self.take_due_timers()
             self.run_ready()
             if count > 0:
+                self.dispatching += 1
                 self.reactor.dispatch()
-                if self.pending_close:
+                self.dispatching -= 1
+                if self.pending_close and self.dispatching == 0:
                     self.pending_close = []
                 if self.interruption is not None:
                     self.raise_interruption()

@@ -156,7 +156,8 @@ cdef class Acceptor:
         sock, self.sock = self.sock, None
         transport_state(self.loop).acceptors.pop(id(sock), None)
         self.listener.close()
-        self.loop.pending_close.append(self)  # a protocol factory may have called this, in the middle of a burst
+        if self.loop.dispatching != 0:  # a protocol factory may have called this, in the middle of a burst
+            self.loop.pending_close.append(self)
         return sock
 
     def close(self):
