@@ -112,6 +112,19 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session(python=VERSIONS)
+def leaks(session: nox.Session) -> None:
+    """Do each public operation 10,000 times, and look for what becomes more; arguments are pytest's."""
+    install_groups(session, "test")
+    wheels.install(session)
+    settings = {
+        "ZLOOP_LEAK_ROUNDS": os.environ.get("ZLOOP_LEAK_ROUNDS", "10000"),
+        # What glibc caches it counts as given out.
+        "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0",
+    }
+    run_pytest(session, "tests/test_leaks.py", *session.posargs, env=settings)
+
+
+@nox.session(python=VERSIONS)
 def instructions(session: nox.Session) -> None:
     """Count the instructions of hot operations, and compare them with those on record; --help tells the options."""
     install_groups(session, "bench")
