@@ -112,6 +112,14 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session(python=VERSIONS)
+def faults(session: nox.Session) -> None:
+    """Let every use of every system call fail in turn; arguments are pytest's."""
+    install_groups(session, "test")
+    wheels.install(session)
+    run_pytest(session, "tests/test_faults.py", *session.posargs, env={"ZLOOP_FAULTS": "1000"})
+
+
+@nox.session(python=VERSIONS)
 def leaks(session: nox.Session) -> None:
     """Do each public operation 10,000 times, and look for what becomes more; arguments are pytest's."""
     install_groups(session, "test")

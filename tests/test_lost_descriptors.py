@@ -141,6 +141,32 @@ def test_connection_whose_socket_was_closed_past_it_closes_nobody_elses(loop, ru
     run(scenario())
 
 
+@pytest.mark.zloop_only  # asyncio's transport stays open, and never receives anything
+def test_transport_whose_reading_cannot_be_resumed_ends(loop, run):
+    class Waiting(asyncio.Protocol):
+        def __init__(self):
+            self.lost = loop.create_future()
+
+        def connection_lost(self, exc):
+            self.lost.set_result(exc)
+
+    async def scenario():
+        near, far = socket.socketpair()
+        with far:
+            transport, protocol = await loop.create_connection(Waiting, sock=near)
+            transport.pause_reading()
+            far.send(b"x")
+            await several_turns()  # the poller is told that nobody reads
+            os.close(near.fileno())
+            with pytest.raises(OSError, match="Bad file descriptor") as caught:
+                transport.resume_reading()
+            assert transport.is_closing()
+            assert await protocol.lost is caught.value
+            transport.resume_reading()
+
+    run(scenario())
+
+
 def test_child_is_waited_for_whatever_keeps_its_pidfd_from_being_watched(loop, run, monkeypatch):
     def refuse(*args, **kwargs):
         raise RuntimeError("File descriptor is in use by the event loop")

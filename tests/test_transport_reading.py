@@ -12,6 +12,7 @@ from support import (
     connection,
     pattern,
     reset,
+    resource_warnings,
     several_turns,
     until,
     without_repeats,
@@ -254,6 +255,23 @@ def test_paused_transport_does_not_notice_the_end_until_resumed(loop, run):
     received, names = run(scenario())
     assert received == b"last words"
     assert names == ["connection_made", "data_received", "eof_received", "connection_lost"]
+
+
+def test_reading_cannot_be_resumed_after_the_loop_is_closed(loop, run):
+    async def scenario():
+        near, far = socket.socketpair()
+        transport, _ = await loop.create_connection(Recorder, sock=near)
+        transport.pause_reading()
+        return transport, far
+
+    transport, far = run(scenario())
+    loop.close()
+    with far, pytest.raises(RuntimeError, match="Event loop is closed"):
+        transport.resume_reading()
+    assert not transport.is_closing()
+    with resource_warnings() as texts:
+        del transport
+    assert any("unclosed transport" in text for text in texts)
 
 
 def test_nothing_is_received_after_close(loop, run):

@@ -33,6 +33,7 @@ cdef class BaseTransport(AsyncioBase):
     cdef bint only_logs(self, object exception) except -1
 
     cdef bint wants_data(self) noexcept
+    cdef int watch(self) except -1
     cdef int fail(self, object exception, str message) except -1
     cdef int force_close(self, object exception) except -1
     cdef int schedule_connection_lost(self, object exception) except -1

@@ -100,7 +100,10 @@ cdef class BaseTransport(AsyncioBase):
             logger.debug("%r pauses reading", self)
 
     def resume_reading(self):
-        """Pass what comes to the protocol again. Does nothing when closing or not paused."""
+        """Pass what comes to the protocol again. Does nothing when closing or not paused.
+
+        OSError if the system refuses to watch the descriptor; the transport ends with that error, too.
+        """
         if self.closing or not self._paused:
             return
         self._paused = False
@@ -111,8 +114,17 @@ cdef class BaseTransport(AsyncioBase):
     def _start_reading(self):
         """Scheduled behind connection_made(), which may have paused or closed."""
         if self.wants_data():
+            self.watch()
+
+    # The transport ends if the system refuses to watch its descriptor: nothing would ever come.
+    cdef int watch(self) except -1:
+        try:
             self.start_reading()
-            self.update_keepalive()
+        except (OSError, MemoryError) as exc:
+            self.loop.check_closed()
+            self.force_close(exc)
+            raise
+        return self.update_keepalive()
 
     # ---- failure
 

@@ -176,8 +176,7 @@ cdef class WritePipeTransport(StreamTransport, Transport):
     def _watch_reader(self):
         """Scheduled behind connection_made(): from here on the transport ends when the other end is closed."""
         if not self.ending:
-            self.start_reading()
-            self.update_keepalive()
+            self.watch()
 
     cdef int reader_gone(self) except -1:
         if self.loop.debug:

@@ -1,0 +1,203 @@
+"""System calls that fail, each use of each call in turn: the error that came, once, and nothing left behind.
+
+Interrupted calls, calls that are not ready and those that transfer less do not show: every byte arrives. The sweeps are
+fault_program.py's; the library that makes calls fail is preloaded, so that nothing of it is in a build of zloop.
+ZLOOP_FAULTS is how many uses of each call are tried.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from fault_program import BROKEN, NOT_COMPARED, SCENARIOS
+from support import TIME_LIMIT, run_script
+
+compiler = shutil.which("c++")
+pytestmark = [
+    pytest.mark.zloop_only,  # a sweep compares with asyncio by itself
+    pytest.mark.skipif(
+        compiler is None or sys.platform != "linux" or "LD_PRELOAD" in os.environ, reason="nothing makes calls fail"
+    ),
+]
+
+HERE = Path(__file__).parent
+MOST = int(os.environ.get("ZLOOP_FAULTS", "2"))
+ALIKE = {"recvmmsg": "recvfrom"}
+"""Calls of zloop that asyncio has another for."""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    made = tmp_path_factory.mktemp("library") / "failing_calls.so"
+    source = HERE / "failing_calls.cpp"
+    subprocess.run([compiler, "-std=c++17", "-shared", "-fPIC", "-o", made, source, "-ldl"], check=True)
+    return made
+
+
+@pytest.fixture(scope="module")
+def sweep(library, certificate_files):
+    """Run the sweeps of some loops over some scenarios in one process; what came of each, by both."""
+
+    def run(kinds, names, most, *only):
+        done = subprocess.run(
+            [
+                *(sys.executable, "-P", "-W", "ignore::ResourceWarning", HERE / "fault_program.py", library),
+                *(",".join(kinds), ",".join(names), *certificate_files, str(most), *only),
+            ],
+            env=os.environ | {"LD_PRELOAD": str(library)},
+            capture_output=True,
+            text=True,
+            timeout=4 * TIME_LIMIT * max(1, most // 10),
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        told = map(json.loads, done.stdout.splitlines())
+        return {(one["kind"], one["name"]): one for one in told}
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def of_zloop(sweep):
+    return sweep(["zloop"], SCENARIOS, MOST)
+
+
+@pytest.fixture(scope="module")
+def of_asyncio(sweep):
+    return sweep(["asyncio"], [name for name in SCENARIOS if name != "signals"], 1)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_each_call_fails(name, of_zloop):
+    done = of_zloop["zloop", name]
+    assert done["wrong"] == []
+    assert done["cases"] > 10
+
+
+@pytest.mark.parametrize("name", [name for name in SCENARIOS if name != "signals"])  # zloop has other calls for them
+def test_first_use_of_each_call_fails_as_with_asyncio(name, of_zloop, of_asyncio):
+    mine, reference = of_zloop["zloop", name]["outcomes"], of_asyncio["asyncio", name]["outcomes"]
+    compared = 0
+    for case, outcome in mine.items():
+        call, *error = case.split()
+        other = reference.get(" ".join((ALIKE.get(call, call), *error)))
+        if other is not None:
+            assert (case, outcome) == (case, other)
+            compared += 1
+    assert compared >= 8
+    assert not any(f"{name} {case.split()[0]}" in NOT_COMPARED for case in reference)
+
+
+def test_sweep_finds_loops_that_are_broken(sweep):
+    found = sweep(BROKEN, ["tcp"], 1, "recv")
+    for kind, complaint in {
+        "Swallowing": "nobody is told",
+        "Repeating": "connection_lost with [None, None]",
+        "Leaking": "descriptors stay",
+        "Losing": "stuck",
+        "Hanging": "stuck",
+    }.items():
+        assert any(complaint in line for line in found[kind, "tcp"]["wrong"]), kind
+
+
+def test_sweep_finds_bytes_that_change(sweep):
+    """Datagrams that are cut."""
+    found = sweep(["zloop"], ["cut_datagrams"], 1, "send")
+    assert any("shows" in line for line in found["zloop", "cut_datagrams"]["wrong"])
+
+
+PRELUDE = f"""
+import asyncio, ctypes, errno, os, socket, sys
+sys.path.insert(0, {str(HERE)!r})
+from fault_program import Faults
+faults = Faults(os.environ["LD_PRELOAD"])
+faults.choose_zloop()
+
+class Telling(asyncio.Protocol, asyncio.DatagramProtocol):
+    def __init__(self):
+        self.lost = asyncio.Event()
+
+    def connection_lost(self, exc):
+        print("connection_lost", exc and errno.errorcode[exc.errno])
+        self.lost.set()
+
+loop = new_event_loop()
+contexts = []
+loop.set_exception_handler(lambda _, context: contexts.append(context))
+def run(main):
+    loop.run_until_complete(asyncio.wait_for(main, {TIME_LIMIT}))
+    loop.close()
+    for context in contexts:
+        print(errno.errorcode[context["exception"].errno])
+"""
+
+
+@pytest.fixture
+def lines_of(library, monkeypatch):
+    """Run a script in which calls can be made to fail; the lines that it prints."""
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    return lambda script: run_script("zloop", PRELUDE + textwrap.dedent(script))
+
+
+def test_transports_that_the_system_does_not_watch_end(lines_of):
+    """connection_lost() has the error, and the exception handler, as with asyncio, where nothing would ever come."""
+    lines = lines_of("""
+        async def main():
+            near, far = socket.socketpair()
+            out, into = os.pipe()
+            for make in (
+                lambda: loop.create_connection(Telling, sock=near),
+                lambda: loop.connect_read_pipe(Telling, open(out, "rb", 0)),
+                lambda: loop.connect_write_pipe(Telling, open(into, "wb", 0)),
+                lambda: loop.create_datagram_endpoint(Telling, ("127.0.0.1", 0)),
+            ):
+                faults.plan("epoll_add", errno.ENOSPC)
+                transport, protocol = await make()
+                await protocol.lost.wait()
+                assert transport.is_closing()
+            far.close()
+
+        run(main())
+    """)
+    assert lines == ["connection_lost ENOSPC"] * 4 + ["ENOSPC"] * 4
+
+
+def test_loop_that_the_system_has_nothing_for_is_not_made(lines_of):
+    lines = lines_of("""
+        def descriptors():
+            return len(os.listdir("/proc/self/fd"))
+
+        loop.close()
+        before = descriptors()
+        for call in ("epoll_create1", "eventfd", "epoll_add"):
+            faults.plan(call, errno.EMFILE)
+            try:
+                new_event_loop()
+            except OSError as exc:
+                print(call, errno.errorcode[exc.errno], descriptors() - before)
+    """)
+    assert lines == [f"{call} EMFILE 0" for call in ("epoll_create1", "eventfd", "epoll_add")]
+
+
+def test_poll_that_fails_ends_the_run_and_the_loop_goes_on(lines_of):
+    lines = lines_of("""
+        async def main():
+            await asyncio.sleep(0.001)
+            faults.plan("epoll_wait", errno.EBADF)
+            await asyncio.sleep(0.001)
+            return "slept"
+
+        task = loop.create_task(main())
+        try:
+            loop.run_until_complete(task)
+        except OSError as exc:
+            print(errno.errorcode[exc.errno])
+        print(loop.run_until_complete(task))
+        run(asyncio.sleep(0))
+    """)
+    assert lines == ["EBADF", "slept"]
