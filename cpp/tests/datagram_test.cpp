@@ -590,6 +590,14 @@ TEST_CASE("an owner may end itself in each of its calls", "[loopback]") {
   CHECK_FALSE(endpoint->turn());
 }
 
+TEST_CASE("a datagram socket's owner is the user of its descriptor") {
+  PairEndpoint endpoint;
+  const int fd = endpoint.pair.ours.get();
+  CHECK(endpoint.endpoint.reactor.user_of(fd) == &endpoint.endpoint);
+  endpoint.endpoint.datagram->close();
+  CHECK(endpoint.endpoint.reactor.user_of(fd) == nullptr);
+}
+
 TEST_CASE("a descriptor that is in the loop takes no second datagram socket", "[loopback]") {
   UdpEndpoint endpoint;
   const DatagramOps nothing;

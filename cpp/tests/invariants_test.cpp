@@ -5,9 +5,12 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "support/allocation.hpp"
 #include "support/catch.hpp"
+#include "support/child.hpp"
 #include "support/open_reactor.hpp"
 #include "support/probe.hpp"
 #include "support/sockets.hpp"
@@ -30,6 +33,47 @@
 namespace {
 
 #ifdef ZLOOP_INVARIANTS
+
+// What no correct engine does, the tests do to its private parts: an explicit instantiation may name them.
+template <typename Name, auto Member>
+struct Opened {
+  friend constexpr auto member_of(Name) { return Member; }  // NOLINT(readability-named-parameter): a tag
+};
+
+struct Alive {
+  friend constexpr auto member_of(Alive tag);
+};
+template struct Opened<Alive, &zloop::Watcher::alive_>;
+
+struct Number {
+  friend constexpr auto member_of(Number tag);
+};
+template struct Opened<Number, &zloop::Watcher::fd_>;
+
+struct Ops {
+  friend constexpr auto member_of(Ops tag);
+};
+template struct Opened<Ops, &zloop::Watcher::ops_>;
+
+struct Home {
+  friend constexpr auto member_of(Home tag);
+};
+template struct Opened<Home, &zloop::Watcher::reactor_>;
+
+struct HasEntry {
+  friend constexpr auto member_of(HasEntry tag);
+};
+template struct Opened<HasEntry, &zloop::Watcher::has_entry_>;
+
+struct Lost {
+  friend constexpr auto member_of(Lost tag);
+};
+template struct Opened<Lost, &zloop::Watcher::lost_>;
+
+struct Watched {
+  friend constexpr auto member_of(Watched tag);
+};
+template struct Opened<Watched, &zloop::Reactor::watched_>;
 
 using zloop::interest_read;
 using zloop::interest_write;
@@ -78,6 +122,33 @@ TEST_CASE("no invariant is violated by what watchers do") {
   reactor.turn();
   CHECK(violated_invariant(reactor).empty());
   reactor.detach(probe.watcher);
+  CHECK(violated_invariant(reactor).empty());
+}
+
+// What is said of the invariants while a private member of `object` has another value.
+template <typename Name, typename Object, typename Value>
+std::string violated_with(const zloop::Reactor& reactor, Object& object, Value value) {
+  auto& member = object.*member_of(Name{});
+  const auto before = std::exchange(member, value);
+  std::string violated = violated_invariant(reactor);
+  member = before;
+  return violated;
+}
+
+TEST_CASE("a table that contradicts itself is found") {
+  OpenReactor reactor;
+  const Pair pair = make_pair();
+  Probe probe;
+  probe.watch(reactor, pair.ours.get(), interest_read);
+  zloop::Watcher& watcher = probe.watcher;
+  CHECK_THAT(violated_with<Alive>(reactor, watcher, 0U), Catch::Contains("was destroyed"));
+  CHECK_THAT(violated_with<Home>(reactor, watcher, nullptr), Catch::Contains("belongs to another reactor"));
+  CHECK_THAT(violated_with<Number>(reactor, watcher, watcher.fd() + 1), Catch::Contains("another number"));
+  CHECK_THAT(violated_with<Ops>(reactor, watcher, nullptr), Catch::Contains("no operations"));
+  CHECK_THAT(violated_with<HasEntry>(reactor, watcher, false), Catch::Contains("no entry in the poller"));
+  CHECK_THAT(violated_with<Lost>(reactor, watcher, true), Catch::Contains("is lost"));
+  CHECK_THAT(violated_with<Watched>(reactor, static_cast<zloop::Reactor&>(reactor), std::size_t{7}),
+             Catch::Contains("1 watchers have an interest, and 7 are counted"));
   CHECK(violated_invariant(reactor).empty());
 }
 
@@ -151,16 +222,30 @@ TEST_CASE("a violated invariant ends the process in the next turn", "[linux][nat
   const pid_t child = ::fork();
   REQUIRE(child >= 0);
   if (child == 0) {
-    static_cast<void>(::signal(SIGABRT, SIG_DFL));
+    static_cast<void>(::signal(SIGABRT, [](int /*number*/) { zloop::test::keep_coverage(); }));
     Watching watching;  // of the child: an inherited reactor is not checked
     watching.control(EPOLL_CTL_DEL, watching.fd(), 0, 0);
     watching.reactor.turn();
-    ::_exit(0);
+    zloop::test::end_child(0);
   }
   int status = 0;
   REQUIRE(::waitpid(child, &status, 0) == child);
   CHECK(WIFSIGNALED(status));
   CHECK(WTERMSIG(status) == SIGABRT);
+}
+
+TEST_CASE("a turn without memory checks no invariant", "[linux][native]") {
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    static_cast<void>(::signal(SIGABRT, SIG_DFL));
+    Watching watching;
+    watching.control(EPOLL_CTL_DEL, watching.fd(), 0, 0);
+    zloop::test::end_child(zloop::test::with_allocations(0, [&] { return watching.reactor.wait(0); }));
+  }
+  int status = -1;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
 }
 
 #endif

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/child.hpp"
 #include "support/connection.hpp"
 #include "support/interposer.hpp"
 #include "support/probe.hpp"
@@ -412,6 +413,29 @@ TEST_CASE("what the table of a stream does not set is called and does nothing") 
   stream.close();
 }
 
+TEST_CASE("a stream that is lent memory reports what was read into it to a table without a function for that") {
+  EmptyTableScene scene;
+  struct Owner {
+    char memory[8] = {};
+  } owner;
+  static constexpr zloop::StreamOps lends{
+      .get_buffer =
+          [](void* of, char** data, std::size_t* size) {
+            *data = static_cast<Owner*>(of)->memory;
+            *size = sizeof(Owner::memory);
+            return true;
+          },
+  };
+  zloop::Stream stream;
+  REQUIRE(stream.open(scene.reactor, scene.pair.ours.get(), lends, &owner) == 0);
+  stream.set_buffered(true);
+  REQUIRE(stream.start_reading() == 0);
+  put(scene.pair.theirs.get(), "x");
+  scene.turn();
+  CHECK(owner.memory[0] == 'x');
+  stream.close();
+}
+
 TEST_CASE("what the table of a datagram socket does not set is called and does nothing") {
   EmptyTableScene scene;
   static constexpr zloop::DatagramOps none{};
@@ -458,7 +482,7 @@ TEST_CASE("a forked child that cannot have a poller of its own gets one when tha
   if (child == 0) {
     int step = 1;
     const auto holds = [&step](bool truth) {
-      if (!truth) ::_exit(step);
+      if (!truth) zloop::test::end_child(step);
       ++step;
     };
     {
@@ -474,7 +498,7 @@ TEST_CASE("a forked child that cannot have a poller of its own gets one when tha
     scene.reactor.dispatch();
     holds(scene.old.notified == std::vector<unsigned>{interest_write});
     holds(!scene.reactor.is_lost(scene.old.watcher));
-    ::_exit(0);
+    zloop::test::end_child(0);
   }
   int status = -1;
   REQUIRE(::waitpid(child, &status, 0) == child);

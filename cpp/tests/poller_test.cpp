@@ -2,7 +2,6 @@
 #include "zloop/poller.hpp"
 
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -13,6 +12,7 @@
 
 #include "support/allocation.hpp"
 #include "support/catch.hpp"
+#include "support/child.hpp"
 #include "support/platform.hpp"
 #include "support/signals.hpp"
 #include "support/sockets.hpp"
@@ -83,6 +83,19 @@ TEST_CASE("opening a poller reports that no descriptor is to be had") {
 
 TEST_CASE("without memory there is no poller") {
   CHECK(zloop::test::with_allocations(0, [] { return zloop::make_poller(); }) == nullptr);
+}
+
+TEST_CASE("a poller without memory for a descriptor does not watch it, and can do so later") {
+  const std::unique_ptr<Poller> poller = open_poller();
+  const Pair pair = make_pair();
+  const int fd = pair.ours.get();
+  const int status = zloop::test::with_allocations(0, [&] { return poller->add(fd, interest_write, 7); });
+  if (status == 0) return;  // the kernel's memory is enough
+  CHECK(status == -ENOMEM);
+  CHECK(only_ready(*poller, 7) == interest_none);
+  CHECK(poller->remove(fd) == -ENOENT);
+  REQUIRE(poller->add(fd, interest_write, 7) == 0);
+  CHECK(only_ready(*poller, 7) == interest_write);
 }
 
 TEST_CASE("nothing watched is never ready") {
@@ -285,14 +298,15 @@ TEST_CASE("a signal interrupts a wait") {
 }
 
 TEST_CASE("closing in a forked child leaves the parent's registrations as they are") {
+  const bool inherited = GENERATE(false, true);
   const std::unique_ptr<Poller> poller = open_poller();
   const Pair pair = make_pair();
   REQUIRE(poller->add(pair.ours.get(), interest_read, 7) == 0);
   const pid_t child = ::fork();
   REQUIRE(child >= 0);
   if (child == 0) {
-    poller->close();
-    ::_exit(poller->fd() == -1 ? 0 : 1);
+    inherited ? poller->close_inherited() : poller->close();
+    zloop::test::end_child(poller->fd() == -1 ? 0 : 1);
   }
   int status = -1;
   REQUIRE(::waitpid(child, &status, 0) == child);

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/child.hpp"
 #include "support/fault_scene.hpp"
 #include "support/faults.hpp"
 #include "support/interposer.hpp"
@@ -301,7 +302,7 @@ struct ForkScene {
   void run(const Injection& injection) {
     const pid_t child = ::fork();
     REQUIRE(child >= 0);
-    if (child == 0) ::_exit(run_child(injection));
+    if (child == 0) zloop::test::end_child(run_child(injection));
     int status = -1;
     REQUIRE(::waitpid(child, &status, 0) == child);
     CHECK(status == 0);

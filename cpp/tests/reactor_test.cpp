@@ -13,6 +13,7 @@
 
 #include "support/allocation.hpp"
 #include "support/catch.hpp"
+#include "support/child.hpp"
 #include "support/interposer.hpp"
 #include "support/open_reactor.hpp"
 #include "support/probe.hpp"
@@ -340,7 +341,7 @@ TEST_CASE("a hang-up is reported as what the watcher is interested in") {
 template <typename Child>
 bool holds_in_a_fork(Child child) {
   const pid_t pid = fork();
-  if (pid == 0) _exit(child() ? 0 : 1);
+  if (pid == 0) zloop::test::end_child(child() ? 0 : 1);
   int status = -1;
   REQUIRE(waitpid(pid, &status, 0) == pid);
   return WIFEXITED(status) && WEXITSTATUS(status) == 0;

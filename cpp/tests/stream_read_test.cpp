@@ -354,6 +354,14 @@ TEST_CASE("a closed stream can be opened again") {
   CHECK(connection.received == "hello");
 }
 
+TEST_CASE("a socket's stream has an owner who is its user; other code may use a pipe, too") {
+  Connection connection;
+  CHECK(connection.reactor.user_of(connection.pair.ours.get()) == &connection);
+  zloop::test::Pipe pipe = zloop::test::make_pipe();
+  Connection reader({.ours = std::move(pipe.read_end), .theirs = std::move(pipe.write_end)}, zloop::pipe_io);
+  CHECK(reader.reactor.user_of(reader.pair.ours.get()) == nullptr);
+}
+
 TEST_CASE("a descriptor that has a stream takes no second one") {
   Connection connection;
   Stream second;

@@ -3,10 +3,12 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <cstring>
 #include <string>
 
 #include "support/catch.hpp"
@@ -27,6 +29,16 @@ using zloop::test::Pair;
 using zloop::test::Pipe;
 using zloop::test::put;
 using zloop::test::take;
+
+// On a port of its own.
+Fd make_udp_socket() {
+  Fd socket = zloop::test::make_socket(AF_INET, SOCK_DGRAM);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  REQUIRE(::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0);
+  return socket;
+}
 
 TEST_CASE("recv gives bytes, the end of the stream, or why there are none") {
   Pair pair = make_pair();
@@ -131,6 +143,39 @@ TEST_CASE("a firewall's refusal of a packet is not taken for a forbidden call", 
   Interposer kernel;
   kernel.send.errors = {EPERM, EPERM};
   CHECK(sys::send_packets(pair.ours.get(), &one, 1) == -EPERM);
+}
+
+TEST_CASE("recv_from and send_to take one datagram, with its sender and to its receiver") {
+  const Fd ours = make_udp_socket();
+  const Fd theirs = make_udp_socket();
+  sockaddr_storage address{};
+  socklen_t size = 0;
+  std::string buffer(4, '\0');
+  CHECK(sys::recv_from(theirs.get(), buffer.data(), buffer.size(), &address, &size) == -EAGAIN);
+  REQUIRE(sys::local_address(theirs.get(), &address, &size) == 0);
+  const auto* const receiver = reinterpret_cast<const sockaddr*>(&address);
+  REQUIRE(sys::send_to(ours.get(), "hello", 5, receiver, size) == 5);
+  pollfd arriving{.fd = theirs.get(), .events = POLLIN, .revents = 0};
+  REQUIRE(::poll(&arriving, 1, 20'000) == 1);
+  sockaddr_storage sender{};
+  REQUIRE(sys::recv_from(theirs.get(), buffer.data(), buffer.size(), &sender, &size) == 4);  // cut to the room there is
+  CHECK(buffer == "hell");
+  sockaddr_storage expected{};
+  socklen_t expected_size = 0;
+  REQUIRE(sys::local_address(ours.get(), &expected, &expected_size) == 0);
+  REQUIRE(size == expected_size);
+  CHECK(std::memcmp(&sender, &expected, size) == 0);
+  CHECK(sys::send_to(-1, "x", 1, receiver, size) == -EBADF);
+}
+
+TEST_CASE("a datagram from a socket without an address has no sender") {
+  const Pair pair = make_pair(SOCK_DGRAM);
+  put(pair.theirs.get(), "x");
+  std::string buffer(4, '\0');
+  sockaddr_storage sender{};
+  socklen_t size = 1;
+  REQUIRE(sys::recv_from(pair.ours.get(), buffer.data(), buffer.size(), &sender, &size) == 1);
+  CHECK(size == 0);
 }
 
 TEST_CASE("a call that a signal interrupts is repeated") {

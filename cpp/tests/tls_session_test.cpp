@@ -145,6 +145,31 @@ TEST_CASE("what is not read at once is kept, and more is appended to it") {
   CHECK(pair.server.session.unread() == 0);
 }
 
+TEST_CASE("what was read of kept bytes takes no memory when most of them were read, and the rest stays in order") {
+  if (missing()) return;
+  TlsPair pair;
+  TlsSession& session = pair.server.session;
+  std::string expected;
+  std::array<char, record> room{};
+  const auto feed = [&] {
+    const std::string message = pattern(record);
+    const std::string ciphertext = pair.client.write(message);
+    session.feed(ciphertext.data(), ciphertext.size());
+    session.retain();
+    expected += message;
+  };
+  for (int i = 0; i < 4; ++i) feed();
+  std::string plain;
+  for (int i = 0; i < 3; ++i) {
+    const ssize_t size = session.read(room.data(), room.size());
+    REQUIRE(size > 0);
+    plain.append(room.data(), static_cast<std::size_t>(size));
+  }
+  for (int i = 0; i < 2; ++i) feed();
+  CHECK(plain + pair.server.read() == expected);
+  CHECK(session.unread() == 0);
+}
+
 TEST_CASE("without memory for what is unread it is dropped, and memory that is gone is not read") {
   if (missing()) return;
   TlsPair pair;

@@ -55,6 +55,9 @@ class Interposer {
   Call poller_open;
   Call wakeup_open;
   Call wakeup_write;
+  Call memory_map;     // mmap(2)
+  Call memory_advise;  // madvise(2)
+  Call memory_unmap;   // munmap(2): counted, and always made
   // Linux only: descriptors whose read(2), write(2) and writev(2) belong to the engine, and count as receiving and
   // sending.
   std::vector<int> pipes;

@@ -1,6 +1,7 @@
 // Linux: the interposer's system calls, with the linker's option --wrap.
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -84,6 +85,9 @@ int __real_epoll_create1(int flags);
 int __real_epoll_ctl(int epoll_fd, int operation, int fd, epoll_event* event);
 int __real_epoll_wait(int epoll_fd, epoll_event* events, int capacity, int timeout_ms);
 int __real_eventfd(unsigned value, int flags);
+int __real_madvise(void* address, std::size_t size, int advice);
+void* __real_mmap(void* address, std::size_t size, int protection, int flags, int fd, off_t offset);
+int __real_munmap(void* address, std::size_t size);
 ssize_t __real_read(int fd, void* data, std::size_t size);
 ssize_t __real_recv(int fd, void* data, std::size_t size, int flags);
 int __real_recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout);
@@ -125,6 +129,20 @@ int __wrap_eventfd(unsigned value, int flags) {
   const int fd = __real_eventfd(value, flags);
   Interposer::note_wakeup(fd);
   return fd;
+}
+
+int __wrap_madvise(void* address, std::size_t size, int advice) {
+  return Interposer::fails(&Interposer::memory_advise) ? -1 : __real_madvise(address, size, advice);
+}
+
+void* __wrap_mmap(void* address, std::size_t size, int protection, int flags, int fd, off_t offset) {
+  if (Interposer::fails(&Interposer::memory_map)) return MAP_FAILED;
+  return __real_mmap(address, size, protection, flags, fd, offset);
+}
+
+int __wrap_munmap(void* address, std::size_t size) {
+  Interposer::fails(&Interposer::memory_unmap);
+  return __real_munmap(address, size);
 }
 
 ssize_t __wrap_read(int fd, void* data, std::size_t size) {
