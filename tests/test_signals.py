@@ -557,3 +557,18 @@ def test_child_that_exits_at_once_does_not_disturb(loop, forever):
         right.send(b"x")
         forever()
         loop.remove_reader(left)
+
+
+@pytest.mark.zloop_only
+def test_signal_among_many_callbacks_of_threads_is_not_lost(loop, forever):
+    """They wake the loop up in a way of their own: asyncio's is full by then, and the interpreter drops the signal."""
+    loop.add_signal_handler(signal.SIGUSR1, loop.stop)
+
+    def occupy():
+        for _ in range(2000):
+            loop.call_soon_threadsafe(int)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    loop.call_soon(occupy)
+    forever()
+    assert loop.remove_signal_handler(signal.SIGUSR1)
