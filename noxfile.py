@@ -111,6 +111,13 @@ def fuzz(session: nox.Session) -> None:
     session.run("python", "-P", "tests/fuzzing", *examples, *session.posargs)
 
 
+@nox.session(python=[RUNNING])
+def soak(session: nox.Session) -> None:
+    """Let zloop work under everything at once, and judge it: scripts/soak, whose options it takes."""
+    install_groups(session, "test")
+    benchmarks.soak(session)
+
+
 @nox.session(python=VERSIONS)
 def faults(session: nox.Session) -> None:
     """Let every use of every system call fail in turn; arguments are pytest's."""

@@ -114,6 +114,25 @@ def openssl(compiler: str) -> list[str]:
     return [f"-DOPENSSL_INCLUDE={headers}", f"-DOPENSSL_LIBRARIES={';'.join(libraries)}"]
 
 
+# ---- scripts/soak
+
+
+def soak(session: nox.Session) -> None:
+    """Run tests/soak with the session's arguments; uvloop is fetched where it is asked for."""
+    version = machine.version_of(session_python(session))
+    asked = " ".join(session.posargs).replace("=", " ")
+    settings = {}
+    if not {"-h", "--help"} & set(session.posargs):
+        wheels.install(session)
+        fetch_library(session, "matplotlib")
+        if "--loop uvloop" in asked:
+            fetch_peer(session, "uvloop", peers_folder(version))
+            settings["PYTHONPATH"] = str(peers_folder(version) / "uvloop")
+    output = BUILD / "soak" / f"results-{version}"
+    command = ["python", "-P", str(ROOT / "tests" / "soak"), "--output", str(output), *session.posargs]
+    session.run(*command, env=settings, interrupt_timeout=120)
+
+
 # ---- the instruction counts
 
 

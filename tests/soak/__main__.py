@@ -1,0 +1,178 @@
+"""Lets an event loop work under everything at once, and says whether it is as sound in the end as it was.
+
+Thousands of connections with and without TLS, slow readers, half-closes and resets; timers, threads, executor jobs,
+children, signals, datagrams, names; garbage collections at random moments. Every byte is checked. Memory, descriptors,
+threads, children and the loop's lag are sampled each second. Ends with a verdict: exit status 0, or 1 and the reasons.
+The samples are written as JSON and as a chart.
+"""
+
+import argparse
+import asyncio
+import faulthandler
+import gc
+import importlib
+import json
+import os
+import pathlib
+import resource
+import sys
+import time
+import warnings
+
+import callers
+import chart
+import children
+import conversations
+import datagrams
+import garbage
+import sampling
+import signals
+import threads
+import timers
+import verdict
+from world import PATIENCE, World
+
+TOPICS = (conversations, callers, timers, threads, children, signals, datagrams, garbage)
+NEEDED = (
+    "tcp conversations", "tls conversations", "unix conversations", "echoes by streams", "echoes by sockets",
+    "batches of timers", "rounds of threads", "batches of jobs", "children", "rounds of signals",
+    "exchanges of datagrams", "names", "collections",
+)  # fmt: skip
+MOST_CONNECTIONS = 4000
+FEWEST_BURSTS = 500
+GRACE = 60.0
+"""Seconds that a soak may take beyond its time."""
+SPARE = 500
+"""Descriptors for what is no conversation."""
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        prog="scripts/soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=10, help="how long (%(default)s)")
+    parser.add_argument("--seed", type=int, help="decides what each topic does (at random)")
+    parser.add_argument("--loop", choices=("zloop", "asyncio", "uvloop"), default="zloop", help="(%(default)s)")
+    parser.add_argument(
+        "--connections", type=int, help=f"conversations at a time ({MOST_CONNECTIONS}, or what descriptors allow)"
+    )
+    parser.add_argument(
+        "--lag", type=float, default=1000 * verdict.LAG_BOUND, help="ms that timers may be late at p99 (%(default).0f)"
+    )
+    parser.add_argument("--output", type=pathlib.Path, help="where JSON and chart go, without their suffixes")
+    options = parser.parse_args()
+    if options.seed is None:
+        options.seed = int.from_bytes(os.urandom(3), "big")
+    most = (allow_descriptors() - SPARE) // 2
+    options.connections = min(options.connections or MOST_CONNECTIONS, most)
+    return options
+
+
+def allow_descriptors():
+    """As many as the system allows this process."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = min(most, 1 << 20) if most != resource.RLIM_INFINITY else 1 << 20
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    return most
+
+
+async def soak(options, results):
+    """Run every topic for the time."""
+    loop = asyncio.get_running_loop()
+    world = World(loop, options)
+    loop.set_exception_handler(world.on_exception)
+    sampler = sampling.Sampler(world, min(1.0, options.minutes))
+    results.update(world=world, samples=sampler.samples, lags=sampler.lags)
+    if "raises in a callback" in world.faults:
+        loop.call_later(1, lambda: 1 / 0)
+    tasks = [asyncio.ensure_future(topic.run(world)) for topic in TOPICS]
+    tasks += [asyncio.ensure_future(sampler.run()), asyncio.ensure_future(tell(world, sampler, options))]
+    tasks.append(asyncio.ensure_future(end_in_time(world, options)))
+    stopping = asyncio.ensure_future(world.stopping.wait())
+    # A topic that ends before its time has failed.
+    await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+    world.stopping.set()
+    done, late = await asyncio.wait([*tasks, stopping], timeout=2 * PATIENCE)
+    for task in done:
+        if error := task.exception():
+            world.complain(f"{task.get_coro().__qualname__} failed: {error!r}")
+    for task in late:
+        world.complain(f"{task.get_coro().__qualname__} did not end")
+        task.cancel()
+    await loop.shutdown_default_executor()
+
+
+async def end_in_time(world, options):
+    """Say when it is over: a short soak goes on until each topic has done its least, on a machine that is busy."""
+    await world.pause(60 * options.minutes)
+    deadline = world.loop.time() + GRACE
+    while world.loop.time() < deadline and not world.stopping.is_set():
+        if all(world.counts[name] for name in NEEDED) and world.counts["bursts"] >= FEWEST_BURSTS:
+            break
+        await world.pause(0.1)
+    world.stopping.set()
+
+
+async def tell(world, sampler, options):
+    """A sign of life every half minute."""
+    while not world.stopping.is_set():
+        await world.pause(30)
+        if sampler.samples:
+            last = sampler.samples[-1]
+            print(
+                f"{last['time']:.0f} s: {last['memory'] >> 20} MiB, {last['descriptors']} descriptors, "
+                f"{world.counts['bytes'] >> 20} MiB checked, {world.counts['complaints']} complaints",
+                flush=True,
+            )
+
+
+def run_once(options, results):
+    new_event_loop = importlib.import_module(options.loop).new_event_loop
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(soak(options, results))
+
+
+def main():
+    options = parse_arguments()
+    faulthandler.enable()
+    warnings.simplefilter("error")
+    sys.unraisablehook = lambda unraisable: unraised.append(repr(unraisable.exc_value))
+    unraised = []
+    importlib.import_module(options.loop)
+    gc.collect()
+    before = sampling.state()
+    results = {}
+    began = time.monotonic()
+    run_once(options, results)
+    world = results["world"]
+    after = sampling.settled_state(before)
+    for error in unraised:
+        world.complain(f"raised where nobody could catch it: {error}")
+    reasons = verdict.judge(
+        world, before, after, results["samples"], results["lags"], needed=NEEDED, lag_bound=options.lag / 1000
+    )
+    lag = 1000 * verdict.quantile(results["lags"], 0.99) if results["lags"] else 0.0
+    said = f"soak of {options.loop}, seed {options.seed}: {options.connections} connections, "
+    said += f"{time.monotonic() - began:.0f} s, {world.counts['bytes'] >> 20} MiB checked, lag p99 {lag:.1f} ms"
+    if options.output:
+        write(options, results, {"said": said, "reasons": reasons, "before": before, "after": after})
+    print(", ".join(f"{count} {name}" for name, count in sorted(world.counts.items())))
+    print(said, *(reasons or ["nothing is wrong"]), sep="\n")
+    return int(bool(reasons))
+
+
+def write(options, results, facts):
+    """The samples as JSON and as a chart."""
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    document = facts | {"counts": dict(results["world"].counts), "samples": results["samples"]}
+    options.output.with_suffix(".json").write_text(json.dumps(document, indent=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # what the library warns of is not the soak's
+        try:
+            chart.draw(results["samples"], facts["said"], options.output.with_suffix(".png"))
+        except ImportError as error:
+            print(f"no chart: {error}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""What the topics of a soak share: the loop, the time, random numbers, counts, and what has gone wrong."""
+
+import asyncio
+import contextlib
+import os
+import random
+from collections import Counter
+
+FAULTS = (
+    "loses a byte",
+    "mixes connections",
+    "leaks a descriptor",
+    "leaks memory",
+    "blocks the loop",
+    "raises in a callback",
+    "forgets a callback",
+)
+"""What SOAK_FAULT may name, one or several: faults put in on purpose, which show whether the soak would see them."""
+
+MOST_COMPLAINTS = 50
+PATIENCE = 30.0
+"""Seconds that one step of a topic may take on a busy machine, and the topics to end after they have been told to."""
+
+
+class World:
+    """One soak. `seed` decides what each topic does; when things happen, the machine decides."""
+
+    def __init__(self, loop, options):
+        self.loop = loop
+        self.seed = options.seed
+        self.connections = options.connections
+        # asyncio's transports send what a buffer contains later on, not what it contained when it was written, and some
+        # of its versions never get past an empty line: docs/differences.md.
+        self.spares_asyncio = options.loop == "asyncio"
+        self.faults = set(filter(None, os.environ.get("SOAK_FAULT", "").split(", ")))
+        if unknown := self.faults - set(FAULTS):
+            raise SystemExit(f"there is no fault {unknown.pop()!r}: {', '.join(FAULTS)}")
+        self.counts = Counter()
+        self.complaints = []
+        self.stopping = asyncio.Event()
+        self.began = loop.time()
+        self.kept = []  # what a fault leaks
+
+    def random(self, topic):
+        """The random numbers of one topic."""
+        return random.Random(f"{self.seed}/{topic}")
+
+    def complain(self, text):
+        """Something is wrong: the verdict will say so."""
+        self.counts["complaints"] += 1
+        if len(self.complaints) < MOST_COMPLAINTS:
+            self.complaints.append(text)
+            print(f"{self.loop.time() - self.began:.1f} s: {text}", flush=True)
+
+    def on_exception(self, _loop, context):
+        """The loop's exception handler: nothing has a reason to call it."""
+        self.complain(
+            f"the loop's exception handler was called: {context.get('message')}: {context.get('exception')!r}"
+        )
+
+    async def pause(self, seconds):
+        """Wait, but not beyond the end of the soak."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.stopping.wait(), seconds)
+
+    async def repeat(self, name, step, seconds):
+        """Do a step again and again, with pauses of so many seconds, until the end. What it raises is a complaint."""
+        while not self.stopping.is_set():
+            try:
+                self.counts[name] += 1
+                await asyncio.wait_for(step(), PATIENCE)
+            except TimeoutError:
+                self.complain(f"{name}: not done within {PATIENCE:.0f} seconds")
+            except Exception as error:
+                self.complain(f"{name}: {error!r}")
+            await self.pause(seconds)
