@@ -1,6 +1,8 @@
 // System calls, to be preloaded into an interpreter: those that the chosen callers make fail, or transfer less, when
 // they are told to. The calls of all others are left alone. Nothing of it is in a build of zloop.
 #include <dlfcn.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/sendfile.h>
@@ -40,24 +42,34 @@ enum Name {
   epoll_create1_,
   eventfd_,
   socket_,
+  nodelay_,
+  getsockname_,
+  getpeername_,
+  shutdown_,
+  close_,
   pipe_,
   sendfile_,
   read_,
   write_,
   writev_
 };
-Call calls[] = {{"recv"},     {"recvfrom"}, {"recvmsg"}, {"recvmmsg"}, {"send"},      {"sendto"},     {"sendmsg"},
-                {"sendmmsg"}, {"accept4"},  {"connect"}, {"so_error"}, {"epoll_add"}, {"epoll_wait"}, {"epoll_create1"},
-                {"eventfd"},  {"socket"},   {"pipe"},    {"sendfile"}, {"read"},      {"write"},      {"writev"}};
+Call calls[] = {{"recv"},        {"recvfrom"},      {"recvmsg"}, {"recvmmsg"}, {"send"},     {"sendto"},
+                {"sendmsg"},     {"sendmmsg"},      {"accept4"}, {"connect"},  {"so_error"}, {"epoll_add"},
+                {"epoll_wait"},  {"epoll_create1"}, {"eventfd"}, {"socket"},   {"nodelay"},  {"getsockname"},
+                {"getpeername"}, {"shutdown"},      {"close"},   {"pipe"},     {"sendfile"}, {"read"},
+                {"write"},       {"writev"}};
 
 // Written before the first plan.
 std::string package;              // the path that the callers' shared objects begin with; empty: none
 const void* interpreter[3] = {};  // where the objects that have its calls are mapped
 
-std::atomic<const Call*> planned{nullptr};  // points into `calls`
-std::atomic<long> first{0};
-std::atomic<long> times{0};
-std::atomic<int> error{0};  // 0: the call transfers one byte
+struct Plan {
+  std::atomic<const Call*> call{nullptr};  // points into `calls`
+  std::atomic<long> first{0};
+  std::atomic<long> times{0};
+  std::atomic<int> error{0};  // 0: the call transfers one byte
+};
+Plan plans[2];
 
 enum class Fate { passes, is_cut, fails };
 
@@ -77,10 +89,13 @@ Fate fate(Name name, const void* caller) {
   const bool is_package = !package.empty() && std::strncmp(where.dli_fname, package.c_str(), package.size()) == 0;
   if (!is_package && !(is_interpreter && call.of_interpreter)) return Fate::passes;
   const long n = ++call.count;
-  if (planned != &call || n < first || n >= first + times) return Fate::passes;
-  if (error == 0) return Fate::is_cut;
-  errno = error;
-  return Fate::fails;
+  for (const Plan& plan : plans) {
+    if (plan.call != &call || n < plan.first || n >= plan.first + plan.times) continue;
+    if (plan.error == 0) return Fate::is_cut;
+    errno = plan.error;
+    return Fate::fails;
+  }
+  return Fate::passes;
 }
 
 // Of read(2) and write(2), those of pipes and sockets count: no others are the loops'.
@@ -127,15 +142,16 @@ void count_interpreter(const char* name, int does_count) {
   }
 }
 
-// The n-th call from now, and those directly behind it, `count` in all.
-void plan_fault(const char* name, long n, long count, int number) {
-  planned = nullptr;
+// One of two plans: the n-th call from now, and those directly behind it, `count` in all.
+void plan_fault(int which, const char* name, long n, long count, int number) {
+  Plan& plan = plans[which];
+  plan.call = nullptr;
   for (Call& call : calls) call.count = 0;
-  first = n;
-  times = count;
-  error = number;
+  plan.first = n;
+  plan.times = count;
+  plan.error = number;
   for (const Call& call : calls) {
-    if (std::strcmp(call.name, name) == 0) planned = &call;
+    if (std::strcmp(call.name, name) == 0) plan.call = &call;
   }
 }
 
@@ -206,6 +222,35 @@ int getsockopt(int fd, int level, int option, void* value, socklen_t* size) noex
   if (level != SOL_SOCKET || option != SO_ERROR || status < 0) return status;
   if (fate(so_error_, __builtin_return_address(0)) == Fate::fails) *static_cast<int*>(value) = errno;
   return 0;
+}
+// Of the options, TCP_NODELAY alone, which connections are given.
+int setsockopt(int fd, int level, int option, const void* value, socklen_t size) noexcept {
+  static auto* const real = next<decltype(setsockopt)>("setsockopt");
+  const bool is_nodelay = level == IPPROTO_TCP && option == TCP_NODELAY;
+  if (is_nodelay && fate(nodelay_, __builtin_return_address(0)) == Fate::fails) return -1;
+  return real(fd, level, option, value, size);
+}
+int getsockname(int fd, sockaddr* address, socklen_t* size) noexcept {
+  FATE(getsockname);
+  return real(fd, address, size);
+}
+int getpeername(int fd, sockaddr* address, socklen_t* size) noexcept {
+  FATE(getpeername);
+  return real(fd, address, size);
+}
+int shutdown(int fd, int how) noexcept {
+  FATE(shutdown);
+  return real(fd, how);
+}
+// The number is released also where there is an error.
+int close(int fd) {
+  static auto* const real = next<decltype(close)>("close");
+  const Fate what = is_stream(fd) ? fate(close_, __builtin_return_address(0)) : Fate::passes;
+  const int error = errno;
+  const int status = real(fd);
+  if (what != Fate::fails) return status;
+  errno = error;
+  return -1;
 }
 // Of its operations, adding alone may fail for reasons of the system's.
 int epoll_ctl(int poller, int operation, int fd, epoll_event* event) noexcept {

@@ -15,6 +15,7 @@ import errno
 import functools
 import gc
 import importlib
+import itertools
 import json
 import os
 import signal
@@ -29,18 +30,22 @@ STREAM_ERRORS = (errno.ECONNRESET, errno.ENOBUFS, errno.EIO)
 ERRORS = {
     "recv": STREAM_ERRORS,
     "recvfrom": (errno.ECONNREFUSED, errno.ENOMEM),
-    "recvmsg": STREAM_ERRORS,
     "send": (*STREAM_ERRORS, errno.EPIPE),
     "sendmsg": (*STREAM_ERRORS, errno.EPIPE),
     "sendto": (errno.ECONNREFUSED, errno.EPERM),
     "recvmmsg": (errno.ECONNREFUSED, errno.ENOMEM),
-    "sendmmsg": (errno.ECONNREFUSED, errno.EPERM),
+    "sendmmsg": (errno.ECONNREFUSED, errno.ENETUNREACH),
     "accept4": (errno.ECONNABORTED,),
     "connect": (errno.ECONNREFUSED, errno.ENETUNREACH),
     "so_error": (errno.ECONNREFUSED, errno.ETIMEDOUT),
     "epoll_add": (errno.ENOMEM, errno.ENOSPC),
     "socket": (errno.EMFILE, errno.ENOBUFS),
     "pipe": (errno.EMFILE,),
+    "nodelay": (errno.EINVAL,),
+    "getsockname": (errno.ENOBUFS,),
+    "getpeername": (errno.ENOTCONN,),
+    "shutdown": (errno.ENOTCONN,),
+    "close": (errno.EIO,),
     "sendfile": (errno.EIO, errno.EPIPE),
     "read": (errno.EIO,),
     "write": (errno.EPIPE, errno.EIO),
@@ -49,25 +54,48 @@ ERRORS = {
 }
 """The numbers that end something. Besides, each call is interrupted, and not ready, and transfers less: none shows."""
 TRANSFERS = {"recv", "send", "sendmsg", "read", "write", "writev", "sendfile"}
-NOT_READY = TRANSFERS | {"recvfrom", "accept4", "recvmmsg", "sendmmsg"}
-INTERRUPTED = NOT_READY | {"recvmsg", "sendto", "connect", "epoll_wait"}
+BATCHES = {"recvmmsg", "sendmmsg", "epoll_wait"}
+NOT_READY = TRANSFERS | {"recvfrom", "accept4", "recvmmsg", "sendmmsg", "sendto"}
+INTERRUPTED = NOT_READY | {"connect", "epoll_wait"}
 LASTING = 3
-"""Consecutive calls that a lasting fault is of. It is tried of those that can be repeated."""
+FOR_GOOD = 1_000_000
+"""Consecutive calls that a lasting fault is of. What can be repeated fails a few times; other calls, from then on."""
+FAILS_ONCE = {"signals read"} | {f"{name} accept4" for name in ("tcp", "tls", "unix", "sock_calls")}
+"""What can never succeed if these fail for good: nobody hears of a signal, and a server tries again."""
+FIRST_WRITE_WAITS = {
+    "tcp": "sendmsg",
+    "tls": "send",
+    "unix": "sendmsg",
+    "udp": "send",
+    "pipe": "write",
+    "child": "write",
+}
+"""Calls whose first use is not ready, in a second round: what is written is sent from the queue."""
 OF_INTERPRETER = {"sendfile", "connect", "so_error"}
 """Those that zloop leaves to the interpreter's modules, where it does. Others of theirs may be the program's own, but
 in some scenarios."""
-OF_INTERPRETER_IN = {"signals": {"read"}} | {name: {"socket"} for name in ("tcp", "tls", "unix", "udp")}
-NOT_COMPARED = {"child read"} | {f"{name} epoll_add" for name in ("udp", "pipe", "child", "sendfile")}
-"""Of asyncio. Its first read is subprocess's, and where its transports are not watched, they stay open for good."""
+OF_INTERPRETER_IN = {
+    "signals": {"read"},
+    "pipe": {"close"},
+    **{name: {"socket", "close"} for name in ("tcp", "tls", "unix", "udp")},
+}
+NOT_COMPARED = (
+    {"child read"}
+    | {f"{name} epoll_add" for name in ("udp", "pipe", "child", "sendfile")}
+    | {f"{name} {call}" for name in ("tcp", "tls", "unix", "udp") for call in ("getsockname", "nodelay")}
+)
+"""Of asyncio. Its first read is subprocess's, its first getsockname() that of create_server(). Its transports stay open
+for good if they are not watched, and its connections end if they cannot be told to send small writes at once.
+"""
 NOT_TOLD = {"accept4", "child epoll_add", "child write", "child writev", "tcp socket", "tls socket"}
 """A client that left before it was accepted. A child that a thread watches instead, and one that does not read all that
 communicate() has for it: asyncio's communicate() makes nothing of that. A server's address that no socket can be made
 for: asyncio takes the next.
 """
-CONSEQUENCES = ("Transport is closing", "could not bind on any address")
-"""What is told to those who go on after an error."""
-INVISIBLE = {("sendfile", 1)}
-"""Uses that may fail: then the file is read and written."""
+CONSEQUENCES = ("Transport is closing", "could not bind on any address", "tuple index out of range")
+"""What is told to those who go on after an error. Before CPython 3.12 a server may have no sockets."""
+INVISIBLE = {"sendfile 1", "nodelay", "getsockname", "getpeername"}
+"""Uses that may fail: then the file is read and written, small writes wait, and get_extra_info() has no address."""
 TIME_LIMIT = 5
 
 SCENARIOS = {}
@@ -89,8 +117,8 @@ class Ends:
         self.protocols.append(protocol)
         return protocol
 
-    def make_for_datagrams(self):
-        self.protocols.append(Datagrams())
+    def make_for_datagrams(self, *, answers=False):
+        self.protocols.append(Datagrams(answers))
         return self.protocols[-1]
 
     async def over(self):
@@ -248,6 +276,22 @@ async def sock_calls(_):
 
 
 @scenario
+async def sock_datagrams(_):
+    loop = asyncio.get_running_loop()
+    with socket.socket(type=socket.SOCK_DGRAM) as near, socket.socket(type=socket.SOCK_DGRAM) as far:
+        for sock in (near, far):
+            sock.setblocking(False)
+            sock.bind(("127.0.0.1", 0))
+        got = b""
+        for i in range(0, len(PAYLOAD), 20_000):
+            await loop.sock_sendto(near, PAYLOAD[i : i + 20_000], far.getsockname())
+            data, address = await loop.sock_recvfrom(far, 65536)
+            assert address == near.getsockname()
+            got += data
+        return got
+
+
+@scenario
 async def sendfile(ends):
     loop = asyncio.get_running_loop()
     near, far = socket.socketpair()
@@ -278,14 +322,18 @@ async def signals(_):
 
 
 class Datagrams(asyncio.DatagramProtocol):
-    def __init__(self):
+    def __init__(self, answers):
+        self.answers = answers
         self.made, self.got, self.errors, self.lost = 0, [], [], []
 
-    def connection_made(self, _):
+    def connection_made(self, transport):
         self.made += 1
+        self.transport = transport
 
-    def datagram_received(self, data, _):
+    def datagram_received(self, data, address):
         self.got.append(data)
+        if self.answers:
+            self.transport.sendto(data, address)
 
     def error_received(self, exc):
         self.errors.append(exc)
@@ -298,20 +346,19 @@ class Datagrams(asyncio.DatagramProtocol):
 async def udp(ends):
     """Cut datagrams show: "cut_datagrams" sweeps those, so that what finds a fault is seen to find one."""
     loop = asyncio.get_running_loop()
-    server, receiver = await loop.create_datagram_endpoint(ends.make_for_datagrams, local_addr=("127.0.0.1", 0))
+    make = ends.make_for_datagrams
+    server, receiver = await loop.create_datagram_endpoint(lambda: make(answers=True), local_addr=("127.0.0.1", 0))
     with contextlib.closing(server):
-        client, sender = await loop.create_datagram_endpoint(
-            ends.make_for_datagrams, remote_addr=server.get_extra_info("sockname")
-        )
+        client, sender = await loop.create_datagram_endpoint(make, remote_addr=server.get_extra_info("sockname"))
         for i in range(4):
             client.sendto(PAYLOAD[i : i + 100])
-        while len(receiver.got) < 4 and not (sender.errors or receiver.errors or sender.lost or receiver.lost):
+        while len(sender.got) < 4 and not (sender.errors or receiver.errors or sender.lost or receiver.lost):
             await asyncio.sleep(0.001)
         client.close()
     await ends.over()
-    if receiver.got == [PAYLOAD[i : i + 100] for i in range(4)]:
+    if sender.got == [PAYLOAD[i : i + 100] for i in range(4)]:
         return PAYLOAD
-    return receiver.got
+    return b"".join(sender.got)
 
 
 SCENARIOS_THAT_SHOW = {"cut_datagrams": udp}
@@ -405,7 +452,7 @@ class Faults:
     def __init__(self, path):
         self.library = ctypes.CDLL(path)
         self.library.count_calls.restype = ctypes.c_long
-        self.library.plan_fault.argtypes = (ctypes.c_char_p, ctypes.c_long, ctypes.c_long, ctypes.c_int)
+        self.library.plan_fault.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_long, ctypes.c_long, ctypes.c_int)
         self.library.choose_interpreter.argtypes = (ctypes.c_void_p,) * 3
         self.library.choose_interpreter(*map(address_in, ("_socket", "select", "posix")))
 
@@ -418,12 +465,13 @@ class Faults:
         for name in ERRORS:
             self.library.count_interpreter(name.encode(), name in names)
 
-    def plan(self, call, number, *, n=1, times=1):
+    def plan(self, call, number, *, n=1, times=1, which=0):
         """The n-th use of the call fails, and those that follow, `times` in all; short if number is 0."""
-        self.library.plan_fault(call.encode(), n, times, number)
+        self.library.plan_fault(which, call.encode(), n, times, number)
 
     def end(self):
-        self.plan("", 0, n=0)
+        for which in (0, 1):
+            self.plan("", 0, which=which)
 
     def counts(self):
         return {name: self.library.count_calls(name.encode()) for name in ERRORS}
@@ -448,6 +496,11 @@ def describe(exc):
     return type(exc).__name__ if isinstance(exc, BaseException) else exc
 
 
+def without_repeats(errors):
+    """Their descriptions, in order. How often an endpoint tries again is a matter of time."""
+    return [what for what, _ in itertools.groupby(map(describe, errors))]
+
+
 def numbers_of(exc):
     """Its error number, and that of what it was made of."""
     return {getattr(one, "errno", None) for one in (exc, exc.__context__)}
@@ -458,7 +511,7 @@ class Sweep:
         self.faults = faults
         self.kind, self.name = kind, name
         self.new_event_loop = loop_factory(kind)
-        self.time_limit = 0.3 if kind in BROKEN else TIME_LIMIT
+        self.time_limit = 0.1 if kind in BROKEN else TIME_LIMIT
         if kind == "asyncio":
             self.calls = [call for call in ERRORS if f"{name} {call}" not in NOT_COMPARED]
             faults.count_interpreter(self.calls)
@@ -466,6 +519,8 @@ class Sweep:
             self.calls = list(ERRORS)
             faults.choose_zloop()
             faults.count_interpreter(OF_INTERPRETER | OF_INTERPRETER_IN.get(name, set()))
+        self.first_write_waits = False
+        self.descriptors = descriptors()
         self.cases = 0
         self.wrong = []
         self.outcomes = {}
@@ -475,6 +530,8 @@ class Sweep:
         ends = Ends()
         if self.name != "signals":
             await asyncio.sleep(0.001)  # zloop watches for signals before it first sleeps, if it can
+        if self.first_write_waits:
+            self.faults.plan(FIRST_WRITE_WAITS[self.name], errno.EAGAIN, which=1)
         self.faults.plan(call, number, n=n, times=times)
         try:
             async with asyncio.timeout(self.time_limit):
@@ -492,7 +549,6 @@ class Sweep:
 
     def case(self, call, n, times, number, *, invisible):
         self.cases += 1
-        before = descriptors()
         loop = self.new_event_loop()
         told = []
         loop.set_exception_handler(lambda _, context: told.append(context))
@@ -509,12 +565,13 @@ class Sweep:
             wrong.append(f"shows: {result!r:.80} {told}")
         if not invisible and counts[call] >= n:
             wrong.extend(self.judge(call, times, number, result, ends, told))
-        if call and n == 1 and counts[call] >= n and number != 0:
+        if call and n == 1 and counts[call] >= n and number != 0 and not self.first_write_waits:
             outcome = self.outcome(result, ends, told)
-            self.outcomes[f"{call} {errno.errorcode[number]}{'' if times == 1 else ' lasting'}"] = outcome
+            self.outcomes[f"{call} {errno.errorcode[number]}{' lasting' * (times > 1)}"] = outcome
         result = ends = told = again = None
-        if descriptors() != before:
-            wrong.append("descriptors stay")
+        before, self.descriptors = self.descriptors, descriptors()
+        if self.descriptors != before:
+            wrong.append(f"descriptors: {before} before, {self.descriptors} now")
         if self.kind != "asyncio":
             case = f"{self.name}: {errno.errorcode.get(number, 'short')} {times} times from {call} {n}"
             self.wrong += [f"{case}: {what}" for what in wrong]
@@ -524,7 +581,7 @@ class Sweep:
         """What the program saw, to be compared."""
         return {
             "result": "whole" if result == PAYLOAD else describe(result) if not isinstance(result, bytes) else "part",
-            "ends": sorted(str([*map(describe, protocol.errors + protocol.lost)]) for protocol in ends.protocols),
+            "ends": sorted(str(without_repeats(protocol.errors + protocol.lost)) for protocol in ends.protocols),
             "told": [describe(context.get("exception")) for context in told],
         }
 
@@ -554,19 +611,27 @@ class Sweep:
 
     def uses(self, call, n):
         """The faults that the n-th use of a call may have: how many times, which error, and whether it shows."""
-        if call in TRANSFERS and self.name != "udp":
+        if call in (BATCHES if self.name in {"udp", "sock_datagrams"} else TRANSFERS | BATCHES):
             yield 1, 0, False
+            yield LASTING, 0, False
         for times in (1, LASTING):
             if call in INTERRUPTED:
                 yield times, errno.EINTR, False
             if call in NOT_READY:
                 yield times, errno.EAGAIN, False
         for number in ERRORS[call]:
-            yield 1, number, (call, n) not in INVISIBLE
-            if call == "epoll_add":
-                yield LASTING, number, True
+            shows = not {call, f"{call} {n}"} & INVISIBLE
+            yield 1, number, shows
+            if f"{self.name} {call}" not in FAILS_ONCE:
+                yield FOR_GOOD, number, shows
 
     def run(self, most, only):
+        self.fail_each(most, only)
+        if self.name in FIRST_WRITE_WAITS and self.kind == "zloop":
+            self.first_write_waits = True
+            self.fail_each(most, only or [call for call in self.calls if call.startswith(("send", "write"))])
+
+    def fail_each(self, most, only):
         counts = self.case("", 0, 0, 0, invisible=True)
         for call in only or self.calls:
             for n in range(1, min(counts[call], most) + 1):
