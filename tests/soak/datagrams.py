@@ -1,11 +1,15 @@
 """Datagrams and names: each datagram arrives as it was sent, in order; names resolve to what they are."""
 
 import asyncio
+import contextlib
 import socket
+import sys
 
 import keyed
 
 SIZES = (0, 1, 100, 1400, 9000, 60_000)
+if sys.version_info < (3, 13):  # which sends no empty datagrams
+    SIZES = SIZES[1:]
 AT_ONCE = 2
 HOST = "127.0.0.1"
 
@@ -48,17 +52,17 @@ async def exchange(world):
 
     async def step():
         transport, asker = await world.loop.create_datagram_endpoint(Asker, remote_addr=address)
-        for _ in range(random.randrange(1, 20)):
-            # No more at once than a socket's buffer holds: the kernel drops the others.
-            sent = [(random.getrandbits(48), random.choice(SIZES)) for _ in range(AT_ONCE)]
-            for key, size in sent:
-                transport.sendto(keyed.stream(key, 0, size) if size else b"")
-            for key, size in sent:
-                data = await asker.received.get()
-                assert isinstance(data, bytes), f"a datagram of {size} bytes: {data!r}"
-                assert len(data) == size, f"a datagram of {size} bytes came back with {len(data)}"
-                keyed.check(key, 0, data)
-        transport.close()
+        with contextlib.closing(transport):
+            for _ in range(random.randrange(1, 20)):
+                # No more at once than a socket's buffer holds: the kernel drops the others.
+                sent = [(random.getrandbits(48), random.choice(SIZES)) for _ in range(AT_ONCE)]
+                for key, size in sent:
+                    transport.sendto(keyed.stream(key, 0, size) if size else b"")
+                for key, size in sent:
+                    data = await asker.received.get()
+                    assert isinstance(data, bytes), f"a datagram of {size} bytes: {data!r}"
+                    assert len(data) == size, f"a datagram of {size} bytes came back with {len(data)}"
+                    keyed.check(key, 0, data)
         await asker.lost.wait()
 
     try:

@@ -8,7 +8,7 @@ import time
 from array import array
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
-LEAK = 1 << 20
+LEAK = 3 << 20
 LAG_INTERVAL = 0.02
 """Seconds between two looks at how late the loop is."""
 
