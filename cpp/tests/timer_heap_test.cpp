@@ -1,6 +1,7 @@
 #include "zloop/timer_heap.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -100,6 +101,43 @@ TEST_CASE("a timer is due from its deadline on, and not before") {
   CHECK(due_ids(heap, 999).empty());
   CHECK(due_ids(heap, 1000) == std::vector<int>{0});
   CHECK_FALSE(heap.holds(timer.node));
+}
+
+TEST_CASE("a node may stand anywhere in its owner") {
+  struct Owner {
+    std::int64_t before = 0;
+    TimerNode node;
+  };
+  Owner first;
+  Owner second;
+  TimerHeap heap;
+  heap.push(second.node, &second, 2);
+  heap.push(first.node, &first, 1);
+  CHECK(heap.holds(first.node));
+  CHECK(heap.holds(second.node));
+  CHECK(heap.remove(first.node));
+  ReadyQueue queue;
+  heap.take_due(2, queue);
+  REQUIRE_FALSE(queue.empty());
+  CHECK(queue.pop_front() == &second);
+  CHECK(first.before + second.before == 0);  // what stands before a node is the owner's
+}
+
+TEST_CASE("the timer that fills a gap goes below what is due before it, whatever its index") {
+  // By index, each not before its parent: so they stay as they are pushed. The entry 4 is the root's last child; the
+  // entry 1, which is late, is the root's child, too.
+  constexpr std::array<std::int64_t, 21> deadlines{
+      0, 1000, 10, 10, 10, 2000, 2000, 2000, 2000, 50, 50, 50, 50, 50, 50, 50, 50, 20, 40, 40, 30,
+  };
+  std::deque<Timer> timers = make_timers(static_cast<int>(deadlines.size()));
+  TimerHeap heap;
+  for (std::size_t index = 0; index < deadlines.size(); ++index) timers[index].push(heap, deadlines.at(index));
+  REQUIRE(timers[4].node.index == 4);
+  REQUIRE(timers[20].node.index == 20);
+  REQUIRE(heap.remove(timers[4].node));
+  CHECK(timers[20].node.index == 17);
+  CHECK(due_ids(heap, 25) == std::vector<int>{0, 2, 3, 17});
+  CHECK(due_ids(heap, 30) == std::vector<int>{20});
 }
 
 TEST_CASE("what is due goes behind what the queue holds, and the rest stays") {
