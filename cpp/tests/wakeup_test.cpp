@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/closes.hpp"
 #include "support/sockets.hpp"
 
 namespace {
@@ -40,6 +41,16 @@ TEST_CASE("a wake-up has a descriptor while it is open") {
   wakeup.close();
   CHECK(wakeup.fd() == -1);
 }
+
+#ifdef __linux__
+TEST_CASE("an eventfd, which is both ends, is closed once", "[linux]") {
+  Wakeup wakeup;
+  REQUIRE(wakeup.open() == 0);
+  const int before = zloop::test::closes_of_nothing();
+  wakeup.close();
+  CHECK(zloop::test::closes_of_nothing() == before);
+}
+#endif
 
 TEST_CASE("opening reports that no descriptor is to be had") {
   const zloop::test::DescriptorLimit none(0);
