@@ -48,16 +48,17 @@ enum Name {
   shutdown_,
   close_,
   pipe_,
+  socketpair_,
   sendfile_,
   read_,
   write_,
   writev_
 };
-Call calls[] = {{"recv"},        {"recvfrom"},      {"recvmsg"}, {"recvmmsg"}, {"send"},     {"sendto"},
-                {"sendmsg"},     {"sendmmsg"},      {"accept4"}, {"connect"},  {"so_error"}, {"epoll_add"},
-                {"epoll_wait"},  {"epoll_create1"}, {"eventfd"}, {"socket"},   {"nodelay"},  {"getsockname"},
-                {"getpeername"}, {"shutdown"},      {"close"},   {"pipe"},     {"sendfile"}, {"read"},
-                {"write"},       {"writev"}};
+Call calls[] = {{"recv"},        {"recvfrom"},      {"recvmsg"}, {"recvmmsg"}, {"send"},       {"sendto"},
+                {"sendmsg"},     {"sendmmsg"},      {"accept4"}, {"connect"},  {"so_error"},   {"epoll_add"},
+                {"epoll_wait"},  {"epoll_create1"}, {"eventfd"}, {"socket"},   {"nodelay"},    {"getsockname"},
+                {"getpeername"}, {"shutdown"},      {"close"},   {"pipe"},     {"socketpair"}, {"sendfile"},
+                {"read"},        {"write"},         {"writev"}};
 
 // Written before the first plan.
 std::string package;              // the path that the callers' shared objects begin with; empty: none
@@ -274,6 +275,10 @@ int eventfd(unsigned value, int flags) noexcept {
 int socket(int family, int type, int protocol) noexcept {
   FATE(socket);
   return real(family, type, protocol);
+}
+int socketpair(int family, int type, int protocol, int* ends) noexcept {
+  FATE(socketpair);
+  return real(family, type, protocol, ends);
 }
 int pipe(int* ends) noexcept {
   FATE(pipe);

@@ -41,6 +41,7 @@ ERRORS = {
     "epoll_add": (errno.ENOMEM, errno.ENOSPC),
     "socket": (errno.EMFILE, errno.ENOBUFS),
     "pipe": (errno.EMFILE,),
+    "socketpair": (errno.EMFILE,),
     "nodelay": (errno.EINVAL,),
     "getsockname": (errno.ENOBUFS,),
     "getpeername": (errno.ENOTCONN,),
@@ -77,6 +78,7 @@ in some scenarios."""
 OF_INTERPRETER_IN = {
     "signals": {"read"},
     "pipe": {"close"},
+    "child": {"pipe", "socketpair"},
     **{name: {"socket", "close"} for name in ("tcp", "tls", "unix", "udp")},
 }
 NOT_COMPARED = (
@@ -629,7 +631,7 @@ class Sweep:
         self.fail_each(most, only)
         if self.name in FIRST_WRITE_WAITS and self.kind == "zloop":
             self.first_write_waits = True
-            self.fail_each(most, only or [call for call in self.calls if call.startswith(("send", "write"))])
+            self.fail_each(most, only or [call for call in self.calls if call.startswith(("send", "write", "epoll"))])
 
     def fail_each(self, most, only):
         counts = self.case("", 0, 0, 0, invisible=True)
