@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import socket
 import sys
+import time
 
 import pytest
 from support import LOCALHOST, descriptor_closed, run_bounded, several_turns, socket_pair, until
@@ -75,7 +76,7 @@ def test_nothing_is_lost_beside_a_busy_task(loop, run):
             with sender_to(transport) as sender:
                 for number in range(5000):
                     sender.send(b"%d" % number)
-                    if number % 64 == 63:
+                    if number % 32 == 31:
                         await asyncio.sleep(0)
                 await until(lambda: protocol.received[-1:] == [b"4999"])
             turns["go on"] = False
@@ -102,6 +103,27 @@ def test_others_have_their_turn(loop, run):
                     await asyncio.sleep(0)
                     counts.append(len(protocol.received) - before)
                 assert max(counts) <= MOST
+
+    run(scenario())
+
+
+def test_slow_datagrams_leave_others_their_turn(loop, run):
+    """Where passing them on takes long, it is time that bounds them, and no more than two system calls are made."""
+
+    async def scenario():
+        async with endpoint(loop) as (transport, protocol):
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            with sender_to(transport) as sender:
+                await warm_up(protocol, sender)
+                protocol.react = lambda: time.sleep(0.0005)
+                for _ in range(100):
+                    sender.send(b"")
+                counts = []
+                while len(protocol.received) < 100:
+                    before = len(protocol.received)
+                    await asyncio.sleep(0)
+                    counts.append(len(protocol.received) - before)
+                assert max(counts) <= 2 * 16
 
     run(scenario())
 

@@ -5,9 +5,10 @@ The engine's DatagramSocket moves them; this class decides what they mean: proto
 Behaviour and messages are those of asyncio's _SelectorDatagramTransport, which receives one datagram in a turn. Here,
 system calls are shared:
 
-* When datagrams are there, all of them are received and passed on, a bounded number of them in a turn, whatever else is
-  ready to run: with one in a turn, whatever the kernel cannot hold is lost beside a task that never waits. Those that
-  loop.stop() or pause_reading() leave behind wait in a backlog; they are dropped when the transport is closed.
+* When datagrams are there, all of them are received and passed on, for a bounded number and time in a turn, whatever
+  else is ready to run: with one in a turn, whatever the kernel cannot hold is lost beside a task that never waits.
+  Those that loop.stop() or pause_reading() leave behind wait in a backlog; they are dropped when the transport is
+  closed.
 * Datagrams that had to wait for the kernel leave together, if they name an address. A connected socket sends them one
   by one: the kernel reports the fate of earlier ones to the next call, and only once, so that it would be lost in the
   middle of a batch.
@@ -22,6 +23,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN, EBADF
+from libc.stdint cimport int64_t
 
 from zloop.binding.address cimport parse_address, sender_address
 from zloop.binding.sealed_types cimport seal_type
@@ -31,6 +33,7 @@ from zloop.core.handles cimport raise_current
 from zloop.core.loop cimport Loop
 from zloop.core.scheduler cimport check
 from zloop.engine.address cimport Address
+from zloop.engine.clock cimport monotonic_ns
 from zloop.engine.datagram cimport (
     DatagramOps,
     OutgoingDatagram,
@@ -63,6 +66,7 @@ cdef object SOCK_SEQPACKET = getattr(socket, "SOCK_SEQPACKET", None)
 
 cdef enum:
     datagrams_in_a_turn = 128  # of one endpoint: then the others have their turn
+    time_in_a_turn = 250_000  # nanoseconds after the first batch: a flood of datagrams makes nobody wait long
     burst_size = 8
 
 
@@ -111,6 +115,8 @@ cdef class DatagramTransport(WritingTransport, Transport, AsyncioDatagramTranspo
     cdef int receive(self) except -1:
         cdef int budget = datagrams_in_a_turn
         cdef int count
+        cdef int64_t now
+        cdef int64_t deadline = 0
         # What was received before comes first. The kernel goes on saying that there is more.
         if self.delivery_scheduled:
             return 0
@@ -122,6 +128,11 @@ cdef class DatagramTransport(WritingTransport, Transport, AsyncioDatagramTranspo
             if count == 0:
                 break
             budget -= count
+            now = monotonic_ns()
+            if deadline == 0:
+                deadline = now + time_in_a_turn
+            elif now >= deadline:
+                break
         return 0
 
     # Receives a batch; returns the number of datagrams, 0 if the socket is likely to have no more.
