@@ -126,6 +126,13 @@ def faults(session: nox.Session) -> None:
     run_pytest(session, "tests/test_faults.py", *session.posargs, env={"ZLOOP_FAULTS": "1000"})
 
 
+@nox.session(python=[RUNNING])
+def overload(session: nox.Session) -> None:
+    """Attack servers on zloop, asyncio and uvloop, and compare: scripts/overload, whose options it takes."""
+    install_groups(session, "test")
+    benchmarks.overload(session)
+
+
 @nox.session(python=VERSIONS)
 def leaks(session: nox.Session) -> None:
     """Do each public operation 10,000 times, and look for what becomes more; arguments are pytest's."""

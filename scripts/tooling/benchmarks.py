@@ -133,6 +133,22 @@ def soak(session: nox.Session) -> None:
     session.run(*command, env=settings, interrupt_timeout=120)
 
 
+# ---- scripts/overload
+
+
+def overload(session: nox.Session) -> None:
+    """Run tests/overload with the session's arguments, beside uvloop where it can be had."""
+    version = machine.version_of(session_python(session))
+    settings = {}
+    if not {"-h", "--help"} & set(session.posargs):
+        wheels.install(session)
+        fetch_peer(session, "uvloop", peers_folder(version))
+        settings["PYTHONPATH"] = str(peers_folder(version) / "uvloop")
+    output = BUILD / "overload" / f"results-{version}"
+    command = ["python", "-P", str(ROOT / "tests" / "overload"), "--output", str(output), *session.posargs]
+    session.run(*command, env=settings, interrupt_timeout=120)
+
+
 # ---- the instruction counts
 
 
