@@ -16,7 +16,7 @@ from nox.command import CommandFailed
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "scripts"))
 
-from tooling import BUILD, ROOT, VERSIONS, benchmarks, clang_tidy, engine, machine, projects, wheels
+from tooling import BUILD, ROOT, VERSIONS, benchmarks, clang_tidy, coverage, engine, machine, projects, wheels
 
 nox.needs_version = ">=2026.1"
 nox.options.default_venv_backend = "virtualenv"
@@ -196,11 +196,20 @@ LINTERS = {"hooks": run_hooks, "stubs": run_stubtest, "clang-tidy": run_clang_ti
 
 @nox.session(name="engine")
 def engine_tests(session: nox.Session) -> None:
-    """Build and run the engine's C++ tests; arguments are presets of CMakePresets.json (dev when none is named)."""
+    """Build and run the engine's C++ tests; arguments are presets of CMakePresets.json (dev when none is named).
+
+    With coverage, each line of the engine has to run.
+    """
     wheels.require_compiler(session)
     install_groups(session, "cmake")
     for preset in session.posargs or ["dev"]:
+        folder = BUILD / f"engine-{preset}"
+        if preset == "coverage":
+            install_groups(session, "gcovr")
+            coverage.forget(folder)
         engine.test(session, preset, report("--output-junit", f"engine-{preset}.xml"))
+        if preset == "coverage" and not coverage.engine_is_covered(session, folder):
+            session.error("there are lines of the engine that no test runs")
 
 
 @nox.session(python=[RUNNING])
@@ -232,6 +241,27 @@ def test_sanitized(session: nox.Session, arguments: list[str]) -> None:
     elif not any(argument.startswith("tests/") for argument in arguments):
         arguments = [*(f"tests/{name}" for name in ASAN_TESTS), *arguments]
     run_pytest(session, *arguments, env=ASAN_SETTINGS | {"LD_PRELOAD": " ".join(libraries)})
+
+
+@nox.session(name="coverage", python=VERSIONS)
+def coverage_tests(session: nox.Session) -> None:
+    """Report which lines of the Cython and the Python sources no behaviour test runs; arguments are pytest's."""
+    coverage.gcov(session)
+    install_groups(session, "test", "uvicorn", "coverage")
+    wheels.install(session, "-coverage", "-Ccmake.define.ZLOOP_COVERAGE=ON", "-Cbuild-dir=build/coverage-{wheel_tag}")
+    [folder] = BUILD.glob(f"coverage-cp{session.python.replace('.', '')}-*")
+    coverage.forget(folder)
+    coverage.run_tests(session, session.posargs)
+    coverage.report_extensions(session, folder)
+    coverage.report_python(session)
+
+
+@nox.session
+def mutate(session: nox.Session) -> None:
+    """Show that the engine's tests fail where its code is wrong: scripts/mutate, whose options it takes."""
+    wheels.require_compiler(session)
+    install_groups(session, "cmake")
+    session.run("python", "scripts/mutate.py", *session.posargs)
 
 
 @nox.session
