@@ -1,10 +1,10 @@
 """Runs every test: the sessions of noxfile.py as stages, one Python for each core at a time.
 
-First lint, the engine's tests (plain, under sanitizers, for other systems) and the packaging; then, for each CPython
-from 3.11 to 3.15 on this machine, the behaviour tests and CPython's own asyncio tests. The Python that runs this also
-does what one is enough for: servers and drivers, the tests of TLS under sanitizers, the instruction counts, and
-PyInstaller. What a stage prints is in build/log/test. A Python that is not to be found as it is may have a launcher:
-ZLOOP_TEST_LAUNCHER_3_14='COMMAND' is put before each of its commands, and finds python3.14.
+First lint and the packaging, and beside them the engine's tests (with each line counted, under sanitizers, for other
+systems); then, for each CPython from 3.11 to 3.15 on this machine, the behaviour tests and CPython's own asyncio tests.
+The Python that runs this also does what one is enough for: servers and drivers, the tests of TLS under sanitizers, the
+instruction counts, and PyInstaller. What a stage prints is in build/log/test. A Python that is not to be found as it is
+may have a launcher: ZLOOP_TEST_LAUNCHER_3_14='COMMAND' is put before each of its commands, and finds python3.14.
 
 Ends with a table, and "N passed, N failed, N skipped" on the last line; the exit status is 0 only if nothing failed.
 """
@@ -128,19 +128,19 @@ def find_pythons(options: argparse.Namespace) -> Pythons:
     return pythons
 
 
-def plan_first(options: argparse.Namespace) -> list[Stage]:
-    """What is the same for every Python."""
-    stages = [] if options.no_lint else [Stage("lint", "lint")]
-    stages.append(Stage("engine: dev", "engine"))
+def plan_first(options: argparse.Namespace) -> list[Group]:
+    """What is the same for every Python: two rows of stages that have no file in common, and take equally long."""
+    sources = [] if options.no_lint else [Stage("lint", "lint")]
+    engine = [Stage("engine: coverage", "engine", ("coverage",))]
     if not options.quick:
-        stages += [
+        sources.append(Stage("packaging", "packaging"))
+        engine += [
             Stage("engine: asan", "sanitizers", ("asan",)),
             Stage("engine: tsan", "sanitizers", ("tsan",)),
             Stage("engine: other systems", "cross", SYSTEMS),
             Stage("engine: aarch64, musl", "cross", EMULATED),
-            Stage("packaging", "packaging"),
         ]
-    return stages
+    return [Group([HERE], stages) for stages in (sources, engine) if stages]
 
 
 def plan_python(version: str, options: argparse.Namespace) -> list[Stage]:
@@ -313,16 +313,16 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def run_all(before: Group, beside: list[Group]) -> None:
-    """Run everything. SIGTERM ends it as Ctrl-C does."""
+async def run_all(*rounds: list[Group]) -> None:
+    """Run one list of groups after the other. SIGTERM ends it as Ctrl-C does."""
     me = asyncio.current_task()
     assert me is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
-    await run_group(before, machine.jobs())
-    await run_groups(beside, machine.jobs())
+    for groups in rounds:
+        await run_groups(groups, machine.jobs())
 
 
-def plan(options: argparse.Namespace) -> tuple[Group, list[Group], list[Stage]]:
+def plan(options: argparse.Namespace) -> tuple[list[Group], list[Group], list[Stage]]:
     """What runs before the Pythons, the Pythons, and what is skipped."""
     pythons = find_pythons(options)
     skipped = [Stage(version, "") for version in pythons.missing]
@@ -343,7 +343,7 @@ def plan(options: argparse.Namespace) -> tuple[Group, list[Group], list[Stage]]:
         for stage in last:
             stage.skip(f"{default} is not among the Pythons tested here")
         skipped += last
-    return Group([HERE], plan_first(options)), beside, skipped
+    return plan_first(options), beside, skipped
 
 
 def main() -> int:
@@ -361,7 +361,7 @@ def main() -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         say("interrupted")
         return 130
-    stages = [*before.stages, *(stage for group in beside for stage in group.stages), *skipped]
+    stages = [*(stage for group in (*before, *beside) for stage in group.stages), *skipped]
     total = show(stages, time.monotonic() - began)
     print("{} passed, {} failed, {} skipped".format(*total))
     return int(any(stage.failed for stage in stages))

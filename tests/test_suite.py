@@ -93,7 +93,7 @@ def test_a_stage_is_judged_by_its_status_and_by_its_tests(suite, stand_in):
 def test_the_last_line_has_the_sums_and_the_status_says_whether_something_failed(suite, stand_in, monkeypatch, capfd):
     def run(*sessions):
         groups = [suite.Group(stand_in, stages_of(suite, session)) for session in sessions]
-        monkeypatch.setattr(suite, "plan", lambda _options: (groups[0], groups[1:], []))
+        monkeypatch.setattr(suite, "plan", lambda _options: (groups[:1], groups[1:], []))
         monkeypatch.setattr(sys, "argv", ["test", "--no-lint"])
         status = suite.main()
         return status, capfd.readouterr().out.splitlines()
@@ -121,6 +121,19 @@ def test_what_one_python_is_enough_for_follows_its_own_tests(suite, monkeypatch)
     _, [group], skipped = suite.plan(options)
     assert len(group.stages) == 3
     assert [(stage.session, stage.result) for stage in skipped] == [(session, "skipped") for session in last]
+
+
+@pytest.mark.parametrize(
+    ("no_lint", "quick", "first"), [(False, True, ["lint"]), (False, False, ["lint", "packaging"]), (True, True, [])]
+)
+def test_what_all_pythons_share_runs_in_two_rows(suite, no_lint, quick, first):
+    rows = [
+        [stage.session for stage in group.stages]
+        for group in suite.plan_first(argparse.Namespace(no_lint=no_lint, quick=quick))
+    ]
+    assert rows[:-1] == ([first] if first else [])
+    assert rows[-1][0] == "engine"
+    assert not {"lint", "packaging"} & {*rows[-1]}
 
 
 def test_nothing_of_a_python_runs_that_has_not_been_built(suite, stand_in):
@@ -158,8 +171,7 @@ import pathlib, sys
 sys.path.insert(0, {str(SCRIPTS)!r})
 import suite
 suite.LOGS = pathlib.Path({str(suite.LOGS)!r})
-sleeping, nothing = (suite.Group({stand_in!r}, stages) for stages in ([suite.Stage("s", "sleeping")], []))
-suite.plan = lambda _options: (nothing, [sleeping], [])
+suite.plan = lambda _options: ([], [suite.Group({stand_in!r}, [suite.Stage("s", "sleeping")])], [])
 sys.argv = ["test"]
 sys.exit(suite.main())
 """
