@@ -501,8 +501,20 @@ def test_nothing_becomes_more(loop_kind, loop, name):
     assert not (grown := excess(loop, operation, rounds)), f"in {rounds} rounds: {grown}"
 
 
+def is_counted(what):
+    """Whether one more of it shows: memory is not, where a sanitizer or a setting has put another allocator in."""
+    before, kept = measure(), [object() for _ in range(1000)]
+    block = LIBC.malloc(1 << 20)
+    after = measure()
+    LIBC.free(block)
+    del kept
+    return what not in ("blocks", "bytes") or after[what] - before[what] > 500
+
+
 @pytest.mark.parametrize("what", ["blocks", "bytes", "descriptors", "threads"])
 def test_leak_of_one_in_each_round_is_seen(loop, what):
+    if not is_counted(what):
+        pytest.skip("another allocator counts for itself")
     kept, end = [], threading.Event()
 
     async def leaks(_loop):
