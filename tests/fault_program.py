@@ -61,7 +61,7 @@ INTERRUPTED = NOT_READY | {"connect", "epoll_wait"}
 LASTING = 3
 FOR_GOOD = 1_000_000
 """Consecutive calls that a lasting fault is of. What can be repeated fails a few times; other calls, from then on."""
-FAILS_ONCE = {"signals read"} | {f"{name} accept4" for name in ("tcp", "tls", "unix", "sock_calls")}
+FAILS_ONCE = {"signals read"} | {f"{name} accept4" for name in ("tcp", "buffered", "tls", "unix", "sock_calls")}
 """What can never succeed if these fail for good: nobody hears of a signal, and a server tries again."""
 FIRST_WRITE_WAITS = {
     "tcp": "sendmsg",
@@ -79,17 +79,17 @@ OF_INTERPRETER_IN = {
     "signals": {"read"},
     "pipe": {"close"},
     "child": {"pipe", "socketpair"},
-    **{name: {"socket", "close"} for name in ("tcp", "tls", "unix", "udp")},
+    **{name: {"socket", "close"} for name in ("tcp", "buffered", "tls", "unix", "udp")},
 }
 NOT_COMPARED = (
     {"child read"}
     | {f"{name} epoll_add" for name in ("udp", "pipe", "child", "sendfile")}
-    | {f"{name} {call}" for name in ("tcp", "tls", "unix", "udp") for call in ("getsockname", "nodelay")}
+    | {f"{name} {call}" for name in ("tcp", "buffered", "tls", "unix", "udp") for call in ("getsockname", "nodelay")}
 )
 """Of asyncio. Its first read is subprocess's, its first getsockname() that of create_server(). Its transports stay open
 for good if they are not watched, and its connections end if they cannot be told to send small writes at once.
 """
-NOT_TOLD = {"accept4", "child epoll_add", "child write", "child writev", "tcp socket", "tls socket"}
+NOT_TOLD = {"accept4", "child epoll_add", "child write", "child writev", "tcp socket", "buffered socket", "tls socket"}
 """A client that left before it was accepted. A child that a thread watches instead, and one that does not read all that
 communicate() has for it: asyncio's communicate() makes nothing of that. A server's address that no socket can be made
 for: asyncio takes the next.
@@ -113,9 +113,11 @@ class Ends:
 
     def __init__(self):
         self.protocols = []
+        self.kind = End
+        self.raised = []  # by what has no other caller; and what else it returned
 
     def make(self, act, *, echo=False):
-        protocol = End(act, echo)
+        protocol = self.kind(act, echo)
         self.protocols.append(protocol)
         return protocol
 
@@ -139,6 +141,7 @@ class Ends:
     def errors(self):
         for protocol in self.protocols:
             yield from filter(None, protocol.lost + protocol.errors)
+        yield from (exc for exc in self.raised if isinstance(exc, Exception))
 
 
 class End(asyncio.Protocol):
@@ -160,6 +163,17 @@ class End(asyncio.Protocol):
 
     def connection_lost(self, exc):
         self.lost.append(exc)
+
+
+class BufferedEnd(End, asyncio.BufferedProtocol):
+    """The same, which lends its own memory."""
+
+    def get_buffer(self, _):
+        self.memory = bytearray(20_000)
+        return self.memory
+
+    def buffer_updated(self, size):
+        self.data_received(bytes(self.memory[:size]))
 
 
 def no_act(_):
@@ -204,6 +218,12 @@ async def tcp_with(ends, server_context, client_context):
 
 @scenario
 async def tcp(ends):
+    return await tcp_with(ends, None, None)
+
+
+@scenario
+async def buffered(ends):
+    ends.kind = BufferedEnd
     return await tcp_with(ends, None, None)
 
 
@@ -308,6 +328,33 @@ async def sendfile(ends):
             transport.close()
         await ends.over()
         return bytes(reader.got)
+
+
+@scenario
+async def tls_sendfile(ends):
+    """The file is read and written, by a thread, and by a protocol in place of the connection's own."""
+    loop = asyncio.get_running_loop()
+    near, far = socket.socketpair()
+    server_context, client_context = contexts()
+    with tempfile.TemporaryFile() as file:
+        file.write(PAYLOAD)
+        reading = asyncio.ensure_future(
+            loop.connect_accepted_socket(lambda: ends.make(no_act, echo=True), sock=far, ssl=server_context)
+        )
+        try:
+            transport, writer = await loop.create_connection(
+                lambda: ends.make(no_act), sock=near, ssl=client_context, server_hostname=""
+            )
+            try:
+                await loop.sendfile(transport, file)
+                while len(writer.got) < len(PAYLOAD) and not writer.lost:
+                    await asyncio.sleep(0.001)
+            finally:
+                transport.close()
+        finally:
+            ends.raised += await asyncio.gather(reading, return_exceptions=True)
+        await ends.over()
+        return bytes(writer.got)
 
 
 @scenario
@@ -613,6 +660,16 @@ class Sweep:
 
     def uses(self, call, n):
         """The faults that the n-th use of a call may have: how many times, which error, and whether it shows."""
+        if self.kind != "asyncio":
+            yield from self.harmless_uses(call)
+        for number in ERRORS[call]:
+            shows = not {call, f"{call} {n}"} & INVISIBLE
+            yield 1, number, shows
+            if f"{self.name} {call}" not in FAILS_ONCE:
+                yield FOR_GOOD, number, shows
+
+    def harmless_uses(self, call):
+        """Those that never show."""
         if call in (BATCHES if self.name in {"udp", "sock_datagrams"} else TRANSFERS | BATCHES):
             yield 1, 0, False
             yield LASTING, 0, False
@@ -621,11 +678,6 @@ class Sweep:
                 yield times, errno.EINTR, False
             if call in NOT_READY:
                 yield times, errno.EAGAIN, False
-        for number in ERRORS[call]:
-            shows = not {call, f"{call} {n}"} & INVISIBLE
-            yield 1, number, shows
-            if f"{self.name} {call}" not in FAILS_ONCE:
-                yield FOR_GOOD, number, shows
 
     def run(self, most, only):
         self.fail_each(most, only)
