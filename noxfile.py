@@ -212,6 +212,14 @@ def engine_tests(session: nox.Session) -> None:
             session.error("there are lines of the engine that no test runs")
 
 
+@nox.session(name="fuzz-engine")
+def fuzz_engine(session: nox.Session) -> None:
+    """Give the engine any bytes as addresses and TLS records, for a minute each; arguments are libFuzzer's."""
+    wheels.require_compiler(session)
+    install_groups(session, "cmake")
+    engine.fuzz(session, session.posargs or ["-max_total_time=60"])
+
+
 @nox.session(python=[RUNNING])
 def sanitizers(session: nox.Session) -> None:
     """Run tests under sanitizers; arguments: asan, tsan (the engine's), python (then --whole, or pytest's); or all."""

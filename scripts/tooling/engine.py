@@ -34,6 +34,10 @@ TARGETS = {
 }
 
 
+FUZZED = ("address", "tls")
+"""What the network's bytes are taken for, each with a target and a corpus in cpp/tests/fuzzing."""
+
+
 def configure(session: nox.Session, preset: str) -> None:
     """CMake's part: the compile database is there then."""
     session.run("cmake", "--preset", preset, env=generator(BUILD / f"engine-{preset}"), silent=True)
@@ -54,6 +58,17 @@ def test(session: nox.Session, preset: str, report: list[str]) -> None:
         session.run("setarch", "--addr-no-randomize", *command, external=True)
     else:
         session.run(*command)
+
+
+def fuzz(session: nox.Session, arguments: list[str]) -> None:
+    """Run the fuzz targets under AddressSanitizer and UndefinedBehaviorSanitizer, one after the other."""
+    configure(session, "asan")
+    programs = [f"zloop_{name}_fuzzer" for name in FUZZED]
+    session.run("cmake", "--build", "--preset", "asan", "--parallel", str(machine.jobs()), "--target", *programs)
+    for name, program in zip(FUZZED, programs, strict=True):
+        corpus = ROOT / "cpp" / "tests" / "fuzzing" / "corpus" / name
+        path = BUILD / "engine-asan" / "cpp" / "tests" / "fuzzing" / program
+        session.run(str(path), *arguments, str(corpus), external=True)
 
 
 def random_bits() -> int:

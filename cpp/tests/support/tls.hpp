@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "support/catch.hpp"
+#include "support/expect.hpp"
 #include "zloop/openssl.hpp"
 #include "zloop/tls_session.hpp"
 
@@ -66,8 +66,8 @@ class TlsContext {
   TlsContext() : pointer_(library_.SSL_CTX_new(library_.openssl->TLS_method())) {
     constexpr int set_max_version = 124;
     constexpr long tls_1_2 = 0x0303;
-    REQUIRE(library_.SSL_CTX_set_cipher_list(pointer_, "AECDH-AES256-SHA:@SECLEVEL=0") == 1);
-    REQUIRE(library_.SSL_CTX_ctrl(pointer_, set_max_version, tls_1_2, nullptr) == 1);
+    expect(library_.SSL_CTX_set_cipher_list(pointer_, "AECDH-AES256-SHA:@SECLEVEL=0") == 1, "the cipher is there");
+    expect(library_.SSL_CTX_ctrl(pointer_, set_max_version, tls_1_2, nullptr) == 1, "TLS 1.2 is there");
   }
   ~TlsContext() { library_.SSL_CTX_free(pointer_); }
   TlsContext(const TlsContext&) = delete;
@@ -83,7 +83,7 @@ class TlsContext {
 // One end: an SSL, which is owned as the ssl module would own it, and the session on it.
 struct TlsEnd {
   TlsEnd(const TlsContext& context, bool server) : ssl(library.SSL_new(context.get())) {
-    REQUIRE(session.open(*library.openssl, ssl));
+    expect(session.open(*library.openssl, ssl), "a session opens");
     server ? library.SSL_set_accept_state(ssl) : library.SSL_set_connect_state(ssl);
   }
   ~TlsEnd() { library.SSL_free(ssl); }
@@ -105,7 +105,7 @@ struct TlsEnd {
   }
 
   std::string write(const std::string& plain) {
-    REQUIRE(session.write(plain.data(), plain.size()) == static_cast<ssize_t>(plain.size()));
+    expect(session.write(plain.data(), plain.size()) == static_cast<ssize_t>(plain.size()), "all is encrypted");
     return output();
   }
 
@@ -138,7 +138,7 @@ struct TlsPair {
       handshake(client, server);
       handshake(server, client);
     }
-    REQUIRE(client.receive(server.write("ready")) == "ready");
+    expect(client.receive(server.write("ready")) == "ready", "the handshake is over");
   }
 
   static void handshake(TlsEnd& from, TlsEnd& to) {
