@@ -257,7 +257,7 @@ def coverage_tests(session: nox.Session) -> None:
     coverage.gcov(session)
     install_groups(session, "test", "uvicorn", "coverage")
     wheels.install(session, "-coverage", "-Ccmake.define.ZLOOP_COVERAGE=ON", "-Cbuild-dir=build/coverage-{wheel_tag}")
-    [folder] = BUILD.glob(f"coverage-cp{session.python.replace('.', '')}-*")
+    [folder] = BUILD.glob(f"coverage-cp{str(session.python).replace('.', '')}-*")
     coverage.forget(folder)
     coverage.run_tests(session, session.posargs)
     coverage.report_extensions(session, folder)

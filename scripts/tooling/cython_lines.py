@@ -15,6 +15,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 POSITION = re.compile(r'^\s*/\* "(zloop/[\w/]+\.p(?:yx|xd))":(\d+)$')
 SECTION = re.compile(r"^/\* #### Code section: ")
@@ -61,7 +62,7 @@ def read(root: pathlib.Path, folder: pathlib.Path, gcov: str) -> dict[str, Lines
     return found
 
 
-def reports_of(notes: pathlib.Path, folder: pathlib.Path, gcov: str) -> Iterator[dict]:
+def reports_of(notes: pathlib.Path, folder: pathlib.Path, gcov: str) -> Iterator[dict[str, Any]]:
     """What gcov tells of one object, file by file; an object that was never loaded has run no line."""
     command = [gcov, "--json-format", "--stdout", "--branch-probabilities", str(notes.resolve())]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
