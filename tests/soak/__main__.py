@@ -145,6 +145,7 @@ def main():
     began = time.monotonic()
     run_once(options, results)
     world = results["world"]
+    world.let_go()
     after = sampling.settled_state(before)
     for error in unraised:
         world.complain(f"raised where nobody could catch it: {error}")
