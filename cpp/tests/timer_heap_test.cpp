@@ -123,21 +123,36 @@ TEST_CASE("a node may stand anywhere in its owner") {
   CHECK(first.before + second.before == 0);  // what stands before a node is the owner's
 }
 
-TEST_CASE("the timer that fills a gap goes below what is due before it, whatever its index") {
-  // By index, each not before its parent: so they stay as they are pushed. The entry 4 is the root's last child; the
-  // entry 1, which is late, is the root's child, too.
-  constexpr std::array<std::int64_t, 21> deadlines{
-      0, 1000, 10, 10, 10, 2000, 2000, 2000, 2000, 50, 50, 50, 50, 50, 50, 50, 50, 20, 40, 40, 30,
-  };
-  std::deque<Timer> timers = make_timers(static_cast<int>(deadlines.size()));
-  TimerHeap heap;
-  for (std::size_t index = 0; index < deadlines.size(); ++index) timers[index].push(heap, deadlines.at(index));
+// By index, each not before its parent: so they stay as they are pushed. The entry 4 is the root's last child; the
+// entry 1, which is late, is the root's child, too.
+constexpr std::array<std::int64_t, 21> late_branch{
+    0, 1000, 10, 10, 10, 2000, 2000, 2000, 2000, 50, 50, 50, 50, 50, 50, 50, 50, 20, 40, 40, 30,
+};
+
+void push_late_branch(TimerHeap& heap, std::deque<Timer>& timers) {
+  for (std::size_t index = 0; index < late_branch.size(); ++index) timers[index].push(heap, late_branch.at(index));
   REQUIRE(timers[4].node.index == 4);
   REQUIRE(timers[20].node.index == 20);
+}
+
+TEST_CASE("the timer that fills a gap goes below what is due before it, whatever its index") {
+  std::deque<Timer> timers = make_timers(static_cast<int>(late_branch.size()));
+  TimerHeap heap;
+  push_late_branch(heap, timers);
   REQUIRE(heap.remove(timers[4].node));
   CHECK(timers[20].node.index == 17);
   CHECK(due_ids(heap, 25) == std::vector<int>{0, 2, 3, 17});
   CHECK(due_ids(heap, 30) == std::vector<int>{20});
+}
+
+TEST_CASE("the timer that fills a gap goes above what is due after it") {
+  std::deque<Timer> timers = make_timers(static_cast<int>(late_branch.size()));
+  TimerHeap heap;
+  push_late_branch(heap, timers);
+  REQUIRE(heap.remove(timers[5].node));
+  CHECK(timers[20].node.index == 1);
+  CHECK(timers[1].node.index == 5);
+  CHECK(due_ids(heap, 30) == std::vector<int>{0, 2, 3, 4, 17, 20});
 }
 
 TEST_CASE("what is due goes behind what the queue holds, and the rest stays") {
