@@ -345,6 +345,10 @@ class Connections(RuleBasedStateMachine):
         self.servers.clear()
         gc.collect()
         assert descriptors() == self.descriptors
+        # loop.close() tells the executor's threads to end, and does not wait for them.
+        deadline = time.monotonic() + LIMIT
+        while threading.active_count() > self.threads and time.monotonic() < deadline:
+            time.sleep(0)
         assert threading.active_count() == self.threads
         assert [reference() for reference in transports if reference() is not None] == []
 
