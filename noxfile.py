@@ -265,14 +265,6 @@ def coverage_tests(session: nox.Session) -> None:
 
 
 @nox.session
-def mutate(session: nox.Session) -> None:
-    """Show that the engine's tests fail where its code is wrong: scripts/mutate, whose options it takes."""
-    wheels.require_compiler(session)
-    install_groups(session, "cmake")
-    session.run("python", "scripts/mutate.py", *session.posargs)
-
-
-@nox.session
 def cross(session: nox.Session) -> None:
     """Compile the engine and its tests for other systems, and run those for Linux; arguments are targets."""
     install_groups(session, "cmake", "cross")
