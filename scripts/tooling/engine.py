@@ -68,7 +68,9 @@ def fuzz(session: nox.Session, arguments: list[str]) -> None:
     for name, program in zip(FUZZED, programs, strict=True):
         corpus = ROOT / "cpp" / "tests" / "fuzzing" / "corpus" / name
         path = BUILD / "engine-asan" / "cpp" / "tests" / "fuzzing" / program
-        session.run(str(path), *arguments, str(corpus), external=True)
+        # What dies of a signal keeps its input; left alone, the sanitizers end the process by exit().
+        settings = {f"{name}_OPTIONS": "abort_on_error=1:print_stacktrace=1" for name in ("ASAN", "UBSAN")}
+        session.run(str(path), *arguments, str(corpus), external=True, env=settings)
 
 
 def random_bits() -> int:
