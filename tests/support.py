@@ -37,6 +37,20 @@ NEW_EVENT_LOOP = {
 """The line that gives a script its loop factory, by kind of loop."""
 
 
+@contextlib.contextmanager
+def modules_of(folder):
+    """Give a `with` block import_module() for the modules of a folder that is no package; they are gone after it."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(folder))
+    try:
+        yield importlib.import_module
+    finally:
+        sys.path.remove(str(folder))
+        for name in sys.modules.keys() - before:
+            if str(getattr(sys.modules[name], "__file__", "")).startswith(str(folder)):
+                del sys.modules[name]
+
+
 # -- loops ---------------------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,6 @@
 """What scripts/bench makes of its samples (values, noise, ratios, tables), and bench/instructions.py of its counts."""
 
 import dataclasses
-import importlib
 import importlib.util
 import json
 import pathlib
@@ -9,6 +8,7 @@ import sys
 from xml.etree import ElementTree as ET
 
 import pytest
+from support import modules_of
 
 pytest.importorskip("rich")
 
@@ -16,16 +16,12 @@ BENCH = pathlib.Path(__file__).parents[1] / "bench"
 
 
 @pytest.fixture
-def bench(monkeypatch):
+def bench():
     """The modules of bench/, which is no package: they are there for one test, and gone after it."""
     if not BENCH.is_dir():
         pytest.skip("the sources are not all there")
-    monkeypatch.syspath_prepend(str(BENCH))
-    before = dict(sys.modules)
-    yield importlib.import_module
-    for name in sys.modules.keys() - before.keys():
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(BENCH)):
-            del sys.modules[name]
+    with modules_of(BENCH) as import_module:
+        yield import_module
 
 
 @pytest.fixture

@@ -1,23 +1,22 @@
 """A server stands each attack of tests/overload in a small way; and what the verdict on a whole run follows from."""
 
-import importlib
 import json
 import pathlib
 import subprocess
 import sys
 
 import pytest
+from support import modules_of
 
 OVERLOAD = pathlib.Path(__file__).parent / "overload"
 MEGABYTE = 1 << 20
 
 
 @pytest.fixture
-def judging(monkeypatch):
+def judging():
     """The module of that name in tests/overload, which is no package: it is there for one test."""
-    monkeypatch.syspath_prepend(str(OVERLOAD))
-    yield importlib.import_module("judging")
-    del sys.modules["judging"]
+    with modules_of(OVERLOAD) as import_module:
+        yield import_module("judging")
 
 
 def test_server_stands_each_attack(loop_kind, tmp_path):

@@ -1,6 +1,5 @@
 """A short soak, what the longer ones' verdict follows from, and faults put in on purpose, which it has to see."""
 
-import importlib
 import json
 import os
 import pathlib
@@ -9,6 +8,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from support import modules_of
 
 SOAK = pathlib.Path(__file__).parent / "soak"
 MEGABYTE = 1 << 20
@@ -24,14 +24,10 @@ FAULTS = {
 
 
 @pytest.fixture
-def soak(monkeypatch):
+def soak():
     """The modules of tests/soak, which is no package: they are there for one test."""
-    monkeypatch.syspath_prepend(str(SOAK))
-    before = dict(sys.modules)
-    yield importlib.import_module
-    for name in sys.modules.keys() - before.keys():
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(SOAK)):
-            del sys.modules[name]
+    with modules_of(SOAK) as import_module:
+        yield import_module
 
 
 def run_soak(path, seconds, *arguments, faults=()):

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import importlib
 import json
 import os
 import pathlib
@@ -11,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from support import modules_of
 
 pytest.importorskip("rich")
 
@@ -50,17 +50,13 @@ def suite(monkeypatch, tmp_path):
     """The module scripts/suite.py, whose logs go elsewhere; it is gone after the test."""
     if not (SCRIPTS / "suite.py").is_file():
         pytest.skip("the sources are not all there")
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    before = dict(sys.modules)
-    module = importlib.import_module("suite")
-    monkeypatch.setattr(module, "LOGS", tmp_path / "logs")
-    monkeypatch.setattr(module, "SIGN_OF_LIFE", 0.05)
     for name in [name for name in os.environ if name.startswith("ZLOOP_TEST_LAUNCHER_")]:
         monkeypatch.delenv(name)
-    yield module
-    for name in sys.modules.keys() - before.keys():
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(SCRIPTS)):
-            del sys.modules[name]
+    with modules_of(SCRIPTS) as import_module:
+        module = import_module("suite")
+        monkeypatch.setattr(module, "LOGS", tmp_path / "logs")
+        monkeypatch.setattr(module, "SIGN_OF_LIFE", 0.05)
+        yield module
 
 
 @pytest.fixture
