@@ -66,7 +66,8 @@ cdef object SOCK_SEQPACKET = getattr(socket, "SOCK_SEQPACKET", None)
 
 cdef enum:
     datagrams_in_a_turn = 128  # of one endpoint: then the others have their turn
-    time_in_a_turn = 250_000  # nanoseconds after the first batch: a flood of datagrams makes nobody wait long
+    sure_in_a_turn = 64  # of one endpoint, however long they take: what nobody receives is lost
+    time_in_a_turn = 250_000  # nanoseconds after the first batch: beyond those, a flood makes nobody wait long
     burst_size = 8
 
 
@@ -131,7 +132,7 @@ cdef class DatagramTransport(WritingTransport, Transport, AsyncioDatagramTranspo
             now = monotonic_ns()
             if deadline == 0:
                 deadline = now + time_in_a_turn
-            elif now >= deadline:
+            elif now >= deadline and budget <= datagrams_in_a_turn - sure_in_a_turn:
                 break
         return 0
 
