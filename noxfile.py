@@ -253,15 +253,24 @@ def test_sanitized(session: nox.Session, arguments: list[str]) -> None:
 
 @nox.session(name="coverage", python=VERSIONS)
 def coverage_tests(session: nox.Session) -> None:
-    """Report which lines of the Cython and the Python sources no behaviour test runs; arguments are pytest's."""
+    """Report which lines of the Cython and the Python sources no behaviour test runs; arguments are pytest's.
+
+    It is kept for coverage-gate, as what has run on this Python.
+    """
     coverage.gcov(session)
     install_groups(session, "test", "uvicorn", "coverage")
     wheels.install(session, "-coverage", "-Ccmake.define.ZLOOP_COVERAGE=ON", "-Cbuild-dir=build/coverage-{wheel_tag}")
     [folder] = BUILD.glob(f"coverage-cp{str(session.python).replace('.', '')}-*")
     coverage.forget(folder)
     coverage.run_tests(session, session.posargs)
-    coverage.report_extensions(session, folder)
-    coverage.report_python(session)
+    coverage.report_tests(session, folder)
+
+
+@nox.session(name="coverage-gate", venv_backend="none")
+def coverage_gate(session: nox.Session) -> None:
+    """Fail if a line of the Cython or the Python sources has run on none of the Pythons that coverage-X.Y has seen."""
+    if not coverage.package_is_covered(session):
+        session.error("there are lines of zloop/ that no behaviour test runs")
 
 
 @nox.session

@@ -1,8 +1,8 @@
 """How much of zloop its tests run: gcov's counts of the C++ and Cython lines, and coverage.py's of the Python ones.
 
-Every line of the engine has to run, unless a comment beside it tells why no test can reach it:
-`// GCOVR_EXCL_LINE: why` in C++, `# pragma: no cover: why` in Cython and Python, whose lines are reported. So are
-branches: a compiler makes many that no source has.
+Every line has to run, unless a comment beside it tells why no test can reach it: `// GCOVR_EXCL_LINE: why` in C++,
+`# pragma: no cover: why` in Cython and Python. The engine's lines run in its own tests, the others in the behaviour
+tests, on one Python or another. Branches are reported: a compiler makes many that no source has.
 """
 
 import json
@@ -14,7 +14,8 @@ import shutil
 import nox
 from nox.command import CommandFailed
 
-from tooling import BUILD, ROOT, cython_lines, machine
+from tooling import BUILD, ROOT, VERSIONS, cython_lines, line_reports, machine
+from tooling.line_reports import FileLines, Report
 
 REPORTS = BUILD / "coverage"
 DATA = REPORTS / "data"
@@ -39,12 +40,13 @@ def forget(folder: pathlib.Path) -> None:
 
 
 def run_tests(session: nox.Session, arguments: list[str]) -> None:
-    """Run the behaviour tests, on the counting zloop that is installed."""
+    """Run the behaviour tests, on the counting zloop that is installed; what runs on asyncio alone runs none of it."""
     shutil.rmtree(DATA, ignore_errors=True)
     DATA.mkdir(parents=True)
     # Child processes find the settings by the variables that coverage.py sets for them.
     # Those that fail do not count here: some measure memory and time, which counting takes.
-    session.run("python", "-P", "-m", "coverage", "run", "-m", "pytest", *arguments, success_codes=[0, 1])
+    command = ["python", "-P", "-m", "coverage", "run", "-m", "pytest", "--loop-kind", "zloop"]
+    session.run(*command, *arguments, success_codes=[0, 1])
 
 
 def engine_is_covered(session: nox.Session, folder: pathlib.Path) -> bool:
@@ -52,19 +54,64 @@ def engine_is_covered(session: nox.Session, folder: pathlib.Path) -> bool:
     return report_gcov(session, "engine", folder, "cpp/src/", "cpp/include/")
 
 
-def report_extensions(session: nox.Session, folder: pathlib.Path) -> None:
-    """Report on the Cython sources and the C++ that knows Python, after the behaviour tests."""
-    REPORTS.mkdir(parents=True, exist_ok=True)
+def report_tests(session: nox.Session, folder: pathlib.Path) -> None:
+    """Keep what the behaviour tests have run on a Python, for package_is_covered(), and tell what they have not."""
+    report = extension_lines(session, folder) | python_lines(session)
+    line_reports.write(report_of(str(session.python)), report, ROOT)
+    tell(session, report)
+
+
+def report_of(version: str) -> pathlib.Path:
+    return REPORTS / f"{version}.json"
+
+
+def package_is_covered(session: nox.Session) -> bool:
+    """Whether every line of zloop/ has run on one of the Pythons that there are reports of."""
+    versions = [version for version in VERSIONS if report_of(version).exists()]
+    report = line_reports.unite(line_reports.read(report_of(version), ROOT) for version in versions)
+    session.log(f"as {', '.join(versions) or 'no Python'} ran it; lines that only another compiles are not counted")
+    unreported = line_reports.unreported(report, ROOT)
+    for name in unreported:
+        session.warn(f"{name}: new, or not the same as when the tests ran: nothing is known of its lines")
+    tell(session, report)
+    covered = not unreported and not any(lines.missing for lines in report.values())
+    return reasons_are_told(session, "zloop") and covered
+
+
+def tell(session: nox.Session, report: Report) -> None:
+    for name, lines in sorted(report.items()):
+        if lines.missing:
+            session.warn(f"{name}: no test runs {line_reports.ranges(lines.missing)}")
+    ran = sum(len(lines.ran) for lines in report.values())
+    missing = sum(len(lines.missing) for lines in report.values())
+    session.log(f"lines: {ran} of {ran + missing}")
+
+
+def extension_lines(session: nox.Session, folder: pathlib.Path) -> Report:
+    """The lines of the Cython sources and of the C++ that knows Python."""
     found = cython_lines.read(ROOT, folder, gcov(session))
-    missing = {name: lines.missing((ROOT / name).read_text().splitlines()) for name, lines in sorted(found.items())}
-    for name, numbers in missing.items():
-        if numbers:
-            session.warn(f"{name}: no test runs {cython_lines.ranges(numbers)}")
     branches = [count for lines in found.values() for count in lines.branches.values()]
-    total = sum(len(lines.counts) for lines in found.values())
-    left = sum(len(numbers) for numbers in missing.values())
-    session.log(f"lines: {total - left} of {total}; branches: {sum(map(bool, branches))} of {len(branches)}")
-    (REPORTS / "extensions.json").write_text(json.dumps(missing, indent=1))
+    session.log(f"branches of the extension modules: {sum(map(bool, branches))} of {len(branches)}")
+    return {
+        name: FileLines(lines.ran(), set(lines.missing((ROOT / name).read_text().splitlines())))
+        for name, lines in found.items()
+    }
+
+
+def python_lines(session: nox.Session) -> Report:
+    """The lines of the Python modules, with what child processes ran of them; and a report of these for a browser."""
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    path = REPORTS / f"python-{session.python}.json"
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "json", "--quiet", "-o", str(path))
+    session.run("coverage", "html", "--quiet", "--directory", str(REPORTS / "python"))
+    files = json.loads(path.read_text())["files"]
+    paths = {name: (ROOT / name).resolve() for name in files}
+    return {
+        str(paths[name].relative_to(ROOT)): FileLines(set(file["executed_lines"]), set(file["missing_lines"]))
+        for name, file in files.items()
+        if paths[name].is_relative_to(ROOT / "zloop")
+    }
 
 
 def report_gcov(session: nox.Session, name: str, folder: pathlib.Path, *filters: str) -> bool:
@@ -82,13 +129,6 @@ def report_gcov(session: nox.Session, name: str, folder: pathlib.Path, *filters:
     except CommandFailed:
         return False
     return reasons_are_told(session, *filters)
-
-
-def report_python(session: nox.Session) -> None:
-    """Report on the Python modules, with what child processes ran of them."""
-    session.run("coverage", "combine", "--quiet")
-    session.run("coverage", "report", "--skip-covered", "--show-missing")
-    session.run("coverage", "html", "--quiet", "--directory", str(REPORTS / "python"))
 
 
 def reasons_are_told(session: nox.Session, *folders: str) -> bool:

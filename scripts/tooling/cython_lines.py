@@ -34,11 +34,33 @@ class Lines:
     def add(self, line: int, count: int) -> None:
         self.counts[line] = max(self.counts.get(line, 0), count)
 
+    def ran(self) -> set[int]:
+        return {line for line, count in self.counts.items() if count}
+
     def missing(self, text: list[str]) -> list[int]:
         """The lines that have not run, and are not excluded."""
-        return [
-            line for line, count in sorted(self.counts.items()) if not count and not EXCLUDED.search(text[line - 1])
-        ]
+        left_out = excluded(text)
+        return [line for line, count in sorted(self.counts.items()) if not count and line not in left_out]
+
+
+def excluded(text: list[str]) -> set[int]:
+    """The lines beside which a reason is told; with a clause's first line its body, as in coverage.py."""
+    found = set()
+    for number, line in enumerate(text, 1):
+        if not EXCLUDED.search(line):
+            continue
+        found.add(number)
+        if not line.partition("#")[0].rstrip().endswith(":"):
+            continue
+        for below, other in enumerate(text[number:], number + 1):
+            if other.strip() and indentation(other) <= indentation(line):
+                break
+            found.add(below)
+    return found
+
+
+def indentation(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def read(root: pathlib.Path, folder: pathlib.Path, gcov: str) -> dict[str, Lines]:
@@ -82,14 +104,3 @@ def positions(generated: pathlib.Path) -> dict[int, tuple[str, int]]:
         elif current:
             found[number] = current
     return found
-
-
-def ranges(numbers: list[int]) -> str:
-    """As 3, 7-9."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and number == parts[-1][1] + 1:
-            parts[-1][1] = number
-        else:
-            parts.append([number, number])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
