@@ -33,6 +33,7 @@ home = pathlib.Path(sys._base_executable).parent  # type: ignore[attr-defined]
 if (home / f"python{RUNNING}").exists():
     os.environ["PATH"] = f"{home}{os.pathsep}{os.environ['PATH']}"
 
+RELEASE = BUILD / "release"
 ASAN_TESTS = ("test_tls.py", "test_tls_wire.py", "test_tls_handshakes.py", "test_tls_backend.py", "test_bad_input.py")
 ASAN_SETTINGS = {
     # The interpreter is as it is: its memory comes from malloc(), so that what is written beyond a bytes object shows.
@@ -289,6 +290,28 @@ def packaging(session: nox.Session) -> None:
     wheels.require_compiler(session)
     install_groups(session, "packaging")
     session.run("python", "scripts/check_packaging.py")
+
+
+@nox.session
+def sdist(session: nox.Session) -> None:
+    """Make the sdist of a release, in build/release."""
+    install_groups(session, "release")
+    session.run("python", "-m", "build", "--sdist", "--outdir", str(RELEASE))
+    check_descriptions(session)
+
+
+@nox.session(name="wheels")
+def release_wheels(session: nox.Session) -> None:
+    """Make and test this system's wheels, in build/release (on Linux by Docker); arguments are cibuildwheel's."""
+    install_groups(session, "release")
+    session.run("cibuildwheel", "--output-dir", str(RELEASE), *session.posargs)
+    check_descriptions(session)
+
+
+def check_descriptions(session: nox.Session) -> None:
+    """What is in build/release has a description that an index can show."""
+    if files := sorted(map(str, RELEASE.glob("*"))):
+        session.run("twine", "check", "--strict", *files)
 
 
 @nox.session(python=[RUNNING])
