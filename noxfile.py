@@ -16,7 +16,7 @@ from nox.command import CommandFailed
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "scripts"))
 
-from tooling import BUILD, ROOT, VERSIONS, benchmarks, clang_tidy, coverage, engine, machine, projects, wheels
+from tooling import BUILD, ROOT, VERSIONS, benchmarks, clang_tidy, coverage, engine, machine, memcheck, projects, wheels
 
 nox.needs_version = ">=2026.1"
 nox.options.default_venv_backend = "virtualenv"
@@ -250,6 +250,14 @@ def test_sanitized(session: nox.Session, arguments: list[str]) -> None:
     elif not any(argument.startswith("tests/") for argument in arguments):
         arguments = [*(f"tests/{name}" for name in ASAN_TESTS), *arguments]
     run_pytest(session, *arguments, env=ASAN_SETTINGS | {"LD_PRELOAD": " ".join(libraries)})
+
+
+@nox.session(name="memcheck", python=VERSIONS)
+def run_memcheck(session: nox.Session) -> None:
+    """Run everything at once under valgrind's memcheck, for half a minute; arguments are scripts/soak's."""
+    install_groups(session, "test")
+    wheels.install(session)
+    memcheck.run(session)
 
 
 @nox.session(name="coverage", python=VERSIONS)

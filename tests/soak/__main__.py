@@ -30,7 +30,7 @@ import signals
 import threads
 import timers
 import verdict
-from world import PATIENCE, World
+from world import World
 
 TOPICS = (conversations, callers, timers, threads, children, signals, datagrams, garbage)
 NEEDED = (
@@ -40,8 +40,6 @@ NEEDED = (
 )  # fmt: skip
 MOST_CONNECTIONS = 4000
 FEWEST_BURSTS = 500
-GRACE = 60.0
-"""Seconds that a soak may take beyond its time."""
 SPARE = 500
 """Descriptors for what is no conversation."""
 
@@ -58,6 +56,9 @@ def parse_arguments():
     )
     parser.add_argument(
         "--lag", type=float, default=1000 * verdict.LAG_BOUND, help="ms that timers may be late at p99 (%(default).0f)"
+    )
+    parser.add_argument(
+        "--patience", type=float, default=30, help="seconds that a step may take on a busy machine (%(default).0f)"
     )
     parser.add_argument("--output", type=pathlib.Path, help="where JSON and chart go, without their suffixes")
     options = parser.parse_args()
@@ -92,7 +93,7 @@ async def soak(options, results):
     # A topic that ends before its time has failed.
     await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
     world.stopping.set()
-    done, late = await asyncio.wait([*tasks, stopping], timeout=2 * PATIENCE)
+    done, late = await asyncio.wait([*tasks, stopping], timeout=2 * world.patience)
     for task in done:
         if error := task.exception():
             world.complain(f"{task.get_coro().__qualname__} failed: {error!r}")
@@ -105,7 +106,7 @@ async def soak(options, results):
 async def end_in_time(world, options):
     """Say when it is over: a short soak goes on until each topic has done its least, on a machine that is busy."""
     await world.pause(60 * options.minutes)
-    deadline = world.loop.time() + GRACE
+    deadline = world.loop.time() + 2 * world.patience
     while world.loop.time() < deadline and not world.stopping.is_set():
         if all(world.counts[name] for name in NEEDED) and world.counts["bursts"] >= FEWEST_BURSTS:
             break

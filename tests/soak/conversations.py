@@ -16,7 +16,6 @@ import time
 
 import keyed
 import trustme
-from world import PATIENCE
 
 HOSTS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 NAME = "soak.example"
@@ -100,7 +99,7 @@ class Conversations:
         address = self.random.choice(self.addresses[kind])
         conversation = Conversation(self, next(self.keys), kind)
         try:
-            async with self.connecting, asyncio.timeout(PATIENCE):
+            async with self.connecting, asyncio.timeout(self.world.patience):
                 if kind == "unix":
                     await self.world.loop.create_unix_connection(lambda: conversation.client, address)
                 else:
@@ -124,7 +123,7 @@ class Conversations:
         """End all that are left, and wait for it."""
         for conversation in list(self.live.values()):
             conversation.end()
-        deadline = self.world.loop.time() + PATIENCE
+        deadline = self.world.loop.time() + self.world.patience
         while self.live and self.world.loop.time() < deadline:
             await asyncio.sleep(0.01)
         for conversation in list(self.live.values()):

@@ -19,8 +19,6 @@ FAULTS = (
 """What SOAK_FAULT may name, one or several: faults put in on purpose, which show whether the soak would see them."""
 
 MOST_COMPLAINTS = 50
-PATIENCE = 30.0
-"""Seconds that one step of a topic may take on a busy machine, and the topics to end after they have been told to."""
 
 
 class World:
@@ -30,6 +28,7 @@ class World:
         self.loop = loop
         self.seed = options.seed
         self.connections = options.connections
+        self.patience = options.patience
         # asyncio's transports send what a buffer contains later on, not what it contained when it was written, and some
         # of its versions never get past an empty line: docs/differences.md.
         self.spares_asyncio = options.loop == "asyncio"
@@ -73,9 +72,9 @@ class World:
         while not self.stopping.is_set():
             try:
                 self.counts[name] += 1
-                await asyncio.wait_for(step(), PATIENCE)
+                await asyncio.wait_for(step(), self.patience)
             except TimeoutError:
-                self.complain(f"{name}: not done within {PATIENCE:.0f} seconds")
+                self.complain(f"{name}: not done within {self.patience:.0f} seconds")
             except Exception as error:
                 self.complain(f"{name}: {error!r}")
             await self.pause(seconds)
