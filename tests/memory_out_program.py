@@ -18,10 +18,12 @@ import functools
 import gc
 import importlib
 import os
+import resource
 import socket
 import ssl
 import sys
 import warnings
+import weakref
 
 zloop = importlib.import_module("zloop") if __name__ == "__main__" else None  # the names alone are to be had without
 
@@ -319,6 +321,119 @@ def connections_that_are_accepted():
         return not turns.failed and not loop.troubles and whole
 
     sweep_quietly(attempt, 60)
+
+
+@scenario
+def accepting_without_descriptors():
+    """None is left, and no memory to try again later by: the connection is accepted when there is one."""
+
+    def attempt(n, width):
+        made = []
+
+        def factory():
+            protocol = Protocol()
+            made.append(protocol)
+            return protocol
+
+        with loop_that_goes_on(n, width) as loop:
+            server = loop.run_until_complete(loop.create_server(factory, LOCALHOST, 0))
+            client = socket.create_connection(server.sockets[0].getsockname())
+            with no_descriptor_left():
+                turns = Turns(loop, n, width)
+                turns.run(3)
+            if not runs_until(loop, lambda: made and made[-1].made):
+                print("accepts no more, at", n, width)
+            client.close()
+            if not runs_until(loop, lambda: all(p.is_over() for p in made)):
+                print("not lost, at", n, width)
+            server.close()
+            loop.run_until_complete(server.wait_closed())
+            made.clear()
+        return not turns.failed
+
+    asyncio.constants.ACCEPT_RETRY_DELAY = 0
+    allocator()  # loads a library
+    sweep_quietly(attempt, 60)
+
+
+@contextlib.contextmanager
+def no_descriptor_left():
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@scenario
+def what_a_loop_tells():
+    """Of its callbacks, its transports and a server's clients."""
+
+    def attempt(n, width):
+        loop = zloop.new_event_loop()
+        ends = Protocol(), Protocol()
+        server = loop.run_until_complete(loop.create_server(Protocol, LOCALHOST, 0))
+        transports = pair_of_transports(loop, ends)
+        handles = [loop.call_later(1000, print) for _ in range(20)] + [loop.call_soon(id, None) for _ in range(20)]
+        clients = getattr(server, "_clients", None)
+        if clients is not None:
+            for transport in transports:
+                clients.add(transport)
+        told = [functools.partial(getattr, loop, "_ready"), functools.partial(getattr, loop, "_scheduled"), loop._state]
+        if clients is not None:
+            told.append(clients.copy)
+        failed = True
+        with contextlib.suppress(MemoryError), memory_out(n, width):
+            for tell in told:
+                tell()
+            failed = False
+        if len(loop._scheduled) != 20 or len(loop._ready) < 20:
+            print("others than there were, at", n, width)
+        for transport in transports:
+            if clients is not None:
+                clients.discard(transport)
+            transport.abort()
+        if not runs_until(loop, lambda: all(end.is_over() for end in ends)):
+            print("not lost, at", n, width)
+        for handle in handles:
+            handle.cancel()
+        server.close()
+        loop.run_until_complete(server.wait_closed())
+        loop.close()
+        return not failed
+
+    sweep_quietly(attempt, 100)
+
+
+@scenario
+def loop_that_is_closed():
+    """With callbacks of other threads, which it has not come to: they are released, now or with the loop."""
+
+    class Argument:
+        pass
+
+    def attempt(n, width):
+        loop = zloop.new_event_loop()
+        arguments = [Argument() for _ in range(100)]
+        released = [weakref.ref(argument) for argument in arguments]
+        while arguments:
+            loop.call_soon_threadsafe(id, arguments.pop())
+        closed = bytearray(1)
+        with contextlib.suppress(MemoryError), memory_out(n, width):
+            loop._close()
+            closed[0] = 1
+        if not closed[0]:
+            print("not closed, at", n, width)
+        del loop
+        gc.collect()
+        if any(reference() is not None for reference in released):
+            print("not released, at", n, width)
+        return True
+
+    sweep_quietly(attempt, 20)
 
 
 class Driven:

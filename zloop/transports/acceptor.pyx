@@ -246,19 +246,19 @@ cdef class Acceptor:
         return 0
 
     cdef int failed(self, int error) except -1:
-        exc = diagnostics.os_error(error)
         if not out_of_resources(error):
+            exc = diagnostics.os_error(error)
             self.loop.call_exception_handler({"message": "socket.accept() failed", "exception": exc})
             return 0
         # The listener has paused itself; descriptors may be free again in a while.
-        self.loop.call_exception_handler({
-            "message": "socket.accept() out of system resource",
-            "exception": exc,
-            "socket": trsock.TransportSocket(self.sock),
-        })
         try:
+            self.loop.call_exception_handler({
+                "message": "socket.accept() out of system resource",
+                "exception": diagnostics.os_error(error),
+                "socket": trsock.TransportSocket(self.sock),
+            })
             self.loop.call_later(constants.ACCEPT_RETRY_DELAY, self._resume)
-        except MemoryError:
+        except BaseException:  # memory is out, or the handler leaves the loop: nothing else would begin again
             self._resume()
             raise
         return 0

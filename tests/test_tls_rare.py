@@ -1,0 +1,331 @@
+"""TLS: what the ssl module's objects raise, what protocols raise, and calls after the end."""
+
+import contextlib
+import ssl
+
+import pytest
+from support import Recorder, drain, pattern, several_turns, tcp_pair, until
+from tls_support import RawTls, connection_to_raw
+
+
+@contextlib.contextmanager
+def own_objects(context, **methods):
+    """Connections of the context have an SSLObject with methods of the test's own."""
+    context.sslobject_class = type("Own", (ssl.SSLObject,), methods)
+    try:
+        yield
+    finally:
+        context.sslobject_class = ssl.SSLObject
+
+
+@pytest.fixture
+def fresh(tls):
+    """As `tls`, with a client's context of this test alone."""
+
+    class Fresh:
+        server = tls.server
+        client = tls.new_client()
+
+    return Fresh
+
+
+def failing_until(method, moment, exception):
+    """A method that raises once `moment` has something in it, as often as that says."""
+
+    def replaced(self, *args):
+        if moment:
+            moment.pop()
+            raise exception
+        return getattr(ssl.SSLObject, method)(self, *args)
+
+    return replaced
+
+
+@pytest.mark.parametrize("call", ["write", "writelines"])
+def test_write_that_needs_more_to_be_received_waits_for_it(loop, run, fresh, call):
+    moment = []
+
+    async def scenario():
+        with (
+            tcp_pair() as sockets,
+            own_objects(fresh.client, write=failing_until("write", moment, ssl.SSLWantReadError())),
+        ):
+            async with connection_to_raw(loop, fresh, sockets) as (transport, protocol, peer):
+                moment.append(True)
+                if call == "write":
+                    transport.write(b"first ")
+                else:
+                    transport.writelines([b"fir", b"st "])
+                assert transport.get_write_buffer_size() == 6
+                transport.write(b"second")
+                await peer.do(peer.object.write, b"go on")
+                assert await peer.receive(12) == b"first second"
+                await until(lambda: protocol.received == b"go on")
+                assert transport.get_write_buffer_size() == 0
+
+    run(scenario())
+
+
+FAILURE = ValueError("of the object's own")
+
+
+def test_write_that_fails_ends_the_connection(loop, run, fresh, unhandled):
+    moment = []
+
+    async def scenario():
+        with tcp_pair() as sockets, own_objects(fresh.client, write=failing_until("write", moment, FAILURE)):
+            async with connection_to_raw(loop, fresh, sockets) as (transport, protocol, _peer):
+                moment.append(True)
+                transport.write(b"data")
+                assert await protocol.until_called("connection_lost") is FAILURE
+        return [context["message"] for context in unhandled]
+
+    assert run(scenario()) == ["Fatal error on SSL protocol"]
+
+
+@pytest.mark.zloop_only  # asyncio encrypts all of it in write()
+@pytest.mark.parametrize("closing", [False, True], ids=["goes on", "is closed"])
+def test_write_that_fails_when_what_waits_is_encrypted(loop, run, fresh, unhandled, closing):
+    moment = []
+
+    async def scenario():
+        with tcp_pair() as sockets, own_objects(fresh.client, write=failing_until("write", moment, FAILURE)):
+            async with connection_to_raw(loop, fresh, sockets) as (transport, protocol, peer):
+                while transport.get_write_buffer_size() < 1 << 20:
+                    transport.write(pattern(1 << 20))
+                moment.append(True)
+                if closing:
+                    transport.close()
+                while "connection_lost" not in protocol.names():
+                    await several_turns()
+                    with contextlib.suppress(ConnectionResetError):
+                        drain(peer.sock)
+                assert await protocol.until_called("connection_lost") is FAILURE
+        return [context["message"] for context in unhandled]
+
+    assert run(scenario()) == ["Fatal error on SSL protocol"]
+
+
+def test_farewell_that_fails_ends_the_connection(loop, run, fresh, unhandled):
+    moment = []
+    failure = ssl.SSLError(1, "no farewell")
+
+    async def scenario():
+        with tcp_pair() as sockets, own_objects(fresh.client, unwrap=failing_until("unwrap", moment, failure)):
+            async with connection_to_raw(loop, fresh, sockets) as (transport, protocol, _peer):
+                moment.append(True)
+                transport.close()
+                assert await protocol.until_called("connection_lost") is failure
+
+    run(scenario())
+    assert unhandled == []  # an OSError
+
+
+def test_strings_among_the_lines_end_the_connection(loop, run, tls, unhandled):
+    async def scenario():
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets) as (transport, protocol, _peer):
+                transport.writelines(["no bytes"])
+                assert isinstance(await protocol.until_called("connection_lost"), TypeError)
+        return [context["message"] for context in unhandled]
+
+    assert run(scenario()) == ["Fatal error on SSL protocol"]
+
+
+def test_write_after_the_program_has_said_farewell_itself(loop, run, tls, unhandled):
+    """By the SSLObject: OpenSSL refuses to send more."""
+
+    async def scenario():
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets) as (transport, protocol, _peer):
+                with pytest.raises(ssl.SSLWantReadError):
+                    transport.get_extra_info("ssl_object").unwrap()
+                transport.write(b"one word more")
+                lost = await protocol.until_called("connection_lost")
+                assert isinstance(lost, ssl.SSLError)
+                return str(lost).lower().replace("_", " ")
+
+    assert "protocol is shutdown" in run(scenario())
+    assert unhandled == []
+
+
+@pytest.mark.parametrize("call", ["write", "writelines"])
+def test_writes_after_the_end_are_dropped_and_warned_of(loop, run, tls, loop_log, call):
+    async def scenario():
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets) as (transport, protocol, _peer):
+                transport.abort()
+                for _ in range(7):
+                    getattr(transport, call)(b"dropped" if call == "write" else [b"dropped"])
+                await protocol.until_called("connection_lost")
+
+    run(scenario())
+    messages = loop_log.take_messages()
+    assert messages
+    assert set(messages) == {"SSL connection is closed"}
+
+
+@pytest.mark.zloop_only  # asyncio's transport has lost what it asks
+def test_limits_and_sizes_after_the_end(loop, run, tls):
+    async def scenario():
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets) as (transport, protocol, _peer):
+                transport.abort()
+                await protocol.until_called("connection_lost")
+                transport.set_write_buffer_limits(high=10)
+                transport.set_read_buffer_limits(high=20)
+                assert transport.get_write_buffer_limits() == (2, 10)
+                assert transport.get_write_buffer_size() == 0
+                transport.close()
+                transport.close()
+                transport.abort()
+                assert transport.get_write_buffer_size() == 0
+                assert transport.is_closing()
+
+    run(scenario())
+
+
+class Raising(Recorder):
+    """Raises in one of its methods."""
+
+    method = None
+    exception = None
+
+    def note(self, name, *args):
+        super().note(name, *args)
+        if name == self.method:
+            raise self.exception
+
+
+def raising(method, exception):
+    return type("Raising", (Raising,), {"method": method, "exception": exception})
+
+
+@pytest.mark.parametrize("method", ["pause_writing", "resume_writing"])
+def test_protocol_that_fails_in_flow_control_is_reported_and_goes_on(loop, run, tls, unhandled, method):
+    failure = ValueError(method)
+
+    async def scenario():
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets, raising(method, failure)) as (transport, protocol, peer):
+                transport.set_write_buffer_limits(high=100000)
+                written = b""
+                while "pause_writing" not in protocol.names():
+                    transport.write(pattern(1 << 20))
+                    written += pattern(1 << 20)
+                assert await peer.receive(len(written)) == written
+                await protocol.until_called("resume_writing")
+        return [(context["message"], context["exception"]) for context in unhandled]
+
+    assert run(scenario()) == [(f"protocol.{method}() failed", failure)]
+
+
+@pytest.mark.parametrize("exception", [SystemExit, KeyboardInterrupt])
+def test_protocol_that_leaves_a_write(loop, run, tls, exception):
+    """pause_writing() is called by write()."""
+
+    async def scenario():
+        with tcp_pair() as sockets:
+            kind = raising("pause_writing", exception("paused"))
+            async with connection_to_raw(loop, tls, sockets, kind) as (transport, _protocol, _peer):
+                with pytest.raises(exception, match="paused"):
+                    while True:
+                        transport.write(pattern(1 << 20))
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("exception", [SystemExit, KeyboardInterrupt])
+def test_protocol_that_leaves_the_loop_at_the_end(loop, tls, exception):
+    """eof_received() at the peer's farewell."""
+
+    async def begin(sockets):
+        left, right = sockets
+        peer = RawTls(loop, right, tls.server, server_side=True)
+        shaking = loop.create_task(peer.do(peer.object.do_handshake))
+        transport, protocol = await loop.create_connection(
+            raising("eof_received", exception("eof")), sock=left, ssl=tls.client, server_hostname="tls.example"
+        )
+        await shaking
+        return transport, protocol, peer
+
+    async def farewell(peer):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            peer.object.unwrap()
+        await peer.send()
+        await until(lambda: False)
+
+    async def end(transport):
+        transport.abort()
+        await several_turns()
+
+    with tcp_pair() as sockets:
+        transport, protocol, peer = loop.run_until_complete(begin(sockets))
+        waiting = loop.create_task(farewell(peer))
+        with pytest.raises(exception, match="eof"):
+            loop.run_until_complete(waiting)
+        waiting.cancel()
+        loop.run_until_complete(end(transport))
+        assert "eof_received" in protocol.names()
+
+
+def test_true_from_eof_received_has_no_effect_and_is_warned_of(loop, run, tls, loop_log):
+    class Holding(Recorder):
+        def eof_received(self):
+            super().eof_received()
+            return True
+
+    async def scenario():
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets, Holding) as (_transport, protocol, peer):
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    peer.object.unwrap()
+                await peer.send()
+                assert await protocol.until_called("connection_lost") is None
+
+    run(scenario())
+    assert loop_log.take_messages() == ["returning true from eof_received() has no effect when using ssl"]
+
+
+@pytest.mark.zloop_only  # asyncio says farewell before, and calls what follows an error
+def test_protocol_that_aborts_while_its_rest_is_passed_on(loop, run, tls, unhandled):
+    """close() passes on what has been received, and data_received() may do anything."""
+
+    class Aborting(Recorder):
+        def data_received(self, data):
+            super().data_received(data)
+            if data == b"unread":
+                self.transport.abort()
+
+    async def scenario():
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets, Aborting) as (transport, protocol, peer):
+                await peer.do(peer.object.write, b"read")
+                await protocol.until_called("data_received")  # and with it the tickets of the handshake
+                transport.pause_reading()
+                await peer.do(peer.object.write, b"unread")
+                await until(lambda: transport.get_read_buffer_size() > 0)
+                transport.resume_reading()
+                transport.close()
+                assert await protocol.until_called("connection_lost") is None
+                return protocol.received, protocol.names()[-1], unhandled
+
+    assert run(scenario()) == (b"readunread", "connection_lost", [])
+
+
+def test_end_that_is_told_again_is_the_end_for_a_reader_that_pauses(loop, run, tls):
+    """As by a transport of a program's own, which the connection may stand on."""
+
+    async def scenario():
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets) as (transport, protocol, peer):
+                transport.pause_reading()
+                await peer.do(peer.object.write, b"unread")
+                await until(lambda: transport.get_read_buffer_size() > 0)
+                below = transport._ssl_protocol
+                assert below.eof_received() is True
+                assert not below.eof_received()
+                await protocol.until_called("connection_lost")
+                assert protocol.names().count("connection_lost") == 1
+
+    run(scenario())
