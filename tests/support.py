@@ -265,6 +265,8 @@ def _open_descriptors():
 
 
 def _has_children():
+    if not hasattr(os, "waitid"):  # macOS, before CPython 3.13
+        return False
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -296,7 +298,7 @@ def process_state():
     return {
         "descriptors": _open_descriptors(),
         "threads": {thread.ident: thread.name for thread in threading.enumerate()},
-        "native threads": dict.fromkeys(os.listdir("/proc/self/task")),
+        "native threads": dict.fromkeys(os.listdir("/proc/self/task") if sys.platform == "linux" else ()),
         "children": {"unreaped": True} if _has_children() else {},
         "signal handlers": _signal_handlers(),
         "wake-up descriptor": {"fd": wakeup_fd()},
@@ -616,6 +618,9 @@ class Script:
             time.sleep(0.001)
 
     def _state(self):
+        if sys.platform != "linux":
+            command = ["ps", "-o", "state=", "-p", str(self._process.pid)]
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout[:1]
         with open(f"/proc/{self._process.pid}/stat") as stat:
             return stat.read().rpartition(")")[2].split()[0]
 

@@ -374,12 +374,12 @@ def test_redirections(loop, run, tmp_path):
 @pytest.mark.parametrize("close_fds", [True, False])
 def test_child_inherits_its_standard_streams_alone(loop, run, close_fds):
     source = (
-        "import os; names = os.listdir('/proc/self/fd')\n"  # the descriptor that lists them among them
-        "print(sorted(int(name) for name in names if os.path.lexists('/proc/self/fd/' + name)))"
+        "import os; names = os.listdir('/dev/fd')\n"  # the descriptor that lists them among them
+        "print(sorted(int(name) for name in names if os.path.lexists('/dev/fd/' + name)))"
     )
     expected = {0, 1, 2}
     if not close_fds:  # the test runner may have some that every child gets
-        with os.scandir("/proc/self/fd") as entries:
+        with os.scandir("/dev/fd") as entries:
             expected |= {fd for entry in entries if os.get_inheritable(fd := int(entry.name))}
 
     async def scenario():
@@ -417,7 +417,7 @@ def test_running_out_of_descriptors(same_as_asyncio):
 
     async def scenario(loop):
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        in_use = len(os.listdir("/proc/self/fd"))
+        in_use = len(os.listdir("/dev/fd"))
         outcomes = set()
         try:
             for spare in range(6):

@@ -3,6 +3,9 @@
 import asyncio
 import logging
 import os
+import shutil
+import signal
+import sys
 import threading
 
 import pytest
@@ -149,3 +152,28 @@ def test_logger_is_given_back_after_the_block(loop_log):
         pass
     logging.getLogger("asyncio").warning("afterwards")
     assert loop_log.take_messages() == ["afterwards"]
+
+
+# -- systems without /proc -----------------------------------------------------------------------------------------
+
+
+def test_descriptor_left_behind_is_seen_without_proc(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    before = support.process_state()
+    ends = os.pipe()
+    try:
+        found = support.process_state()["descriptors"].keys() - before["descriptors"].keys()
+    finally:
+        for fd in ends:
+            os.close(fd)
+    assert found == set(ends)
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="there is no ps")
+def test_script_that_sleeps_is_seen_without_proc(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with support.Script("asyncio", "import signal\nprint('pausing', flush=True)\nsignal.pause()") as script:
+        assert script.line() == "pausing"
+        script.wait_until_asleep()
+        script.send_signal(signal.SIGTERM)
+        assert script.finish(status=-signal.SIGTERM) == []

@@ -122,16 +122,22 @@ class Server:
 
     def resident_size(self):
         """Bytes of memory that the process occupies."""
+        self._look_up()
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
 
     def sockets(self):
         """How many sockets the process has open."""
+        self._look_up()
         count = 0
         for link in Path(f"/proc/{self._process.pid}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):  # closed meanwhile
                 count += os.readlink(link).startswith("socket:")
         return count
+
+    def _look_up(self):
+        if sys.platform != "linux":
+            pytest.skip("looks the server up in /proc")
 
     def send_signal(self, number):
         self._process.send_signal(number)

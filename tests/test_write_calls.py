@@ -6,6 +6,7 @@ They are counted by a library that comes before the C library (LD_PRELOAD), in a
 import os
 import shutil
 import subprocess
+import sys
 import textwrap
 
 import pytest
@@ -77,8 +78,8 @@ async def ended(transport, left):
 def counting_calls(tmp_path_factory):
     """The library that counts, as a path."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        pytest.skip("there is no C compiler")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("nothing counts calls")
     directory = tmp_path_factory.mktemp("preload")
     source, library = directory / "counting_calls.c", directory / "counting_calls.so"
     source.write_text(COUNTING_CALLS)
