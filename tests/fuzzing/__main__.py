@@ -2,6 +2,7 @@
 
     connections    of every kind: every byte, the order of the callbacks, nothing left behind (connections.py)
     streams        asyncio's streams: reads of every kind against writes of every size (streams.py)
+    sockets        the sock_* calls, readers and writers on sockets of the program's own (sockets.py)
     scheduling     callbacks, timers, tasks and exceptions: the order in which they run on asyncio (scheduling.py)
 
 A batch of programs runs in a process of its own, so that a crash is found, too. Its seed repeats it. What has failed is
@@ -20,7 +21,7 @@ import time
 import warnings
 
 HERE = pathlib.Path(__file__).parent
-MACHINES = ("connections", "streams", "scheduling")
+MACHINES = ("connections", "streams", "sockets", "scheduling")
 BATCH = 100
 LONGEST_BATCH = 900.0
 """Seconds after which a batch hangs. Cutting down a program that fails takes most of them."""
@@ -51,8 +52,10 @@ def run_batch(machine, seed, programs, examples, cuts_down):
         return
     if machine == "connections":
         from connections import Connections as Machine
-    else:
+    elif machine == "streams":
         from streams import Streams as Machine
+    else:
+        from sockets import Sockets as Machine
     from hypothesis.stateful import run_state_machine_as_test
 
     run_state_machine_as_test(hypothesis.seed(seed)(Machine), settings=settings)

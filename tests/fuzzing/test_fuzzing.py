@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("hypothesis")
 
 HERE = Path(__file__).parent
-PROGRAMS = {"connections": 20, "streams": 40, "scheduling": 200}
+PROGRAMS = {"connections": 8, "streams": 12, "sockets": 12, "scheduling": 60}
 """For a few seconds."""
 
 
