@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import tomllib
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -39,3 +40,20 @@ def test_architecture_names_folders_and_modules_that_are_there():
     assert len(named) > 8
     missing = [name for name in named if not ((ROOT / name).exists() or (ROOT / "zloop" / name).exists())]
     assert missing == []
+
+
+def test_supported_pythons_are_the_same_everywhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    classifiers = re.findall(r"Python :: (3\.\d+)$", "\n".join(project["project"]["classifiers"]), re.MULTILINE)
+    policy = re.findall(r"^\| (3\.\d+) \| ", (ROOT / "docs/versioning.md").read_text(), re.MULTILINE)
+    [sessions] = re.findall(r"^VERSIONS = \((.+)\)", (ROOT / "scripts/tooling/__init__.py").read_text(), re.MULTILINE)
+    assert len(classifiers) > 3
+    assert policy == classifiers
+    assert re.findall(r"3\.\d+", sessions) == classifiers
+    assert project["project"]["requires-python"] == f">={classifiers[0]}"
+    wheels = [f"cp{version.replace('.', '')}-*" for version in classifiers]
+    assert project["tool"]["cibuildwheel"]["build"] == wheels
+    for workflow in ROOT.glob(".github/workflows/*.yml"):
+        for matrix in re.findall(r"python: \[(.+)\]", workflow.read_text()):
+            assert re.findall(r"3\.\d+", matrix) in ([], classifiers)
+            assert re.findall(r"cp\d+", matrix) in ([], [wheel[:-2] for wheel in wheels])
