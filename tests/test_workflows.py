@@ -21,7 +21,7 @@ def test_actions_are_pinned_to_commits(path):
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_commands_and_files_are_there(path):
-    folders = r"(?:\.github/workflows|bench_uvloop|docs|scripts|tests)"
+    folders = r"(?:\.github/workflows|bench|bench_uvloop|docs|scripts|tests)"
     named = set(re.findall(rf"(?<![\w./])(?:\./)?{folders}/[\w./]+", path.read_text()))
     assert named
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
