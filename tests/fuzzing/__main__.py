@@ -3,6 +3,7 @@
     connections    of every kind: every byte, the order of the callbacks, nothing left behind (connections.py)
     streams        asyncio's streams: reads of every kind against writes of every size (streams.py)
     sockets        the sock_* calls, readers and writers on sockets of the program's own (sockets.py)
+    endpoints      pipes, FIFOs and terminals; datagram endpoints of every kind (endpoints.py)
     scheduling     callbacks, timers, tasks and exceptions: the order in which they run on asyncio (scheduling.py)
 
 A batch of programs runs in a process of its own, so that a crash is found, too. Its seed repeats it. What has failed is
@@ -21,7 +22,7 @@ import time
 import warnings
 
 HERE = pathlib.Path(__file__).parent
-MACHINES = ("connections", "streams", "sockets", "scheduling")
+MACHINES = ("connections", "streams", "sockets", "endpoints", "scheduling")
 BATCH = 100
 LONGEST_BATCH = 900.0
 """Seconds after which a batch hangs. Cutting down a program that fails takes most of them."""
@@ -54,8 +55,10 @@ def run_batch(machine, seed, programs, examples, cuts_down):
         from connections import Connections as Machine
     elif machine == "streams":
         from streams import Streams as Machine
-    else:
+    elif machine == "sockets":
         from sockets import Sockets as Machine
+    else:
+        from endpoints import Endpoints as Machine
     from hypothesis.stateful import run_state_machine_as_test
 
     run_state_machine_as_test(hypothesis.seed(seed)(Machine), settings=settings)

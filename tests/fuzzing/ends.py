@@ -29,6 +29,9 @@ class Stream:
         """Bytes that have to arrive, as long as both ends stay."""
         self.received = 0
 
+    def __repr__(self):
+        return f"{self.received} of {self.promised} bytes, at most {self.written}"
+
     def part(self, begin, size):
         """The stream's bytes from `begin` on."""
         first = (self._start + begin) % len(self._block)

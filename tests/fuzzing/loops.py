@@ -22,7 +22,7 @@ KIND = os.environ.get("FUZZ_LOOP", "zloop")
 """zloop; asyncio, to show that no more is asked for; or, to show that it is found, LastComesFirst."""
 
 FAULT = os.environ.get("FUZZ_FAULT")
-"""What the connections' machine does wrong itself, to show that it is found: loses bytes, leaks descriptors."""
+"""What a machine does wrong itself, to show that it is found: loses bytes, leaks descriptors, doubles datagrams."""
 
 
 def new_loop():

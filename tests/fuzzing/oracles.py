@@ -13,6 +13,10 @@ PREFIX = 8
 """Bytes by which a place is looked for."""
 
 
+HOLDS = 100_000
+"""What the receive buffer of a UDP socket surely holds, in bytes of the kernel's memory."""
+
+
 class Cut(NamedTuple):
     """A stretch of a stream that ends early: somewhere from `least` to `most`; the stream goes on at `end`."""
 
@@ -155,6 +159,10 @@ class Datagrams:
             return f"a datagram of {len(data)} bytes has arrived that does not follow {sorted(self.places)[:5]}"
         self.places = places
         return ""
+
+    def count(self):
+        """Those that were sent so far."""
+        return len(self._sent)
 
     def is_complete(self):
         return any(len(self._sent) in self._from(place) for place in self.places)

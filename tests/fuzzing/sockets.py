@@ -21,7 +21,7 @@ from ends import Planned
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from loops import FAULT, KIND, new_loop
-from oracles import Datagrams, Direction
+from oracles import HOLDS, Datagrams, Direction
 
 SIZES = st.sampled_from([0, 1, 2, 100, 5000, 70_000, 400_000])
 READS = st.sampled_from([1, 2, 100, 5000, 70_000, 300_000])
@@ -30,8 +30,6 @@ STREAMS = ["pair", "tcp", "unix"]
 MESSAGES = ["datagram pair", "udp", "udp6"]
 SOCKETS = 4
 """Pairs at the same time, at most."""
-HOLDS = 100_000
-"""What the receive buffer of a UDP socket surely holds."""
 
 
 @types.coroutine
