@@ -119,6 +119,32 @@ def test_no_descriptor_left_to_accept_a_connection_by_hand(same_as_asyncio):
     assert same_as_asyncio(scenario).returned[1:] == (OSError, "[Errno 24] Too many open files")
 
 
+@pytest.mark.parametrize("exception", [SystemExit, KeyboardInterrupt])
+def test_server_goes_on_where_the_report_of_no_descriptor_leaves_the_loop(same_as_asyncio, exception):
+    def scenario(loop):
+        made = []
+
+        def factory():
+            made.append(Recorder())
+            return made[-1]
+
+        def handler(_loop, _context):
+            raise exception("enough")
+
+        server = loop.run_until_complete(loop.create_server(factory, LOCALHOST, 0))
+        with socket.create_connection(server.sockets[0].getsockname()):
+            loop.set_exception_handler(handler)
+            with descriptors_left(0), pytest.raises(exception, match="enough"):
+                loop.run_until_complete(asyncio.sleep(TIME_LIMIT))
+            run_bounded(loop, until(lambda: made and made[0].transport))
+            made[0].transport.abort()
+            server.close()
+            run_bounded(loop, several_turns())
+        return len(made)
+
+    assert same_as_asyncio(scenario).returned == 1
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_loop_runs_with_no_descriptor_left(loop_kind, count):
     """The pipe that signals come by is made when a loop runs first; a loop that has none still runs."""

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from support import TIME_LIMIT, several_turns, socket_pair, until
+from support import TIME_LIMIT, close_loop, several_turns, socket_pair, until
 
 
 async def echo(reader, writer):
@@ -139,6 +139,42 @@ def test_connection_whose_socket_was_closed_past_it_closes_nobody_elses(loop, ru
         server.close()
 
     run(scenario())
+
+
+@pytest.mark.zloop_only  # asyncio closes the file
+@pytest.mark.parametrize("kind", ["stream", "datagram", "server", "server of a closed loop"])
+def test_number_that_a_regular_file_has_by_now_is_left_to_it(make_loop, tmp_path, kind):
+    """Which no poller watches."""
+    path = tmp_path / "file"
+    path.write_bytes(b"contents")
+    loop = make_loop()
+    near, peer = socket.socketpair()
+
+    async def begin():
+        if kind == "stream":
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=near)
+            return transport, near.fileno()
+        if kind == "datagram":
+            transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, ("127.0.0.1", 0))
+            return transport, transport.get_extra_info("socket").fileno()
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        return server, server.sockets[0].fileno()
+
+    async def end(thing):
+        thing.close()
+        await several_turns()
+
+    with peer, near:
+        thing, number = loop.run_until_complete(begin())
+        with path.open("rb") as opened:
+            os.dup2(opened.fileno(), number)
+        if kind == "server of a closed loop":
+            close_loop(loop)
+        else:
+            loop.run_until_complete(end(thing))
+        del thing
+    assert os.pread(number, 10, 0) == b"contents"
+    os.close(number)
 
 
 @pytest.mark.zloop_only  # asyncio's transport stays open, and never receives anything

@@ -17,8 +17,9 @@ constexpr std::uint64_t wakeup_token = 0xFFFF'FFFF;
 
 constexpr unsigned generation_shift = 32;
 
-// True for the errors by which the poller reports that a number no longer refers to the watcher's file.
-constexpr bool is_gone(int status) noexcept { return status == -ENOENT || status == -EBADF; }
+// True for the errors by which the poller reports that a number no longer refers to the watcher's file: it has no
+// entry, the number is free, or it is a file's that cannot be watched.
+constexpr bool is_gone(int status) noexcept { return status == -ENOENT || status == -EBADF || status == -EPERM; }
 
 // True if the interest asks for nothing that the other does not ask for.
 constexpr bool is_subset(unsigned interest, unsigned other) noexcept {

@@ -25,7 +25,7 @@ bool Injection::is_harmless() const noexcept {
 }
 
 bool Injection::means_gone() const noexcept {
-  return call != nullptr && (fault.error == ENOENT || fault.error == EBADF) &&
+  return call != nullptr && (fault.error == ENOENT || fault.error == EBADF || fault.error == EPERM) &&
          (call->call == &Interposer::poller_add || call->call == &Interposer::poller_modify ||
           call->call == &Interposer::poller_remove);
 }
