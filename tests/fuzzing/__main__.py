@@ -4,6 +4,7 @@
     streams        asyncio's streams: reads of every kind against writes of every size (streams.py)
     sockets        the sock_* calls, readers and writers on sockets of the program's own (sockets.py)
     endpoints      pipes, FIFOs and terminals; datagram endpoints of every kind (endpoints.py)
+    threads        two loops in threads, called by others, by one another, and closed under their callers (threads.py)
     scheduling     callbacks, timers, tasks and exceptions: the order in which they run on asyncio (scheduling.py)
 
 A batch of programs runs in a process of its own, so that a crash is found, too. Its seed repeats it. What has failed is
@@ -22,7 +23,7 @@ import time
 import warnings
 
 HERE = pathlib.Path(__file__).parent
-MACHINES = ("connections", "streams", "sockets", "endpoints", "scheduling")
+MACHINES = ("connections", "streams", "sockets", "endpoints", "threads", "scheduling")
 BATCH = 100
 LONGEST_BATCH = 900.0
 """Seconds after which a batch hangs. Cutting down a program that fails takes most of them."""
@@ -57,8 +58,10 @@ def run_batch(machine, seed, programs, examples, cuts_down):
         from streams import Streams as Machine
     elif machine == "sockets":
         from sockets import Sockets as Machine
-    else:
+    elif machine == "endpoints":
         from endpoints import Endpoints as Machine
+    else:
+        from threads import Threads as Machine
     from hypothesis.stateful import run_state_machine_as_test
 
     run_state_machine_as_test(hypothesis.seed(seed)(Machine), settings=settings)

@@ -22,7 +22,8 @@ KIND = os.environ.get("FUZZ_LOOP", "zloop")
 """zloop; asyncio, to show that no more is asked for; or, to show that it is found, LastComesFirst."""
 
 FAULT = os.environ.get("FUZZ_FAULT")
-"""What a machine does wrong itself, to show that it is found: loses bytes, leaks descriptors, doubles datagrams."""
+"""What a machine does wrong itself, to show that it is found: loses bytes, leaks descriptors, doubles datagrams,
+loses callbacks."""
 
 
 def new_loop():

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("hypothesis")
 
 HERE = Path(__file__).parent
-PROGRAMS = {"connections": 8, "streams": 12, "sockets": 10, "endpoints": 10, "scheduling": 60}
+PROGRAMS = {"connections": 8, "streams": 12, "sockets": 10, "endpoints": 8, "threads": 6, "scheduling": 60}
 """For a few seconds."""
 
 
