@@ -12,6 +12,7 @@ uses a key that it has freed. Coroutines are driven by hand.
 
 import asyncio
 import contextlib
+import contextvars
 import ctypes
 import errno
 import functools
@@ -261,6 +262,7 @@ def callbacks_that_are_scheduled():
 @scenario
 def callbacks_that_are_run():
     """Each once: those whose turn fails keep it."""
+    contexts = []
 
     def attempt(n, width):
         ran = bytearray(6)
@@ -272,6 +274,7 @@ def callbacks_that_are_run():
             for i in range(3):
                 loop.call_soon(callback, i)
                 loop.call_later(0, callback, 3 + i)
+            contexts.extend([contextvars.Context() for _ in range(300)])  # CPython has no free ones left
             turns = Turns(loop, n, width)
             turns.run(3)
             if not runs_until(loop, lambda: sum(ran) >= 6):

@@ -174,6 +174,22 @@ def test_child_goes_on_with_the_loop_it_inherited(script):
     """) == ["read b'one!'", "child True", "read b'two!'", "parent True"]
 
 
+def test_child_that_ran_the_loop_leaves_by_the_interpreters_own_way(script):
+    """The pipe that signals come by is made anew: the parent reads the other one."""
+    assert script("""
+        loop.run_until_complete(asyncio.sleep(0.001))
+        child = os.fork()
+        if not child:
+            loop.run_until_complete(asyncio.sleep(0.001))
+            loop.close()
+            print("child", flush=True)
+            sys.exit(3)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        loop.run_until_complete(asyncio.sleep(0.001))
+        print("parent")
+    """) == ["child", "parent"]
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="before 3.12 a child's signals are written to the parent's loop")
 def test_signal_in_the_child_is_not_the_parents(script):
     assert script("""

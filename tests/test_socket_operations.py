@@ -11,6 +11,7 @@ from support import (
     listening_socket,
     outcome_of,
     refusing_port,
+    run_script,
     several_turns,
     socket_pair,
     started,
@@ -195,3 +196,67 @@ def test_writer_cancelled_by_its_handle_is_removed_when_it_is_ready(same_as_asyn
             return seen, loop.remove_writer(left)
 
     assert same_as_asyncio(scenario).returned == ([], False)
+
+
+def test_accepting_by_a_class_of_ones_own(same_as_asyncio):
+    class Own(socket.socket):
+        def accept(self):
+            return super().accept()
+
+    async def scenario(loop):
+        with Own() as listening:
+            listening.bind((LOCALHOST, 0))
+            listening.listen()
+            listening.setblocking(False)
+            accepting = await started(loop, loop.sock_accept(listening))
+            with socket.create_connection(listening.getsockname()) as client:
+                accepted, address = await accepting
+                with accepted:
+                    return address == client.getsockname(), accepted.gettimeout()
+
+    assert same_as_asyncio(scenario).returned == (True, 0.0)
+
+
+def test_writes_of_all_kinds_after_the_loop_is_closed(loop_kind):
+    """What the kernel takes is sent."""
+    assert run_script(
+        loop_kind,
+        """
+import asyncio, socket, warnings
+warnings.simplefilter("ignore", ResourceWarning)
+left, right = socket.socketpair()
+left.setblocking(False)
+loop = new_event_loop()
+transport, protocol = loop.run_until_complete(loop.create_connection(asyncio.Protocol, sock=left))
+loop.close()
+transport.write(b"bytes ")
+transport.write(bytearray(b"array "))
+transport.writelines([b"of ", bytearray(b"lines ")])
+transport.writelines([memoryview(bytes(20000))])
+print(len(right.recv(100000)))
+left.close()
+""",
+    ) == ["20021"]
+
+
+def test_due_timers_of_a_loop_that_one_of_them_closes(loop_kind):
+    """Where _run_once() runs the loop, by hand. The others are dropped."""
+    if loop_kind == "asyncio":
+        pytest.skip("IndexError: pop from an empty deque")
+    assert run_script(
+        loop_kind,
+        """
+import time
+loop = new_event_loop()
+ran = []
+def close():
+    ran.append("close")
+    loop.close()
+loop.call_later(0, close)
+for _ in range(3):
+    loop.call_later(0, ran.append, "later")
+time.sleep(0.01)
+loop._run_once()
+print(ran, loop.is_closed(), len(loop._scheduled))
+""",
+    ) == ["['close'] True 0"]

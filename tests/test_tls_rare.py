@@ -1,10 +1,12 @@
 """TLS: what the ssl module's objects raise, what protocols raise, and calls after the end."""
 
+import asyncio
 import contextlib
+import logging
 import ssl
 
 import pytest
-from support import Recorder, drain, pattern, several_turns, tcp_pair, until
+from support import Recorder, drain, enable_debug, pattern, several_turns, tcp_pair, until
 from tls_support import RawTls, connection_to_raw
 
 
@@ -179,7 +181,7 @@ def test_limits_and_sizes_after_the_end(loop, run, tls):
                 transport.close()
                 transport.close()
                 transport.abort()
-                assert transport.get_write_buffer_size() == 0
+                assert transport.get_write_buffer_size() == transport.get_read_buffer_size() == 0
                 assert transport.is_closing()
 
     run(scenario())
@@ -327,5 +329,116 @@ def test_end_that_is_told_again_is_the_end_for_a_reader_that_pauses(loop, run, t
                 assert not below.eof_received()
                 await protocol.until_called("connection_lost")
                 assert protocol.names().count("connection_lost") == 1
+
+    run(scenario())
+
+
+@pytest.mark.zloop_only  # asyncio encrypts all of it in write()
+def test_end_that_is_told_again_to_what_cannot_be_sent(loop, run, fresh):
+    moment = []
+
+    async def scenario():
+        with tcp_pair() as sockets, own_objects(fresh.client, write=failing_until("write", moment, FAILURE)):
+            async with connection_to_raw(loop, fresh, sockets) as (transport, protocol, _peer):
+                while transport.get_write_buffer_size() < 1 << 20:
+                    transport.write(pattern(1 << 20))
+                transport.pause_reading()
+                below = transport._ssl_protocol
+                assert below.eof_received() is True
+                moment.append(True)
+                with pytest.raises(ValueError, match="of the object's own"):
+                    below.eof_received()
+                transport.abort()
+                await protocol.until_called("connection_lost")
+
+    run(scenario())
+
+
+@pytest.mark.zloop_only  # asyncio waits for the time-out
+def test_farewell_that_memory_is_out_for_ends_the_connection(loop, run, fresh, unhandled):
+    """What is resumed goes on with it."""
+    moment = []
+    failure = MemoryError("none left")
+
+    async def scenario():
+        with tcp_pair() as sockets, own_objects(fresh.client, unwrap=failing_until("unwrap", moment, failure)):
+            async with connection_to_raw(loop, fresh, sockets) as (transport, protocol, peer):
+                await peer.do(peer.object.write, b"read")
+                await protocol.until_called("data_received")  # and with it the tickets of the handshake
+                transport.pause_reading()
+                transport.close()
+                moment.append(True)
+                transport.resume_reading()
+                assert await protocol.until_called("connection_lost") is failure
+        return [context["message"] for context in unhandled]
+
+    assert run(scenario()) == ["Fatal error on SSL protocol"]
+
+
+def test_debug_mode_tells_how_long_the_handshake_took(loop, run, tls, caplog):
+    async def scenario():
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets):
+                pass
+
+    enable_debug(loop)
+    with caplog.at_level(logging.DEBUG, "asyncio"):
+        run(scenario())
+    assert any("SSL handshake took" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.zloop_only  # asyncio says farewell before
+def test_rest_of_a_connection_that_the_peer_has_closed_is_passed_on_by_close(loop, run, tls, unhandled):
+    async def scenario():
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets) as (transport, protocol, peer):
+                await peer.do(peer.object.write, b"read ")
+                await protocol.until_called("data_received")  # and with it the tickets of the handshake
+                transport.pause_reading()
+                (record,) = peer.sealed(b"unread")
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    peer.object.unwrap()
+                rest = record + peer.outgoing.read()
+                await loop.sock_sendall(peer.sock, rest)
+                await until(lambda: transport.get_read_buffer_size() == len(rest))
+                transport.resume_reading()
+                transport.close()
+                assert await protocol.until_called("connection_lost") is None
+                return protocol.received, protocol.names()[-2:], unhandled
+
+    assert run(scenario()) == (b"read unread", ["eof_received", "connection_lost"], [])
+
+
+def test_protocol_that_fails_at_the_end_is_reported(loop, run, tls, unhandled):
+    failure = ValueError("at the end")
+
+    async def scenario():
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets, raising("eof_received", failure)) as parts:
+                _transport, protocol, peer = parts
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    peer.object.unwrap()
+                await peer.send()
+                await protocol.until_called("connection_lost")
+        return [(context["message"], context["exception"]) for context in unhandled]
+
+    assert run(scenario()) == [("Error calling eof_received()", failure)]
+
+
+def test_stream_reader_gets_what_came_before_a_broken_record(loop, run, tls):
+    async def scenario():
+        with tcp_pair() as (left, right):
+            peer = RawTls(loop, right, tls.server, server_side=True)
+            shaking = loop.create_task(peer.do(peer.object.do_handshake))
+            reader, writer = await asyncio.open_connection(sock=left, ssl=tls.client, server_hostname="tls.example")
+            await shaking
+            await peer.do(peer.object.write, b"whole")
+            assert await reader.readexactly(5) == b"whole"
+            await loop.sock_sendall(right, b"\x17\x03\x03\x00\x20" + bytes(32))
+            with pytest.raises(ssl.SSLError):
+                await reader.read(1)
+            with contextlib.suppress(ssl.SSLError):
+                writer.close()
+                await writer.wait_closed()
 
     run(scenario())

@@ -40,7 +40,8 @@ if sys.platform == "win32":
         "zloop does not run on Windows: its engine polls with epoll or kqueue. Use asyncio's own loop there, or WSL"
     )
 
-if not getattr(_thread, "_is_main_interpreter", lambda: True)():  # before CPython 3.12, the native modules ask
+# Before CPython 3.12, the native modules ask.
+if not getattr(_thread, "_is_main_interpreter", lambda: True)():  # pragma: no cover: nothing traces a subinterpreter
     raise ImportError("zloop does not run in a subinterpreter; use asyncio's own loop there")
 
 # The modules of the names that are loaded on demand. Loading a loop takes most of the time, and many processes
@@ -60,7 +61,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         module = importlib.import_module(_homes[name])
-    except ImportError as exc:
+    except ImportError as exc:  # pragma: no cover: in a copy of the sources
         from importlib.util import find_spec  # noqa: PLC0415  # not needed before
 
         if find_spec("zloop.core.loop") is not None:

@@ -22,7 +22,7 @@ import zloop
 
 try:
     import ssl
-except ImportError:  # an interpreter built without OpenSSL
+except ImportError:  # pragma: no cover: an interpreter built without OpenSSL
     ssl = None  # type: ignore[assignment]
 
 LONGEST = 4.0  # seconds for the whole self-test
@@ -62,7 +62,7 @@ def facts() -> list[tuple[str, str]]:
     if sys.platform == "linux":
         found += [("Poller", "epoll")]
         found += [("Kernel", ", ".join(f"{name}: {answer}" for name, answer in kernel_features()))]
-    else:
+    else:  # pragma: no cover: not Linux
         found += [("Poller", "kqueue")]
     return [*found, ("TLS", tls_backend_and_reason())]
 
@@ -80,7 +80,7 @@ def distribution() -> str:
 
 def tls_backend_and_reason() -> str:
     """The TLS backend that is used here, and why."""
-    if ssl is None:
+    if ssl is None:  # pragma: no cover: an interpreter built without OpenSSL
         return "none: this Python has no ssl module"
     from zloop.tls.direct import tls_backend  # noqa: PLC0415  # there is none without OpenSSL
 
@@ -106,7 +106,7 @@ def call_answers(function: str, *arguments: int | None) -> str:
         import ctypes  # noqa: PLC0415  # missing from some interpreters
 
         call = getattr(ctypes.CDLL(None, use_errno=True), function)
-    except (ImportError, OSError, AttributeError):
+    except (ImportError, OSError, AttributeError):  # pragma: no cover: a C library of another kind
         return "unknown"
     call.restype = ctypes.c_long if function == "syscall" else ctypes.c_int
     call(*[each if each is None else ctypes.c_long(each) for each in arguments])
@@ -117,7 +117,7 @@ def pidfd_answers() -> str:
     """Whether children can be watched by a pidfd."""
     try:
         os.close(os.pidfd_open(os.getpid()))
-    except (AttributeError, OSError) as exc:
+    except (AttributeError, OSError) as exc:  # pragma: no cover: a kernel without pidfds
         return f"no ({exc})"
     return "yes"
 

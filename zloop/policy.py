@@ -15,7 +15,7 @@ from zloop.loop import Loop
 _DefaultPolicy: Any = getattr(asyncio.unix_events, "DefaultEventLoopPolicy", None) or getattr(
     asyncio.unix_events, "_DefaultEventLoopPolicy", None
 )
-if _DefaultPolicy is None:
+if _DefaultPolicy is None:  # pragma: no cover: CPython 3.16
     raise ImportError("this Python has no event loop policies")
 
 

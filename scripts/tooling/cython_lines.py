@@ -47,10 +47,11 @@ def excluded(text: list[str]) -> set[int]:
     """The lines beside which a reason is told; with a clause's first line its body, as in coverage.py."""
     found = set()
     for number, line in enumerate(text, 1):
-        if not EXCLUDED.search(line):
+        reason = EXCLUDED.search(line)
+        if reason is None:
             continue
         found.add(number)
-        if not line.partition("#")[0].rstrip().endswith(":"):
+        if not line[: reason.start()].rstrip().endswith((":", "{")):
             continue
         for below, other in enumerate(text[number:], number + 1):
             if other.strip() and indentation(other) <= indentation(line):

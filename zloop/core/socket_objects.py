@@ -12,7 +12,7 @@ from typing import Any
 
 try:
     from ssl import SSLSocket
-except ImportError:  # an interpreter built without OpenSSL
+except ImportError:  # pragma: no cover: an interpreter built without OpenSSL
     SSLSocket = None  # type: ignore[assignment,misc]
 
 # Python's own class, also if a program has replaced socket.socket by a subclass.

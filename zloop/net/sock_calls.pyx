@@ -72,8 +72,8 @@ cdef class Operation(Handle):
     def __iter__(self):
         return self
 
-    def __next__(self):
-        raise NotImplementedError  # next_of() replaces its slot
+    def __next__(self):  # pragma: no cover: next_of() replaces its slot
+        raise NotImplementedError
 
     def send(self, value):
         """Resume; called by a coroutine that awaits this."""

@@ -209,11 +209,11 @@ cdef str verify_layout(object context, object sslobj, object incoming, object ou
     if layout_problem:
         return layout_problem
     if not is_consistent(sslobj._sslobj, incoming, outgoing):
-        return "through the ssl module, whose connections are not laid out alike"
+        return "through the ssl module, whose connections are not laid out alike"  # pragma: no cover: no such CPython
     connection = <const ssl_st*>pointer_at(<PyObject*>sslobj._sslobj, ssl_offset)
     pointer = <const ssl_ctx_st*>pointer_at(<PyObject*>context, context_offset)
     if openssl.SSL_get_SSL_CTX(connection) != pointer or not has_tls_method(openssl[0], pointer):
-        return "through the ssl module, whose contexts are not laid out alike"
+        return "through the ssl module, whose contexts are not laid out alike"  # pragma: no cover: no such CPython
     answers = (
         openssl.SSL_CTX_get_options(pointer),
         openssl.SSL_CTX_get_verify_mode(pointer),
@@ -247,7 +247,7 @@ cdef str find_layout():
     if not ssl.OPENSSL_VERSION.startswith("OpenSSL ") or ssl.OPENSSL_VERSION_INFO < (3,):
         return f"through the ssl module, whose library is {ssl.OPENSSL_VERSION}"
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
-        return "through the ssl module, whose locks are needed without a GIL"
+        return "through the ssl module, whose locks are needed without a GIL"  # pragma: no cover: no such build
     library = OpenSsl.load(os.fsencode(path))
     if library == NULL or library.OpenSSL_version_num() != ssl.OPENSSL_VERSION_NUMBER:
         return "through the ssl module, whose OpenSSL is not to be found"
@@ -255,10 +255,10 @@ cdef str find_layout():
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     connection = context.wrap_bio(incoming, outgoing, server_side=True)._sslobj
     if type(connection) is not _ssl._SSLSocket:
-        return "through the ssl module, whose connections are of an unknown type"
+        return "through the ssl module, whose connections are of an unknown type"  # pragma: no cover: no such CPython
     bio = find_memory_bio(library[0], <PyObject*>incoming, ssl.MemoryBIO.__basicsize__)
     if bio < 0 or bio != find_memory_bio(library[0], <PyObject*>outgoing, ssl.MemoryBIO.__basicsize__):
-        return "through the ssl module, whose memory BIOs are of an unknown layout"
+        return "through the ssl module, whose memory BIOs are of an unknown layout"  # pragma: no cover: no such CPython
     connections = find_ssl(
         library[0],
         <PyObject*>connection,
@@ -267,14 +267,14 @@ cdef str find_layout():
         <const bio_st*>pointer_at(<PyObject*>outgoing, bio),
     )
     if connections < 0:
-        return "through the ssl module, whose connections are of an unknown layout"
+        return "through the ssl module, whose connections are of an unknown layout"  # pragma: no cover: no such CPython
     contexts = find_pointer(
         <PyObject*>context,
         _ssl._SSLContext.__basicsize__,
         library.SSL_get_SSL_CTX(<const ssl_st*>pointer_at(<PyObject*>connection, connections)),
     )
     if contexts < 0:
-        return "through the ssl module, whose contexts are of an unknown layout"
+        return "through the ssl module, whose contexts are of an unknown layout"  # pragma: no cover: no such CPython
     publish(library, bio, connections, contexts)
     return ""
 

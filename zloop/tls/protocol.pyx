@@ -67,10 +67,6 @@ cdef class SSLTransport(AsyncioBase, Transport):
     def _ssl_protocol(self):
         return self.ssl_protocol
 
-    @property
-    def _sslcontext(self):
-        return self.ssl_protocol._sslcontext
-
     def get_extra_info(self, name, default=None):
         """What is known of the connection: `ssl_object`, `peercert`, `cipher`, ..., and what is known underneath."""
         return self.ssl_protocol._get_extra_info(name, default)

@@ -20,14 +20,14 @@ from zloop.transports.selector_transports import SelectorTransport
 
 try:
     from ssl import SSLContext
-except ImportError:  # an interpreter built without OpenSSL
+except ImportError:  # pragma: no cover: an interpreter built without OpenSSL
     SSLContext = None  # type: ignore[assignment,misc]
 
 settings.tls_backend()  # so that a wrong name is reported by the first loop, not by the first connection
 
 if SSLContext is not None:
     from zloop.tls.protocol import TlsProtocol
-else:
+else:  # pragma: no cover: an interpreter built without OpenSSL
 
     class TlsProtocol:  # type: ignore[no-redef]
         """Of which there is none without OpenSSL."""
@@ -163,7 +163,7 @@ class TlsMixin(MixinBase):
         Raises TypeError for what is no SSLContext or cannot carry TLS, ssl.SSLError and OSError when the handshake
         fails; the transport is closed then.
         """
-        if SSLContext is None:
+        if SSLContext is None:  # pragma: no cover: an interpreter built without OpenSSL
             raise RuntimeError("Python ssl module is not available")
         if not isinstance(sslcontext, SSLContext):
             raise TypeError(f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}")

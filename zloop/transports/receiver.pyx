@@ -29,15 +29,15 @@ cdef class NativeProtocol:
     """A protocol that reads received bytes where they are, and needs no object made of them."""
 
     # In place of data_received(). The memory is gone after the call.
-    cdef int receive(self, const char* data, size_t size) except -1:
+    cdef int receive(self, const char* data, size_t size) except -1:  # pragma: no cover: each kind has its own
         raise NotImplementedError
 
     # For large reads: lends memory of that size for the next read, or returns False. The memory does not move. After a
     # True exactly one filled() follows, in place of receive(), with the number of bytes read, which may be 0.
-    cdef bint lend(self, char** data, size_t size) except -1:
+    cdef bint lend(self, char** data, size_t size) except -1:  # pragma: no cover: asked only where `lends` is true
         return False
 
-    cdef int filled(self, size_t size) except -1:
+    cdef int filled(self, size_t size) except -1:  # pragma: no cover: as lend()
         raise NotImplementedError
 
 

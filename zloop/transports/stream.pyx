@@ -51,7 +51,7 @@ cdef class StreamTransport(WritingTransport):
         return not self.ending
 
     # The kernel refused what was written.
-    cdef int write_failed(self, object exception) except -1:
+    cdef int write_failed(self, object exception) except -1:  # pragma: no cover: each kind has its own
         raise NotImplementedError
 
     cdef int send(self, object data) except -1:
