@@ -9,9 +9,11 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
+import warnings
 import weakref
 
-from ends import BufferedProtocol, End, PlainProtocol, Planned, Stream
+from ends import LEAVING, PLANNED, BufferedProtocol, End, PlainProtocol, Stream
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from loops import FAULT, KIND, contexts, new_loop
@@ -26,6 +28,7 @@ ACTIONS = ["write", "close", "abort", "pause", "resume", "write_eof", "protocol"
 LIMIT = 5.0 if FAULT is None else 1.0
 """Seconds that nothing may happen where bytes that are promised have not arrived."""
 CONNECTIONS = 4
+CHILDREN = 2
 """At the same time, at most."""
 
 
@@ -39,6 +42,9 @@ class Connections(RuleBasedStateMachine):
         self.server_ends = []
         self.streams = 0
         self.calls = 0
+        self.children = []
+        self.leaving = 0
+        """Exceptions that are to end a run, and have not done so yet."""
 
     @initialize(debug=st.booleans())
     def begin(self, debug):
@@ -56,8 +62,23 @@ class Connections(RuleBasedStateMachine):
         exception = context.get("exception")
         if str(exception) == "Invalid state: reading should be paused":
             return  # of the protocol of sendfile()'s fallback, which asyncio's TLS tells of the end, too
-        if not isinstance(exception, (Planned, ConnectionError)):
+        if not isinstance(exception, (*PLANNED, ConnectionError)):
             self.problems.append(f"the exception handler was given {context}")
+
+    # ---- running
+
+    def run(self, coroutine):
+        """Run a coroutine to its end, however often a callback ends the run of the loop."""
+        task = self.loop.create_task(asyncio.wait_for(coroutine, LIMIT))
+        while True:
+            try:
+                return self.loop.run_until_complete(task)
+            except LEAVING:
+                self.leave()
+
+    def leave(self):
+        self.leaving -= 1
+        assert not self.loop.is_running()
 
     # ---- connections
 
@@ -113,7 +134,7 @@ class Connections(RuleBasedStateMachine):
                     await asyncio.sleep(0)
             return client, server
 
-        self.pairs.append(self.loop.run_until_complete(asyncio.wait_for(connect(), LIMIT)))
+        self.pairs.append(self.run(connect()))
 
     @rule(turns=st.integers(0, 3))
     def connect_and_give_up(self, turns):
@@ -138,7 +159,7 @@ class Connections(RuleBasedStateMachine):
             if server.transport is None and (server, None) in expected:
                 expected.remove((server, None))
 
-        self.loop.run_until_complete(asyncio.wait_for(connect(), LIMIT))
+        self.run(connect())
 
     # ---- what is done to an end
 
@@ -222,12 +243,15 @@ class Connections(RuleBasedStateMachine):
     @has_connection
     @rule(
         data=st.data(),
-        callbacks=st.sets(
-            st.sampled_from(["data_received", "eof_received", "connection_lost", "pause_writing", "resume_writing"])
+        callbacks=st.dictionaries(
+            st.sampled_from(["data_received", "eof_received", "connection_lost", "resume_writing"]),
+            st.sampled_from([*PLANNED, *LEAVING]),
         ),
+        when_paused=st.sampled_from([None, *PLANNED]),
     )
-    def raise_in(self, data, callbacks):
-        self.end_of(data).faulty = set(callbacks)
+    def raise_in(self, data, callbacks, when_paused):
+        """Those that a write calls itself do not end a run: that would leave open whether it has written."""
+        self.end_of(data).faulty = callbacks | ({} if when_paused is None else {"pause_writing": when_paused})
 
     @has_connection
     @rule(data=st.data(), keeps=st.booleans())
@@ -297,15 +321,28 @@ class Connections(RuleBasedStateMachine):
                 )
             )
 
-        self.loop.run_until_complete(asyncio.wait_for(upgrade(), LIMIT))
+        self.run(upgrade())
         client.layers += 1
         server.layers += 1
 
     @rule(turns=st.integers(1, 5))
     def turns(self, turns):
         for _ in range(turns):
-            self.loop.call_soon(self.loop.stop)
-            self.loop.run_forever()
+            self.turn()
+
+    def turn(self):
+        stops = []
+
+        def stop():
+            stops.append(True)
+            self.loop.stop()
+
+        self.loop.call_soon(stop)
+        while not stops:
+            try:
+                self.loop.run_forever()
+            except LEAVING:
+                self.leave()
 
     @rule()
     def collect(self):
@@ -324,21 +361,77 @@ class Connections(RuleBasedStateMachine):
         thread.start()
         deadline = time.monotonic() + LIMIT
         while len(arrived) < count and time.monotonic() < deadline:
-            self.loop.run_until_complete(asyncio.sleep(0))
+            self.run(asyncio.sleep(0))
         thread.join()
         assert arrived == list(range(count))
+
+    @precondition(lambda self: len(self.children) < CHILDREN)
+    @rule(inside=st.booleans(), what=st.sampled_from(["use", "drop", "close"]))
+    def fork(self, inside, what):
+        """A child that has its own loop, and perhaps gives up what it has inherited; meanwhile, the parent goes on.
+
+        An inherited loop that runs cannot be closed. asyncio's takes descriptors out of the parent's poll set.
+        """
+        if what == "close" and (inside or KIND != "zloop"):
+            what = "use"
+
+        async def fork():
+            self.children.append(self.start_child(what))
+
+        if inside:
+            self.run(fork())
+        else:
+            self.children.append(self.start_child(what))
+
+    def start_child(self, what):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which an executor may have
+            pid = os.fork()
+        if pid > 0:
+            return pid
+        status = 1
+        try:
+            warnings.simplefilter("ignore", ResourceWarning)  # of what it drops
+            sys.unraisablehook = lambda _error: None  # of coroutines that it drops
+            if what == "close":
+                self.loop.close()
+            if what != "use":
+                self.pairs.clear()
+                self.servers.clear()
+                gc.unfreeze()
+                gc.collect()
+            use_own_loop()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+
+    def reap(self):
+        deadline = time.monotonic() + LIMIT
+        for pid in self.children:
+            while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+                time.sleep(0.001)
+            assert ended == (pid, 0)
+        self.children.clear()
 
     # ---- the end
 
     def teardown(self):
         if not hasattr(self, "loop"):
             return
+        failed = sys.exception() is not None
         try:
-            self.finish()
+            if not failed:
+                self.finish()
+            self.reap()
         finally:
             self.loop.close()
             self.folder.cleanup()
         assert not self.problems, self.problems
+        if failed:
+            return  # what has gone wrong in a rule is told
         transports = [weakref.ref(end.transport) for pair in self.pairs for end in pair if end.transport is not None]
         self.pairs.clear()
         self.server_ends.clear()
@@ -372,6 +465,7 @@ class Connections(RuleBasedStateMachine):
             if end.transport is not None:
                 end.transport.abort()
         self.run_until(lambda: all(end.state in {"lost", "new"} for end in self.server_ends))
+        assert self.leaving == 0
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
 
     def run_until(self, condition):
@@ -381,7 +475,7 @@ class Connections(RuleBasedStateMachine):
                 deadline = time.monotonic() + LIMIT
             if time.monotonic() > deadline:
                 raise AssertionError(f"not within {LIMIT} seconds: {self.describe()}")
-            self.loop.run_until_complete(asyncio.sleep(0.001))
+            self.run(asyncio.sleep(0.001))
         self.turns(3)
 
     def is_settled(self, pair):
@@ -403,6 +497,31 @@ class Connections(RuleBasedStateMachine):
             for pair in self.pairs
             for end in pair
         )
+
+
+def use_own_loop():
+    """Pass bytes through a loop that is made for it."""
+    loop = new_loop()
+
+    async def use():
+        left, right = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=left)
+        with right:
+            right.setblocking(False)
+            await loop.sock_sendall(right, b"data")
+            assert await reader.readexactly(4) == b"data"
+            writer.write(b"back")
+            assert await loop.sock_recv(right, 10) == b"back"
+            heard = asyncio.Event()
+            loop.call_soon_threadsafe(heard.set)
+            await heard.wait()
+            writer.close()
+            await writer.wait_closed()
+
+    try:
+        loop.run_until_complete(asyncio.wait_for(use(), LIMIT))
+    finally:
+        loop.close()
 
 
 def descriptors():

@@ -247,7 +247,7 @@ class Endpoints(RuleBasedStateMachine):
     )
     def raise_in_pipe(self, data, callbacks):
         for end in self.pipe(data):
-            end.faulty = set(callbacks)
+            end.faulty = dict.fromkeys(callbacks, Planned)
 
     # ---- endpoints
 

@@ -17,6 +17,17 @@ class Planned(Exception):
     """Raised by a callback on purpose."""
 
 
+class PlannedBase(BaseException):
+    """The same, of a kind that is no Exception."""
+
+
+LEAVING = (SystemExit, KeyboardInterrupt)
+"""What ends the run of a loop, which goes on when it is run again."""
+
+PLANNED = (Planned, PlannedBase, GeneratorExit)
+"""What a callback raises, and the loop reports."""
+
+
 class Stream:
     """A direction of a connection, and how far it has come."""
 
@@ -74,8 +85,8 @@ class End:
         self.keeps_open = False
         self.plan = []
         """What the next callbacks with data do."""
-        self.faulty = set()
-        """Callbacks that raise when they are called next."""
+        self.faulty = {}
+        """Callbacks that raise when they are called next, and what."""
         self.sending = None
         """The task of a sendfile() in progress."""
         self.layers = 0
@@ -132,11 +143,15 @@ class End:
         self.maybe_raise("resume_writing")
 
     def maybe_raise(self, callback):
-        if callback in self.faulty:
-            self.faulty.discard(callback)
+        kind = self.faulty.pop(callback, None)
+        if kind in LEAVING:
+            self.resumed = self.resumed or callback == "eof_received"  # it may be told of the end again
+            self.world.leaving += 1
+            raise kind(callback)
+        if kind is not None:
             if callback in {"data_received", "eof_received"}:
                 self.broken = True
-            raise Planned(callback)
+            raise kind(callback)
 
     # ---- what the program does
 
