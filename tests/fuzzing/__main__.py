@@ -112,7 +112,7 @@ def parse_arguments():
     parser.add_argument("--seed", type=int, help="the first batch's (at random)")
     parser.add_argument("--examples", help="the folder of what has failed before")
     parser.add_argument("--whole", action="store_true", help="show a program that fails as it is, not cut down")
-    parser.add_argument("--here", action="store_true", help="one batch, in this process")
+    parser.add_argument("--here", action="store_true", help="one batch of each, in this process")
     options = parser.parse_args()
     if unknown := set(options.machines) - set(MACHINES):
         parser.error(f"there is no machine {unknown.pop()}: {', '.join(MACHINES)}")
@@ -125,7 +125,8 @@ def parse_arguments():
 def main():
     options = parse_arguments()
     if options.here:
-        run_batch(options.machines[0], options.seed, options.programs, options.examples, not options.whole)
+        for machine in options.machines:
+            run_batch(machine, options.seed, options.programs, options.examples, not options.whole)
         return 0
     return int(not run_batches(options))
 
