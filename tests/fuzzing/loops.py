@@ -23,7 +23,7 @@ KIND = os.environ.get("FUZZ_LOOP", "zloop")
 
 FAULT = os.environ.get("FUZZ_FAULT")
 """What a machine does wrong itself, to show that it is found: loses bytes, leaks descriptors, doubles datagrams,
-loses callbacks."""
+loses callbacks, leaves readers."""
 
 
 def new_loop():

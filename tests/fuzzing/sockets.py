@@ -559,6 +559,8 @@ class Sockets(RuleBasedStateMachine):
             return
         end = self.end_of(data)
         end.unwatch()
+        if FAULT == "leaves readers":
+            self.loop.add_reader(end.socket, int)
 
     # ---- ends
 
