@@ -252,6 +252,14 @@ def test_sanitized(session: nox.Session, arguments: list[str]) -> None:
     run_pytest(session, *arguments, env=ASAN_SETTINGS | {"LD_PRELOAD": " ".join(libraries)})
 
 
+@nox.session(python=[f"python{version}d" for version in VERSIONS])  # as Debian names them
+def debug(session: nox.Session) -> None:
+    """The behaviour tests on an interpreter that asserts what holds of its objects; arguments are pytest's."""
+    install_groups(session, "test")
+    wheels.install(session, "-debug")
+    run_pytest(session, "--timeout", "300", *session.posargs)
+
+
 @nox.session(name="memcheck", python=VERSIONS)
 def run_memcheck(session: nox.Session) -> None:
     """Run everything at once under valgrind's memcheck, for half a minute; arguments are scripts/soak's."""
