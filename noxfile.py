@@ -38,9 +38,14 @@ ASAN_TESTS = ("test_tls.py", "test_tls_wire.py", "test_tls_handshakes.py", "test
 ASAN_SETTINGS = {
     # The interpreter is as it is: its memory comes from malloc(), so that what is written beyond a bytes object shows.
     "PYTHONMALLOC": "malloc",
-    # Leaks are not looked for: an interpreter leaves many things behind.
+    # A run of all tests looks for leaks, too.
     "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:handle_segv=0",
     "UBSAN_OPTIONS": "print_stacktrace=1",
+}
+LEAK_SETTINGS = {
+    # The exit status of a process that leaks is LeakSanitizer's. Two frames: scripts/leaks.suppressions says why.
+    "ASAN_OPTIONS": "detect_leaks=1:malloc_context_size=2:abort_on_error=1:handle_segv=0",
+    "LSAN_OPTIONS": f"suppressions={ROOT / 'scripts' / 'leaks.suppressions'}:print_suppressions=0",
 }
 
 
@@ -245,11 +250,13 @@ def test_sanitized(session: nox.Session, arguments: list[str]) -> None:
     options = {"ZLOOP_SANITIZE": "address,undefined", "ZLOOP_INVARIANTS": "ON"}
     defines = [f"-Ccmake.define.{name}={value}" for name, value in options.items()]
     wheels.install(session, "-asan", *defines, "-Cbuild-dir=build/asan-{wheel_tag}")
+    settings = ASAN_SETTINGS | {"LD_PRELOAD": " ".join(libraries)}
     if "--whole" in arguments:
+        settings |= LEAK_SETTINGS
         arguments = ["tests", *(argument for argument in arguments if argument != "--whole")]
     elif not any(argument.startswith("tests/") for argument in arguments):
         arguments = [*(f"tests/{name}" for name in ASAN_TESTS), *arguments]
-    run_pytest(session, *arguments, env=ASAN_SETTINGS | {"LD_PRELOAD": " ".join(libraries)})
+    run_pytest(session, *arguments, env=settings)
 
 
 @nox.session(python=[f"python{version}d" for version in VERSIONS])  # as Debian names them

@@ -45,7 +45,9 @@ class End(NamedTuple):
 
 def end_of(*arguments):
     command = [sys.executable, "-P", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * TIME_LIMIT, check=False)
+    # What a thread holds is lost where it is stopped: that is no leak.
+    env = os.environ | {"ASAN_OPTIONS": f"{os.environ.get('ASAN_OPTIONS', '')}:detect_leaks=0"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=2 * TIME_LIMIT, check=False)
     return End(done.returncode, done.stdout, done.stderr)
 
 
