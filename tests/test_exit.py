@@ -44,7 +44,8 @@ class End(NamedTuple):
 
 
 def end_of(*arguments):
-    command = [sys.executable, "-P", *map(str, arguments)]
+    # An interpreter for debugging shows what others leave out unless asked.
+    command = [sys.executable, "-P", "-W", "ignore::ResourceWarning", *map(str, arguments)]
     # What a thread holds is lost where it is stopped: that is no leak.
     env = os.environ | {"ASAN_OPTIONS": f"{os.environ.get('ASAN_OPTIONS', '')}:detect_leaks=0"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=2 * TIME_LIMIT, check=False)
