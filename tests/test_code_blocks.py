@@ -64,7 +64,9 @@ OPTIONS = set(re.findall(r'"(--[\w-]+)"', sources_of_commands()))
 def missing_in_nox(arguments):
     """Sessions that there are not, of `nox -s SESSION… -- …`."""
     asked, _, _ = " ".join(arguments).partition(" -- ")
-    named = [re.sub(r"(-3\.\d+|-python3\.\d+d)?(\(\w+\))?$", "", name) for name in asked.split() if not name.startswith("-")]
+    named = [
+        re.sub(r"(-3\.\d+|-python3\.\d+d)?(\(\w+\))?$", "", name) for name in asked.split() if not name.startswith("-")
+    ]
     return [name for name in named if name not in SESSIONS]
 
 
