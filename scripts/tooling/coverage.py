@@ -47,7 +47,7 @@ def run_tests(session: nox.Session, arguments: list[str]) -> None:
     DATA.mkdir(parents=True)
     # Child processes find the settings by the variables that coverage.py sets for them.
     # Those that fail do not count here: some measure memory and time, which counting takes.
-    command = ["python", "-P", "-m", "coverage", "run", "-m", "pytest", "--loop-kind", "zloop"]
+    command = ["python", "-P", "-m", "coverage", "run", "-m", "pytest", "--loop-kind=zloop"]
     session.run(*command, *arguments, success_codes=[0, 1])
 
 
