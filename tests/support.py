@@ -51,6 +51,14 @@ def modules_of(folder):
                 del sys.modules[name]
 
 
+def compile_library(compiler, source, target, *options):
+    """Make a shared library that a program can preload, of a source in C or C++."""
+    command = [compiler, *options, "-shared", "-fPIC", "-o", target, source, "-ldl"]
+    # A sanitizer that is loaded into this process is not for the compiler, which it finds fault with and slows down.
+    subprocess.run(command, env=os.environ | {"LD_PRELOAD": ""}, check=True)
+    return target
+
+
 # -- loops ---------------------------------------------------------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ from support import (
     TIME_LIMIT,
     Recorder,
     awaited_outcome,
+    compile_library,
     listening_socket,
     new_loop,
     outcome_of,
@@ -278,8 +279,7 @@ def failing_calls(tmp_path_factory):
     directory = tmp_path_factory.mktemp("preload")
     source, library = directory / "failing_calls.c", directory / "failing_calls.so"
     source.write_text(FAILING_CALLS)
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
-    return library
+    return compile_library(compiler, source, library)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from fault_program import BROKEN, NOT_COMPARED, SCENARIOS
-from support import TIME_LIMIT, run_script
+from support import TIME_LIMIT, compile_library, run_script
 
 compiler = shutil.which("c++")
 pytestmark = [
@@ -33,10 +33,8 @@ ALIKE = {"recvmmsg": "recvfrom"}
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    made = tmp_path_factory.mktemp("library") / "failing_calls.so"
-    command = [compiler, "-std=c++17", "-shared", "-fPIC", "-o", made, HERE / "failing_calls.cpp", "-ldl"]
-    subprocess.run(command, env={**os.environ, "LD_PRELOAD": ""}, check=True)
-    return made
+    target = tmp_path_factory.mktemp("library") / "failing_calls.so"
+    return compile_library(compiler, HERE / "failing_calls.cpp", target, "-std=c++17")
 
 
 def preloading(library):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from memory_out_program import SCENARIOS
-from support import TIME_LIMIT, run_script
+from support import TIME_LIMIT, compile_library, run_script
 
 pytestmark = pytest.mark.zloop_only  # CPython's own loops lose descriptors, and the interpreter, in some of these
 
@@ -51,8 +51,7 @@ def test_interpreter_has_no_memory_for(name, certificate_files):
 
 @needs_compiler
 def test_engine_has_no_memory(tmp_path, certificate_files):
-    library = tmp_path / "failing_new.so"
-    subprocess.run([compiler, "-std=c++17", "-shared", "-fPIC", "-o", library, HERE / "failing_new.cpp"], check=True)
+    library = compile_library(compiler, HERE / "failing_new.cpp", tmp_path / "failing_new.so", "-std=c++17")
     assert run_sweeps(library, SCENARIOS, certificate_files) == (0, "", "")
 
 

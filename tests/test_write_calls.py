@@ -5,12 +5,11 @@ They are counted by a library that comes before the C library (LD_PRELOAD), in a
 
 import os
 import shutil
-import subprocess
 import sys
 import textwrap
 
 import pytest
-from support import TIME_LIMIT, run_script
+from support import TIME_LIMIT, compile_library, run_script
 from tls_support import HOST, contexts_for
 
 COUNTING_CALLS = r"""
@@ -83,8 +82,7 @@ def counting_calls(tmp_path_factory):
     directory = tmp_path_factory.mktemp("preload")
     source, library = directory / "counting_calls.c", directory / "counting_calls.so"
     source.write_text(COUNTING_CALLS)
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
-    return library
+    return compile_library(compiler, source, library)
 
 
 @pytest.fixture
