@@ -54,15 +54,16 @@ def errors(report: pathlib.Path) -> Iterator[str]:
     """The errors that zloop's modules have to do with, each with its frames."""
     if not report.stat().st_size:
         return  # of a child that has become another program
-    for _, element in ET.iterparse(report):  # noqa: S314
-        if element.tag != "error":
-            continue
-        kind = element.findtext("kind", "")
-        frames = [(frame.findtext("fn", "?"), frame.findtext("obj", "")) for frame in element.iter("frame")]
-        if is_lost(frames) if kind == LOST else any(MODULE.search(library) for _, library in frames):
-            what = element.findtext("what") or element.findtext("xwhat/text", "")
-            yield "\n".join([f"{kind}: {what}", *(f"    {function} ({library})" for function, library in frames)])
-        element.clear()
+    with report.open("rb") as file:
+        for _, element in ET.iterparse(file):  # noqa: S314
+            if element.tag != "error":
+                continue
+            kind = element.findtext("kind", "")
+            frames = [(frame.findtext("fn", "?"), frame.findtext("obj", "")) for frame in element.iter("frame")]
+            if is_lost(frames) if kind == LOST else any(MODULE.search(library) for _, library in frames):
+                what = element.findtext("what") or element.findtext("xwhat/text", "")
+                yield "\n".join([f"{kind}: {what}", *(f"    {function} ({library})" for function, library in frames)])
+            element.clear()
 
 
 def is_lost(frames: list[tuple[str, str]]) -> bool:
