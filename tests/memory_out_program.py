@@ -286,20 +286,25 @@ def callbacks_that_are_run():
     sweep_quietly(attempt, 50)
 
 
+def kept_in(made):
+    """A new protocol, which is among those that were made."""
+    made.append(Protocol())
+    return made[-1]
+
+
+def end_server(loop, server):
+    server.close()
+    loop.run_until_complete(server.wait_closed())
+
+
 @scenario
 def connections_that_are_accepted():
     """Each is told of and read from, or closed; the server accepts the next."""
 
     def attempt(n, width):
         made = []
-
-        def factory():
-            protocol = Protocol()
-            made.append(protocol)
-            return protocol
-
         with loop_that_goes_on(n, width) as loop:
-            server = loop.run_until_complete(loop.create_server(factory, LOCALHOST, 0))
+            server = loop.run_until_complete(loop.create_server(lambda: kept_in(made), LOCALHOST, 0))
             address = server.sockets[0].getsockname()
             clients = [socket.create_connection(address) for _ in range(2)]
             turns = Turns(loop, n, width)
@@ -318,8 +323,7 @@ def connections_that_are_accepted():
                 client.close()
             if not runs_until(loop, lambda: all(p.is_over() for p in made)):
                 print("not lost, at", n, width)
-            server.close()
-            loop.run_until_complete(server.wait_closed())
+            end_server(loop, server)
             made.clear()
         return not turns.failed and not loop.troubles and whole
 
@@ -332,14 +336,8 @@ def accepting_without_descriptors():
 
     def attempt(n, width):
         made = []
-
-        def factory():
-            protocol = Protocol()
-            made.append(protocol)
-            return protocol
-
         with loop_that_goes_on(n, width) as loop:
-            server = loop.run_until_complete(loop.create_server(factory, LOCALHOST, 0))
+            server = loop.run_until_complete(loop.create_server(lambda: kept_in(made), LOCALHOST, 0))
             client = socket.create_connection(server.sockets[0].getsockname())
             with no_descriptor_left():
                 turns = Turns(loop, n, width)
@@ -349,8 +347,7 @@ def accepting_without_descriptors():
             client.close()
             if not runs_until(loop, lambda: all(p.is_over() for p in made)):
                 print("not lost, at", n, width)
-            server.close()
-            loop.run_until_complete(server.wait_closed())
+            end_server(loop, server)
             made.clear()
         return not turns.failed
 
@@ -403,8 +400,7 @@ def what_a_loop_tells():
             print("not lost, at", n, width)
         for handle in handles:
             handle.cancel()
-        server.close()
-        loop.run_until_complete(server.wait_closed())
+        end_server(loop, server)
         loop.close()
         return not failed
 

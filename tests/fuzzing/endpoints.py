@@ -14,7 +14,7 @@ import tty
 import weakref
 
 from connections import KINDS, LIMIT, SIZES, descriptors
-from ends import End, PlainProtocol, Planned, Stream
+from ends import End, FlowControlled, PlainProtocol, Planned, Stream
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from loops import FAULT, KIND, new_loop
@@ -42,7 +42,7 @@ class PipeEnd(End):
         self.peer = None
 
 
-class Endpoint(asyncio.DatagramProtocol):
+class Endpoint(FlowControlled, asyncio.DatagramProtocol):
     """A datagram endpoint that checks its callbacks."""
 
     def __init__(self, world, name, sends, receives):
@@ -57,7 +57,6 @@ class Endpoint(asyncio.DatagramProtocol):
         self.address = None
         """Where its peer sends to; None if the two are connected."""
         self.state = "new"  # then made, lost
-        self.writing_paused = False
         self.closed = False
         self.gone = False
         """It has been closed or aborted, or its peer has: what it sends may be lost."""
@@ -104,18 +103,6 @@ class Endpoint(asyncio.DatagramProtocol):
             self.report("connection_lost() without an end")
         self.state = "lost"
         self.maybe_raise("connection_lost")
-
-    def pause_writing(self):
-        if self.writing_paused:
-            self.report("pause_writing() twice")
-        self.writing_paused = True
-        self.maybe_raise("pause_writing")
-
-    def resume_writing(self):
-        if not self.writing_paused:
-            self.report("resume_writing() without pause_writing()")
-        self.writing_paused = False
-        self.maybe_raise("resume_writing")
 
     def maybe_raise(self, callback):
         if callback in self.faulty:

@@ -64,7 +64,25 @@ class Stream:
         return ""
 
 
-class End:
+class FlowControlled:
+    """The callbacks of flow control, which take turns. Subclasses have report() and maybe_raise()."""
+
+    writing_paused = False
+
+    def pause_writing(self):
+        if self.writing_paused:
+            self.report("pause_writing() twice")
+        self.writing_paused = True
+        self.maybe_raise("pause_writing")
+
+    def resume_writing(self):
+        if not self.writing_paused:
+            self.report("resume_writing() without pause_writing()")
+        self.writing_paused = False
+        self.maybe_raise("resume_writing")
+
+
+class End(FlowControlled):
     """One end of a connection, whichever protocol it has at the moment."""
 
     def __init__(self, world, name, sends, receives):
@@ -74,7 +92,6 @@ class End:
         self.receives = receives
         self.transport = None
         self.state = "new"  # then made, eof (the peer has ended), lost
-        self.writing_paused = False
         self.closed = False
         """By this program: with close() or abort()."""
         self.eof_written = False
@@ -129,18 +146,6 @@ class End:
             self.report(f"connection_lost({exception!r}) when {self.state}")
         self.state = "lost"
         self.maybe_raise("connection_lost")
-
-    def pause_writing(self):
-        if self.writing_paused:
-            self.report("pause_writing() twice")
-        self.writing_paused = True
-        self.maybe_raise("pause_writing")
-
-    def resume_writing(self):
-        if not self.writing_paused:
-            self.report("resume_writing() without pause_writing()")
-        self.writing_paused = False
-        self.maybe_raise("resume_writing")
 
     def maybe_raise(self, callback):
         kind = self.faulty.pop(callback, None)
