@@ -43,7 +43,7 @@ ASAN_SETTINGS = {
     "UBSAN_OPTIONS": "print_stacktrace=1",
 }
 LEAK_SETTINGS = {
-    # The exit status of a process that leaks is LeakSanitizer's. Two frames: scripts/leaks.suppressions says why.
+    # A process that leaks is aborted at its end. Two frames: scripts/leaks.suppressions says why.
     "ASAN_OPTIONS": "detect_leaks=1:malloc_context_size=2:abort_on_error=1:handle_segv=0",
     "LSAN_OPTIONS": f"suppressions={ROOT / 'scripts' / 'leaks.suppressions'}:print_suppressions=0",
 }
