@@ -177,6 +177,36 @@ def test_number_that_a_regular_file_has_by_now_is_left_to_it(make_loop, tmp_path
     os.close(number)
 
 
+@pytest.mark.zloop_only  # asyncio's transport stays open, and closing it closes the file
+def test_connection_that_never_read_leaves_its_number_to_a_regular_file(loop, run, tmp_path):
+    class Paused(asyncio.Protocol):
+        def __init__(self):
+            self.lost = loop.create_future()
+
+        def connection_made(self, transport):
+            transport.pause_reading()
+
+        def connection_lost(self, exc):
+            self.lost.set_result(exc)
+
+    async def scenario():
+        near, far = socket.socketpair()
+        number = near.fileno()
+        with far, path.open("rb") as opened:
+            transport, protocol = await loop.create_connection(Paused, sock=near)
+            os.dup2(opened.fileno(), number)
+            with pytest.raises(PermissionError) as caught:
+                transport.resume_reading()
+            assert await protocol.lost is caught.value
+        return number
+
+    path = tmp_path / "file"
+    path.write_bytes(b"contents")
+    number = run(scenario())
+    assert os.pread(number, 10, 0) == b"contents"
+    os.close(number)
+
+
 @pytest.mark.zloop_only  # asyncio's transport stays open, and never receives anything
 def test_transport_whose_reading_cannot_be_resumed_ends(loop, run):
     class Waiting(asyncio.Protocol):

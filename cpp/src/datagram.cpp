@@ -27,6 +27,7 @@ sys::Packet packet_of(const OutgoingDatagram& datagram) noexcept {
 const WatcherOps DatagramSocket::watcher_ops = {
     .on_ready = &DatagramSocket::on_ready,
     .user = &DatagramSocket::owner_of,
+    .always_pollable = true,
 };
 
 DatagramSocket::DatagramSocket(const DatagramOps& ops, WriteQueue::ReleaseFn release, void* owner) noexcept

@@ -7,7 +7,7 @@
 
 namespace zloop {
 
-const WatcherOps Listener::watcher_ops = {.on_ready = &Listener::on_ready};
+const WatcherOps Listener::watcher_ops = {.on_ready = &Listener::on_ready, .always_pollable = true};
 
 bool Listener::out_of_resources(int error) noexcept {
   return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;

@@ -99,7 +99,7 @@ int Reactor::add_all_entries(Poller& poller) noexcept {
     if (watcher == nullptr || watcher->interest_ == interest_none) continue;
     const int number = static_cast<int>(fd);
     const int status = poller.add(number, watcher->interest_, token_of(number));
-    if (status == -EBADF || status == -EPERM) {
+    if (is_gone(status)) {
       watcher->lost_ = true;
       record_interest(*watcher, interest_none);
     } else if (status < 0) {
@@ -305,8 +305,9 @@ int Reactor::add_or_modify_entry(Watcher& watcher, unsigned interest, std::uint6
     watcher.has_entry_ = true;
     note_file(watcher);
   }
-  // The number refers to no file. A later file with that number is not the watcher's either.
-  if (status == -EBADF) watcher.lost_ = true;
+  // The number refers to no file, or to one that cannot be watched and so is not the watcher's. A later file with that
+  // number is not the watcher's either.
+  if (status == -EBADF || (status == -EPERM && watcher.ops_->always_pollable)) watcher.lost_ = true;
   return status;
 }
 

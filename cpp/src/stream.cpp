@@ -21,15 +21,20 @@ const StreamIo socket_io = {.receive = sys::recv, .send = sys::send, .sendv = sy
 const StreamIo pipe_io = {.receive = sys::read, .send = sys::write, .sendv = sys::writev};
 const StreamIo write_end_io = {.receive = report_end, .send = sys::write, .sendv = sys::writev};
 
-const WatcherOps Stream::watcher_ops = {.on_ready = &Stream::on_ready, .user = &Stream::socket_owner};
+const WatcherOps Stream::socket_ops = {
+    .on_ready = &Stream::on_ready, .user = &Stream::socket_owner, .always_pollable = true};
+// Without a user, because other code may use the descriptor of a pipe, too; and it may be a device as /dev/null, which
+// no poller watches.
+const WatcherOps Stream::pipe_ops = {.on_ready = &Stream::on_ready};
 
 int Stream::open(Reactor& reactor, int fd, const StreamOps& ops, void* owner) noexcept {
   assert(!is_open());
   assert(queue_.empty());
   ops_ = &ops;
   owner_ = owner;
-  if (ops.io == &socket_io) sys::prepare_socket(fd);
-  return reactor.attach(*this, fd, watcher_ops);
+  const bool is_socket = ops.io == &socket_io;
+  if (is_socket) sys::prepare_socket(fd);
+  return reactor.attach(*this, fd, is_socket ? socket_ops : pipe_ops);
 }
 
 void Stream::close() {
@@ -61,10 +66,8 @@ void Stream::on_ready(Watcher& watcher, unsigned ready) {
   }
 }
 
-// nullptr for a pipe, because other code may use its descriptor, too.
 void* Stream::socket_owner(Watcher& watcher) noexcept {
-  const auto& stream = static_cast<Stream&>(watcher);  // NOLINT(*-static-cast-downcast): open() attaches no other
-  return stream.ops_->io == &socket_io ? stream.owner_ : nullptr;
+  return static_cast<Stream&>(watcher).owner_;  // NOLINT(*-static-cast-downcast): open() attaches no other
 }
 
 // One read for each event: draining until EAGAIN costs one more system call per message, and lets one busy connection

@@ -193,6 +193,55 @@ TEST_CASE("who had a number that stands for a file that cannot be watched is not
   CHECK(scene.old.watcher.lost());
 }
 
+// The number is a regular file's from here on.
+void pass_to_regular_file(int number) {
+  const Fd regular(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+  REQUIRE(::dup2(regular.get(), number) == number);
+}
+
+TEST_CASE("a stream whose number is a regular file's when it first reads has lost it") {
+  Connection connection;
+  pass_to_regular_file(connection.pair.ours.get());
+  CHECK(connection.stream->start_reading() == -EPERM);
+  CHECK(connection.stream->lost());
+  CHECK_FALSE(connection.stream->reading());
+}
+
+TEST_CASE("a stream of a device that cannot be watched has not lost it") {
+  Reactor reactor;
+  REQUIRE(reactor.open() == 0);
+  const Fd device(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  const zloop::StreamOps ops{.io = &zloop::pipe_io};
+  zloop::Stream stream;
+  REQUIRE(stream.open(reactor, device.get(), ops, nullptr) == 0);
+  CHECK(stream.start_reading() == -EPERM);
+  CHECK_FALSE(stream.lost());
+}
+
+TEST_CASE("a datagram socket whose number is a regular file's when it first reads has lost it") {
+  Reactor reactor;
+  REQUIRE(reactor.open() == 0);
+  const Pair pair = make_pair(SOCK_DGRAM);
+  const zloop::DatagramOps ops;
+  zloop::DatagramSocket datagram(ops, nullptr, nullptr);
+  REQUIRE(datagram.open(reactor, pair.ours.get(), 1) == 0);
+  pass_to_regular_file(pair.ours.get());
+  CHECK(datagram.start_reading() == -EPERM);
+  CHECK(datagram.lost());
+}
+
+TEST_CASE("a listener whose number is a regular file's when it first accepts has lost it") {
+  Reactor reactor;
+  REQUIRE(reactor.open() == 0);
+  const Pair pair = make_pair();
+  const zloop::ListenerOps ops;
+  zloop::Listener listener(ops, nullptr);
+  REQUIRE(listener.open(reactor, pair.ours.get(), 1) == 0);
+  pass_to_regular_file(pair.ours.get());
+  CHECK(listener.start() == -EPERM);
+  CHECK(listener.lost());
+}
+
 TEST_CASE("a watcher does not follow its number to another file") {
   Scene scene;
   watch_somehow(scene);

@@ -123,7 +123,8 @@ class Stream final : private Watcher {
   void discard_pending();
 
  private:
-  static const WatcherOps watcher_ops;
+  static const WatcherOps socket_ops;
+  static const WatcherOps pipe_ops;
   static constexpr int vectors_max = 64;  // per system call; a larger number is not faster and costs stack
 
   static void on_ready(Watcher& watcher, unsigned ready);

@@ -31,6 +31,10 @@ struct WatcherOps {
   // The result of Reactor::user_of(): the object that uses the descriptor exclusively, so that no other may read from
   // it or write to it; or nullptr.
   void* (*user)(Watcher& watcher) = [](Watcher&) -> void* { return nullptr; };
+
+  // True if every poller watches the owner's kind of file, as it does sockets: if it refuses with -EPERM, the number is
+  // another file's by now.
+  bool always_pollable = false;
 };
 
 class Watcher {
