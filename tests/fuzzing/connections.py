@@ -11,12 +11,12 @@ import threading
 import time
 import traceback
 import warnings
-import weakref
 
 from ends import LEAVING, PLANNED, BufferedProtocol, End, PlainProtocol, Stream
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import precondition, rule
 from loops import FAULT, KIND, contexts, new_loop
+from machines import LIMIT, OneLoop
 
 SIZES = st.sampled_from([0, 1, 2, 100, 1000, 5000, 16_384, 70_000, 400_000])
 KINDS = st.sampled_from(["bytes", "bytearray", "view", "view of bytes", "lines"])
@@ -25,45 +25,32 @@ if KIND == "zloop":  # asyncio's TLS gives a small buffer other bytes than were 
     CONNECTION_KINDS.append("tls")
 BUFFERS = st.sampled_from([None, 50, 5000, 65_536])
 ACTIONS = ["write", "close", "abort", "pause", "resume", "write_eof", "protocol", "collect", "limits", "get_info"]
-LIMIT = 5.0 if FAULT is None else 1.0
-"""Seconds that nothing may happen where bytes that are promised have not arrived."""
 CONNECTIONS = 4
 CHILDREN = 2
 """At the same time, at most."""
 
 
-class Connections(RuleBasedStateMachine):
+class Connections(OneLoop):
     """Connections of one loop, both of whose ends are in its hands."""
+
+    expected = (*PLANNED, ConnectionError)
 
     def __init__(self):
         super().__init__()
-        self.problems = []
         self.pairs = []
+        self.servers = {}
         self.server_ends = []
         self.streams = 0
         self.calls = 0
         self.children = []
         self.leaving = 0
         """Exceptions that are to end a run, and have not done so yet."""
-
-    @initialize(debug=st.booleans())
-    def begin(self, debug):
-        gc.freeze()  # what Hypothesis keeps would make each collection a slow one
-        self.descriptors = descriptors()
         self.threads = threading.active_count()
-        self.loop = new_loop()
-        self.loop.set_debug(debug)
-        self.loop.slow_callback_duration = float("inf")
-        self.loop.set_exception_handler(self.handle)
-        self.folder = tempfile.TemporaryDirectory()
-        self.servers = {}
 
-    def handle(self, _loop, context):
-        exception = context.get("exception")
-        if str(exception) == "Invalid state: reading should be paused":
+    def handle(self, loop, context):
+        if str(context.get("exception")) == "Invalid state: reading should be paused":
             return  # of the protocol of sendfile()'s fallback, which asyncio's TLS tells of the end, too
-        if not isinstance(exception, (*PLANNED, ConnectionError)):
-            self.problems.append(f"the exception handler was given {context}")
+        super().handle(loop, context)
 
     # ---- running
 
@@ -325,11 +312,6 @@ class Connections(RuleBasedStateMachine):
         client.layers += 1
         server.layers += 1
 
-    @rule(turns=st.integers(1, 5))
-    def turns(self, turns):
-        for _ in range(turns):
-            self.turn()
-
     def turn(self):
         stops = []
 
@@ -343,10 +325,6 @@ class Connections(RuleBasedStateMachine):
                 self.loop.run_forever()
             except LEAVING:
                 self.leave()
-
-    @rule()
-    def collect(self):
-        gc.collect()
 
     @rule(count=st.integers(1, 3))
     def from_a_thread(self, count):
@@ -419,31 +397,24 @@ class Connections(RuleBasedStateMachine):
     # ---- the end
 
     def teardown(self):
-        if not hasattr(self, "loop"):
-            return
-        failed = sys.exception() is not None
         try:
-            if not failed:
-                self.finish()
-            self.reap()
+            super().teardown()
         finally:
-            self.loop.close()
-            self.folder.cleanup()
-        assert not self.problems, self.problems
-        if failed:
-            return  # what has gone wrong in a rule is told
-        transports = [weakref.ref(end.transport) for pair in self.pairs for end in pair if end.transport is not None]
-        self.pairs.clear()
-        self.server_ends.clear()
-        self.servers.clear()
-        gc.collect()
-        assert descriptors() == self.descriptors
+            self.reap()
+        if sys.exception() is not None:
+            return
         # loop.close() tells the executor's threads to end, and does not wait for them.
         deadline = time.monotonic() + LIMIT
         while threading.active_count() > self.threads and time.monotonic() < deadline:
             time.sleep(0)
         assert threading.active_count() == self.threads
-        assert [reference() for reference in transports if reference() is not None] == []
+
+    def let_go(self):
+        transports = [end.transport for pair in self.pairs for end in pair if end.transport is not None]
+        self.pairs.clear()
+        self.server_ends.clear()
+        self.servers.clear()
+        return transports
 
     def finish(self):
         """Let everything that is promised arrive, then end all connections."""
@@ -469,14 +440,7 @@ class Connections(RuleBasedStateMachine):
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
 
     def run_until(self, condition):
-        progress, deadline = None, 0.0
-        while not condition():
-            if progress != (progress := [end.receives.received for pair in self.pairs for end in pair]):
-                deadline = time.monotonic() + LIMIT
-            if time.monotonic() > deadline:
-                raise AssertionError(f"not within {LIMIT} seconds: {self.describe()}")
-            self.run(asyncio.sleep(0.001))
-        self.turns(3)
+        super().run_until(condition, lambda: [end.receives.received for pair in self.pairs for end in pair])
 
     def is_settled(self, pair):
         """Whether both directions have come as far as they will."""
@@ -522,12 +486,3 @@ def use_own_loop():
         loop.run_until_complete(asyncio.wait_for(use(), LIMIT))
     finally:
         loop.close()
-
-
-def descriptors():
-    """The open descriptors, and what they stand for."""
-    found = {}
-    for name in os.listdir("/dev/fd"):
-        with contextlib.suppress(OSError):  # the descriptor that listed the others
-            found[name] = os.readlink(f"/proc/self/fd/{name}") if sys.platform == "linux" else os.fstat(int(name))[:3]
-    return found

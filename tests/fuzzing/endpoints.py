@@ -8,16 +8,14 @@ import asyncio
 import gc
 import os
 import socket
-import tempfile
-import time
 import tty
-import weakref
 
-from connections import KINDS, LIMIT, SIZES, descriptors
+from connections import KINDS, SIZES
 from ends import End, FlowControlled, PlainProtocol, Planned, Stream
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from loops import FAULT, KIND, new_loop
+from hypothesis.stateful import precondition, rule
+from loops import FAULT, KIND
+from machines import OneLoop
 from oracles import HOLDS, Datagrams
 
 PIPE_KINDS = ["pipe", "fifo", "tty", "socket"]
@@ -133,33 +131,17 @@ class Endpoint(FlowControlled, asyncio.DatagramProtocol):
         getattr(self.transport, how)()
 
 
-class Endpoints(RuleBasedStateMachine):
+class Endpoints(OneLoop):
     """Pipes and datagram endpoints of one loop, both of whose ends are in its hands."""
+
+    expected = (Planned, BrokenPipeError)
 
     def __init__(self):
         super().__init__()
-        self.problems = []
         self.pipes = []
         self.endpoints = []
         self.opened = 0
         self.calls = 0
-
-    @initialize(debug=st.booleans())
-    def begin(self, debug):
-        gc.freeze()
-        self.descriptors = descriptors()
-        self.loop = new_loop()
-        self.loop.set_debug(debug)
-        self.loop.slow_callback_duration = float("inf")
-        self.loop.set_exception_handler(self.handle)
-        self.folder = tempfile.TemporaryDirectory()
-
-    def handle(self, _loop, context):
-        if not isinstance(context.get("exception"), (Planned, BrokenPipeError)):
-            self.problems.append(f"the exception handler was given {context}")
-
-    def run(self, coroutine):
-        return self.loop.run_until_complete(asyncio.wait_for(coroutine, LIMIT))
 
     # ---- pipes
 
@@ -372,33 +354,13 @@ class Endpoints(RuleBasedStateMachine):
             end.transport.get_write_buffer_size()
         repr(end.transport)
 
-    @rule(turns=st.integers(1, 5))
-    def turns(self, turns):
-        for _ in range(turns):
-            self.loop.call_soon(self.loop.stop)
-            self.loop.run_forever()
-
-    @rule()
-    def collect(self):
-        gc.collect()
-
     # ---- the end
 
-    def teardown(self):
-        if not hasattr(self, "loop"):
-            return
-        try:
-            self.finish()
-        finally:
-            self.loop.close()
-            self.folder.cleanup()
-        assert not self.problems, self.problems
-        transports = [weakref.ref(end.transport) for end in self.ends()]
+    def let_go(self):
+        transports = [end.transport for end in self.ends()]
         self.pipes.clear()
         self.endpoints.clear()
-        gc.collect()
-        assert descriptors() == self.descriptors
-        assert [reference() for reference in transports if reference() is not None] == []
+        return transports
 
     def ends(self):
         return [end for pair in (*self.pipes, *self.endpoints) for end in pair]
@@ -425,18 +387,10 @@ class Endpoints(RuleBasedStateMachine):
         return writer.broken or reader.broken or reader.receives.received >= writer.sends.promised
 
     def run_until(self, condition):
-        progress, deadline = None, 0.0
-        while not condition():
-            assert not self.problems, self.problems
-            if progress != (progress := [getattr(end.receives, "received", None) for end in self.ends()]):
-                deadline = time.monotonic() + LIMIT
-            if time.monotonic() > deadline:
-                raise AssertionError(f"not within {LIMIT} seconds: {self.describe()}")
-            self.run(asyncio.sleep(0.001))
-        self.turns(3)
+        super().run_until(condition, lambda: [getattr(end.receives, "received", None) for end in self.ends()])
 
     def describe(self):
-        return [
+        return "; ".join(
             f"{end!r} is {end.state}, closed={end.closed}, {end.sends!r}, {end.receives!r}, {end.transport!r}"
             for end in self.ends()
-        ]
+        )

@@ -6,21 +6,18 @@ to come to its end, the displaced ones must not; and what the loop still watches
 
 import asyncio
 import contextlib
-import gc
 import os
 import socket
 import struct
-import sys
 import tempfile
 import time
 import types
-import weakref
 
-from connections import LIMIT, descriptors
 from ends import Planned
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from loops import FAULT, KIND, new_loop
+from hypothesis.stateful import precondition, rule
+from loops import FAULT, KIND
+from machines import OneLoop
 from oracles import HOLDS, Datagrams, Direction
 
 SIZES = st.sampled_from([0, 1, 2, 100, 5000, 70_000, 400_000])
@@ -152,34 +149,16 @@ class Endpoint:
         self.socket.close()
 
 
-class Sockets(RuleBasedStateMachine):
+class Sockets(OneLoop):
     """Pairs of sockets that one loop waits for."""
 
     def __init__(self):
         super().__init__()
-        self.problems = []
         self.pairs = []
         self.old = []
         self.stale = set()
         """Numbers that were closed under the loop: what it has for one may be the former socket's, as on asyncio."""
         self.opened = 0
-
-    @initialize(debug=st.booleans())
-    def begin(self, debug):
-        gc.freeze()
-        self.descriptors = descriptors()
-        self.loop = new_loop()
-        self.loop.set_debug(debug)
-        self.loop.slow_callback_duration = float("inf")
-        self.loop.set_exception_handler(self.handle)
-        self.folder = tempfile.TemporaryDirectory()
-
-    def handle(self, _loop, context):
-        if not isinstance(context.get("exception"), Planned):
-            self.problems.append(f"the exception handler was given {context}")
-
-    def run(self, coroutine):
-        return self.loop.run_until_complete(asyncio.wait_for(coroutine, LIMIT))
 
     # ---- making and ending
 
@@ -625,19 +604,15 @@ class Sockets(RuleBasedStateMachine):
 
         self.run(ask())
 
-    @rule(count=st.integers(1, 5))
-    def turns(self, count):
-        for _ in range(count):
-            self.loop.call_soon(self.loop.stop)
-            self.loop.run_forever()
-            for pair in self.pairs:
-                for end in pair:
-                    end.reading.update()
-                    end.writing.update()
+    def turn(self):
+        super().turn()
+        for pair in self.pairs:
+            for end in pair:
+                end.reading.update()
+                end.writing.update()
 
-    @rule()
-    def collect(self):
-        gc.collect()
+    def pass_time(self):
+        self.turn()
 
     # ---- the end
 
@@ -650,34 +625,20 @@ class Sockets(RuleBasedStateMachine):
         if not end.closed:
             end.unwatch()
 
-    def teardown(self):
-        if not hasattr(self, "loop"):
-            return
-        try:
-            if sys.exception() is None:  # else a rule has failed
-                self.finish()
-        finally:
-            self.loop.close()
-            self.folder.cleanup()
-        assert not self.problems, self.problems
-        if sys.exception() is not None:
-            return
-        sockets = self.let_go()
-        gc.collect()
-        assert [reference() for reference in sockets if reference() is not None] == []
-        assert descriptors() == self.descriptors
-
     def let_go(self):
-        """Close all sockets; weak references to them, of which the loop must not have any other."""
         ends = [*self.old, *(end for pair in self.pairs for end in pair)]
-        for end in ends:
-            end.socket.close()
         self.pairs.clear()
         self.old.clear()
-        return [weakref.ref(end.socket) for end in ends]
+        for end in ends:
+            end.socket.close()
+        return [end.socket for end in ends]
 
     def finish(self):
         """Receive all that was sent, and end."""
+
+        def progress():
+            return [(end.receives.places, len(end.writing.operations)) for end in ends]
+
         for end in self.old:
             self.abandon(end)
         self.turns(1)  # all operations have begun
@@ -691,8 +652,8 @@ class Sockets(RuleBasedStateMachine):
                 for operation in side.displaced():
                     self.cancel(end, side, operation)
         streams, messages = self.ends(Direction), self.ends(Datagrams)
-        self.run_until(lambda: all(list(map(self.is_at_end, streams))), ends)
-        self.run_until(lambda: all(list(map(self.has_all_messages, messages))), ends)
+        self.run_until(lambda: all(list(map(self.is_at_end, streams))), progress)
+        self.run_until(lambda: all(list(map(self.has_all_messages, messages))), progress)
         for end in ends:
             self.abandon(end)
             assert not self.loop.remove_reader(end.socket)
@@ -724,15 +685,8 @@ class Sockets(RuleBasedStateMachine):
             self.start_receive_message(end, 70_000)
         return False
 
-    def run_until(self, condition, ends):
-        progress, deadline = None, 0.0
-        while not condition():
-            if progress != (progress := [(end.receives.places, len(end.writing.operations)) for end in ends]):
-                deadline = time.monotonic() + LIMIT
-            if time.monotonic() > deadline:
-                raise AssertionError(f"not within {LIMIT} seconds: {[self.describe(end) for end in ends]}")
-            self.turns(1)
-            assert not self.problems, self.problems
-
-    def describe(self, end):
-        return f"{end}: reading {end.reading}, writing {end.writing}, {end.receives}, broken={end.broken}"
+    def describe(self):
+        return "; ".join(
+            f"{end}: reading {end.reading}, writing {end.writing}, {end.receives}, broken={end.broken}"
+            for end in self.ends()
+        )

@@ -2,16 +2,15 @@
 
 import asyncio
 import contextlib
-import gc
 import os
-import tempfile
 import time
 
-from connections import CONNECTION_KINDS, KINDS, LIMIT, SIZES, descriptors
+from connections import CONNECTION_KINDS, KINDS, SIZES
 from ends import Stream
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from loops import contexts, new_loop
+from hypothesis.stateful import precondition, rule
+from loops import contexts
+from machines import LIMIT, OneLoop
 
 READS = st.one_of(
     st.tuples(st.just("read"), st.sampled_from([1, 100, 5000, 100_000])),
@@ -76,26 +75,14 @@ class StreamEnd:
             await self.read("read", 65_536)
 
 
-class Streams(RuleBasedStateMachine):
+class Streams(OneLoop):
     """Pairs of streams on one loop."""
+
+    expected = ()
 
     def __init__(self):
         super().__init__()
         self.pairs = []
-
-    @initialize(debug=st.booleans())
-    def begin(self, debug):
-        gc.freeze()
-        self.descriptors = descriptors()
-        self.problems = []
-        self.loop = new_loop()
-        self.loop.set_debug(debug)
-        self.loop.slow_callback_duration = float("inf")
-        self.loop.set_exception_handler(lambda _loop, context: self.problems.append(context))
-        self.folder = tempfile.TemporaryDirectory()
-
-    def run(self, coroutine):
-        return self.loop.run_until_complete(asyncio.wait_for(coroutine, LIMIT))
 
     @precondition(lambda self: len(self.pairs) < 3)
     @rule(kind=st.sampled_from([kind for kind in CONNECTION_KINDS if kind != "pair"]), limits=st.tuples(LIMITS, LIMITS))
@@ -158,24 +145,10 @@ class Streams(RuleBasedStateMachine):
             self.run(asyncio.wait([end.reading]))
             end.reading = None
 
-    @rule(turns=st.integers(1, 5))
-    def turns(self, turns):
-        for _ in range(turns):
-            self.loop.call_soon(self.loop.stop)
-            self.loop.run_forever()
-
-    def teardown(self):
-        if not hasattr(self, "loop"):
-            return
-        try:
-            self.finish()
-            assert not self.problems, self.problems
-        finally:
-            self.loop.close()
-            self.folder.cleanup()
+    def let_go(self):
+        writers = [end.writer for pair in self.pairs for end in pair]
         self.pairs.clear()
-        gc.collect()
-        assert descriptors() == self.descriptors
+        return writers
 
     def finish(self):
         """Both ends write their end, and read to the other's; all bytes have arrived then."""

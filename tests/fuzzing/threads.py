@@ -13,11 +13,11 @@ import sys
 import threading
 import time
 
-from connections import LIMIT, descriptors
 from ends import Stream
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from loops import FAULT, KIND, new_loop
+from machines import LIMIT, descriptors
 
 LOOPS = st.integers(0, 1)
 COUNTS = st.sampled_from([1, 2, 10, 200])
