@@ -228,8 +228,13 @@ def fuzz_engine(session: nox.Session) -> None:
 
 @nox.session(python=[RUNNING])
 def sanitizers(session: nox.Session) -> None:
-    """Run tests under sanitizers; arguments: asan, tsan (the engine's), python (then --whole, or pytest's); or all."""
+    """Run tests under sanitizers; arguments: asan, tsan (the engine's), python (then --whole, or pytest's); or all.
+
+    Or fuzz, with tests/fuzzing's arguments: random programs under them.
+    """
     wanted, *arguments = session.posargs or ["all"]
+    if wanted not in {"asan", "tsan", "python", "fuzz", "all"}:
+        session.error(f"there is no {wanted}: asan, tsan, python, fuzz, or all when none is named")
     wheels.require_compiler(session)
     for preset in ("asan", "tsan"):
         if wanted in {preset, "all"}:
@@ -237,12 +242,15 @@ def sanitizers(session: nox.Session) -> None:
             engine.test(session, preset, report("--output-junit", f"engine-{preset}.xml"))
     if wanted in {"python", "all"}:
         test_sanitized(session, arguments)
-    if wanted not in {"asan", "tsan", "python", "all"}:
-        session.error(f"there is no {wanted}: asan, tsan, python, or all when none is named")
+    if wanted == "fuzz":
+        session.run("python", "-P", "tests/fuzzing", *arguments, env=install_sanitized(session))
 
 
-def test_sanitized(session: nox.Session, arguments: list[str]) -> None:
-    """The behaviour tests under AddressSanitizer and UndefinedBehaviorSanitizer; zloop checks its invariants, too."""
+def install_sanitized(session: nox.Session) -> dict[str, str]:
+    """Install zloop under AddressSanitizer and UndefinedBehaviorSanitizer; return the environment that it runs in.
+
+    zloop checks its invariants, too.
+    """
     libraries = engine.sanitizer_libraries(wheels.require_compiler(session))
     if not libraries:
         session.skip("this compiler has no AddressSanitizer of its own")
@@ -250,7 +258,12 @@ def test_sanitized(session: nox.Session, arguments: list[str]) -> None:
     options = {"ZLOOP_SANITIZE": "address,undefined", "ZLOOP_INVARIANTS": "ON"}
     defines = [f"-Ccmake.define.{name}={value}" for name, value in options.items()]
     wheels.install(session, "-asan", *defines, "-Cbuild-dir=build/asan-{wheel_tag}")
-    settings = ASAN_SETTINGS | {"LD_PRELOAD": " ".join(libraries)}
+    return ASAN_SETTINGS | {"LD_PRELOAD": " ".join(libraries)}
+
+
+def test_sanitized(session: nox.Session, arguments: list[str]) -> None:
+    """The behaviour tests on that build; with --whole, all of them, and whether memory is lost."""
+    settings = install_sanitized(session)
     if "--whole" in arguments:
         settings |= LEAK_SETTINGS
         arguments = ["tests", *(argument for argument in arguments if argument != "--whole")]

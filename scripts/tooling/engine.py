@@ -33,9 +33,8 @@ TARGETS = {
     "aarch64-linux-musl": Target("Linux", ELF + "....b700"),
 }
 
-
-FUZZED = ("address", "tls")
-"""What the network's bytes are taken for, each with a target and a corpus in cpp/tests/fuzzing."""
+FUZZING = pathlib.Path("cpp", "tests", "fuzzing")
+"""A target and a corpus for each thing that the network's bytes are taken for; in the build, its program."""
 
 
 def configure(session: nox.Session, preset: str) -> None:
@@ -63,14 +62,13 @@ def test(session: nox.Session, preset: str, report: list[str]) -> None:
 def fuzz(session: nox.Session, arguments: list[str]) -> None:
     """Run the fuzz targets under AddressSanitizer and UndefinedBehaviorSanitizer, one after the other."""
     configure(session, "asan")
-    programs = [f"zloop_{name}_fuzzer" for name in FUZZED]
-    session.run("cmake", "--build", "--preset", "asan", "--parallel", str(machine.jobs()), "--target", *programs)
-    for name, program in zip(FUZZED, programs, strict=True):
-        corpus = ROOT / "cpp" / "tests" / "fuzzing" / "corpus" / name
-        path = BUILD / "engine-asan" / "cpp" / "tests" / "fuzzing" / program
-        # What dies of a signal keeps its input; left alone, the sanitizers end the process by exit().
-        settings = {f"{name}_OPTIONS": "abort_on_error=1:print_stacktrace=1" for name in ("ASAN", "UBSAN")}
-        session.run(str(path), *arguments, str(corpus), external=True, env=settings)
+    jobs = str(machine.jobs())
+    session.run("cmake", "--build", "--preset", "asan", "--parallel", jobs, "--target", "zloop_fuzzers")
+    # What dies of a signal keeps its input; left alone, the sanitizers end the process by exit().
+    settings = {f"{name}_OPTIONS": "abort_on_error=1:print_stacktrace=1" for name in ("ASAN", "UBSAN")}
+    for corpus in sorted((ROOT / FUZZING / "corpus").iterdir()):
+        program = BUILD / "engine-asan" / FUZZING / f"zloop_{corpus.name}_fuzzer"
+        session.run(str(program), *arguments, str(corpus), external=True, env=settings)
 
 
 def random_bits() -> int:
