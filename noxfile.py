@@ -162,7 +162,7 @@ def instructions(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Judge the form of every source file: pre-commit's hooks, stubtest, clang-tidy. All run, whatever one finds."""
+    """Judge the form of every source file: pre-commit's hooks, stubtest, Sphinx, clang-tidy; one after the other."""
     install_groups(session, "lint", "cmake")
     failed = [name for name, check in LINTERS.items() if not check(session)]
     if failed:
@@ -196,8 +196,27 @@ def run_stubtest(session: nox.Session) -> bool:
     return True
 
 
+def make_docs(session: nox.Session) -> bool:
+    """The pages of docs/ as a site, in build/docs, with what the modules that are built say of themselves."""
+    install_groups(session, "docs")
+    wheels.install(session)
+    try:
+        session.run("python", "-P", "-m", "sphinx", "-q", "-W", "--keep-going", "-E", "docs", str(BUILD / "docs"))
+    except CommandFailed:
+        return False
+    return True
+
+
 # What pre-commit does not do within a commit's patience. Each returns whether it found nothing.
-LINTERS = {"hooks": run_hooks, "stubs": run_stubtest, "clang-tidy": run_clang_tidy}
+LINTERS = {"hooks": run_hooks, "stubs": run_stubtest, "docs": make_docs, "clang-tidy": run_clang_tidy}
+
+
+@nox.session(python=[RUNNING])
+def docs(session: nox.Session) -> None:
+    """Make the documentation, in build/docs; a warning is an error."""
+    if not make_docs(session):
+        session.error("the documentation has mistakes")
+    session.log(f"see {BUILD / 'docs' / 'index.html'}")
 
 
 @nox.session(name="engine")

@@ -57,3 +57,14 @@ def test_supported_pythons_are_the_same_everywhere():
         for matrix in re.findall(r"python: \[(.+)\]", workflow.read_text()):
             assert re.findall(r"3\.\d+", matrix) in ([], classifiers)
             assert re.findall(r"cp\d+", matrix) in ([], [wheel[:-2] for wheel in wheels])
+
+
+def test_deployment_names_every_system_call_of_the_engine():
+    """As the layer of system calls makes them on Linux."""
+    kernels = {"eventfd": "eventfd2", "recv": "recvfrom", "send": "sendto"}
+    libraries = {"syscall", "sysconf"}
+    files = [ROOT / "cpp/src/sys" / name for name in ("linux.cpp", "posix.cpp")]
+    made = set(re.findall(r"(?<![\w>])::([a-z]\w+)\(", "".join(file.read_text() for file in files)))
+    assert len(made) > 20
+    named = set(re.findall(r"`(\w+)`", (ROOT / "docs/deployment.md").read_text().partition("## Seccomp")[2]))
+    assert {kernels.get(call, call) for call in made - libraries} - named == set()
