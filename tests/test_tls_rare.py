@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 
 import pytest
 from support import Recorder, drain, enable_debug, pattern, several_turns, tcp_pair, until
-from tls_support import RawTls, connection_to_raw
+from tls_support import HOST, RawTls, connection_to_raw
 
 
 @contextlib.contextmanager
@@ -237,37 +238,89 @@ def test_protocol_that_leaves_a_write(loop, run, tls, exception):
     run(scenario())
 
 
-@pytest.mark.parametrize("exception", [SystemExit, KeyboardInterrupt])
-def test_protocol_that_leaves_the_loop_at_the_end(loop, tls, exception):
-    """eof_received() at the peer's farewell."""
+async def connect_to(loop, tls, sockets, protocol):
+    """A client, its protocol, and the peer of these."""
+    left, right = sockets
+    peer = RawTls(loop, right, tls.server, server_side=True)
+    shaking = loop.create_task(peer.do(peer.object.do_handshake))
+    transport, protocol = await loop.create_connection(protocol, sock=left, ssl=tls.client, server_hostname=HOST)
+    await shaking
+    return transport, protocol, peer
 
-    async def begin(sockets):
-        left, right = sockets
-        peer = RawTls(loop, right, tls.server, server_side=True)
-        shaking = loop.create_task(peer.do(peer.object.do_handshake))
-        transport, protocol = await loop.create_connection(
-            raising("eof_received", exception("eof")), sock=left, ssl=tls.client, server_hostname="tls.example"
-        )
-        await shaking
-        return transport, protocol, peer
 
-    async def farewell(peer):
-        with contextlib.suppress(ssl.SSLWantReadError):
-            peer.object.unwrap()
-        await peer.send()
+async def say_farewell(peer):
+    with contextlib.suppress(ssl.SSLWantReadError):
+        peer.object.unwrap()
+    await peer.send()
+
+
+async def end_the_stream(peer):
+    peer.sock.shutdown(socket.SHUT_WR)
+
+
+def leave_by_eof_received(loop, tls, sockets, exception, end):
+    """A client whose eof_received() leaves the loop when the peer ends; its transport and protocol."""
+
+    async def go_on(peer):
+        await end(peer)
         await until(lambda: False)
 
+    failing = raising("eof_received", exception("eof"))
+    transport, protocol, peer = loop.run_until_complete(connect_to(loop, tls, sockets, failing))
+    waiting = loop.create_task(go_on(peer))
+    with pytest.raises(exception, match="eof"):
+        loop.run_until_complete(waiting)
+    waiting.cancel()
+    return transport, protocol
+
+
+@pytest.mark.parametrize("exception", [SystemExit, KeyboardInterrupt])
+def test_protocol_that_leaves_the_loop_at_the_end(loop, tls, exception):
     async def end(transport):
         transport.abort()
         await several_turns()
 
     with tcp_pair() as sockets:
-        transport, protocol, peer = loop.run_until_complete(begin(sockets))
-        waiting = loop.create_task(farewell(peer))
-        with pytest.raises(exception, match="eof"):
+        transport, protocol = leave_by_eof_received(loop, tls, sockets, exception, say_farewell)
+        loop.run_until_complete(end(transport))
+        assert "eof_received" in protocol.names()
+
+
+@pytest.mark.zloop_only  # asyncio's stays open, and its peer waits for an answer
+@pytest.mark.parametrize("exception", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("end", [say_farewell, end_the_stream])
+def test_connection_ends_whose_protocol_leaves_the_loop_at_the_end(loop, run, tls, exception, end):
+    with tcp_pair() as sockets:
+        _transport, protocol = leave_by_eof_received(loop, tls, sockets, exception, end)
+        assert run(protocol.until_called("connection_lost")) is None
+
+
+@pytest.mark.zloop_only  # asyncio passes it on when more comes from the peer, if it does
+@pytest.mark.parametrize("exception", [SystemExit, KeyboardInterrupt])
+def test_what_has_come_is_passed_on_after_the_protocol_left_the_loop(loop, run, tls, exception):
+    """Records and a farewell, which arrive with the one at which data_received() leaves."""
+
+    async def send(peer):
+        peer.object.write(pattern(100000))
+        with contextlib.suppress(ssl.SSLWantReadError):
+            peer.object.unwrap()
+        await peer.send()
+        await until(lambda: False)
+
+    class Leaving(Recorder):
+        def data_received(self, data):
+            super().data_received(data)
+            if self.names().count("data_received") == 1:
+                raise exception("first")
+
+    with tcp_pair() as sockets:
+        _transport, protocol, peer = run(connect_to(loop, tls, sockets, Leaving))
+        waiting = loop.create_task(send(peer))
+        with pytest.raises(exception, match="first"):
             loop.run_until_complete(waiting)
         waiting.cancel()
-        loop.run_until_complete(end(transport))
+        assert run(protocol.until_called("connection_lost")) is None
+        assert protocol.received == pattern(100000)
         assert "eof_received" in protocol.names()
 
 
@@ -430,7 +483,7 @@ def test_stream_reader_gets_what_came_before_a_broken_record(loop, run, tls):
         with tcp_pair() as (left, right):
             peer = RawTls(loop, right, tls.server, server_side=True)
             shaking = loop.create_task(peer.do(peer.object.do_handshake))
-            reader, writer = await asyncio.open_connection(sock=left, ssl=tls.client, server_hostname="tls.example")
+            reader, writer = await asyncio.open_connection(sock=left, ssl=tls.client, server_hostname=HOST)
             await shaking
             await peer.do(peer.object.write, b"whole")
             assert await reader.readexactly(5) == b"whole"

@@ -485,9 +485,12 @@ cdef class TlsProtocol(TlsReader):
         if error is not None and getattr(error, "reason", None) != "APPLICATION_DATA_AFTER_CLOSE_NOTIFY":
             return self.shutdown_done(error)
         self.process_outgoing()
-        if error is None:
-            self.call_eof_received()
-        return self.shutdown_done(None)
+        try:
+            if error is None:
+                self.call_eof_received()
+        finally:
+            self.shutdown_done(None)
+        return 0
 
     cdef int shutdown_done(self, object exception) except -1:
         if exception is not None:
@@ -672,7 +675,7 @@ cdef class TlsProtocol(TlsReader):
     # ---- reading
 
     def _resume(self):
-        """The application reads again."""
+        """Go on with what has been received: the application reads again, or has left the loop meanwhile."""
         try:
             if self.state != DO_HANDSHAKE:
                 self.advance()
@@ -692,14 +695,22 @@ cdef class TlsProtocol(TlsReader):
                 else:
                     self.process_outgoing()
             self.control_reading()
+        except (KeyboardInterrupt, SystemExit):
+            # What has not been read is here already: the transport underneath does not tell of it again.
+            if not self._loop.is_closed():
+                self._loop.call_soon(self._resume)
+            raise
         except Exception as exc:
             self.fatal_error(exc, "Fatal error on SSL protocol")
         return 0
 
-    # close_notify
+    # close_notify. The connection ends, and the peer is answered, also if SystemExit or KeyboardInterrupt leaves here.
     cdef int receive_end(self) except -1:
-        self.call_eof_received()
-        return self.start_shutdown()
+        try:
+            self.call_eof_received()
+        finally:
+            self.start_shutdown()
+        return 0
 
     cdef int call_eof_received(self) except -1:
         if self.app_state != MADE:

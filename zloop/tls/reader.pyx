@@ -30,6 +30,8 @@ cdef class TlsReader(NativeProtocol):
     # Decrypts what there is for one callback of the protocol. 1: there may be more; 0: close_notify has come; -1: more
     # has to be received first.
     cdef int read_once(self) except -2:
+        if self.holds_outcome:
+            return self.take_outcome()
         if not self.engine.readable():
             return -1
         if self.app_is_buffered:
@@ -53,8 +55,12 @@ cdef class TlsReader(NativeProtocol):
         except BaseException as exc:
             error = exc
         payload = cut_bytes(made, filled) if made != NULL else PyBytes_FromStringAndSize(scratch, filled)
-        if filled > 0:
-            self._app_protocol.data_received(payload)
+        try:
+            if filled > 0:
+                self._app_protocol.data_received(payload)
+        except (KeyboardInterrupt, SystemExit):
+            self.hold_outcome(last, error)
+            raise
         if error is not None:
             raise error
         return last
@@ -71,7 +77,11 @@ cdef class TlsReader(NativeProtocol):
             error = None
         except BaseException as exc:
             error = exc
-        native.filled(<size_t>filled)
+        try:
+            native.filled(<size_t>filled)
+        except (KeyboardInterrupt, SystemExit):
+            self.hold_outcome(last, error)
+            raise
         if error is not None:
             raise error
         return last
@@ -91,11 +101,29 @@ cdef class TlsReader(NativeProtocol):
             error = exc
         finally:
             PyBuffer_Release(&view)
-        if filled > 0:
-            self._app_protocol.buffer_updated(filled)
+        try:
+            if filled > 0:
+                self._app_protocol.buffer_updated(filled)
+        except (KeyboardInterrupt, SystemExit):
+            self.hold_outcome(last, error)
+            raise
         if error is not None:
             raise error
         return last
+
+    # For when SystemExit or KeyboardInterrupt leaves the application's code: what ended the reading of these bytes the
+    # engine does not tell of again, and the next read_once() has it.
+    cdef int hold_outcome(self, int last, object error) except -1:
+        self.holds_outcome = last == 0 or error is not None
+        self.held_error = error
+        return 0
+
+    cdef int take_outcome(self) except -2:
+        self.holds_outcome = False
+        error, self.held_error = self.held_error, None
+        if error is not None:
+            raise error
+        return 0
 
     # Decrypts until `size` bytes are there (1), nothing more can be (-1) or nothing more will be (0). `filled` counts.
     cdef int fill(self, char* data, Py_ssize_t size, Py_ssize_t* filled) except -2:
