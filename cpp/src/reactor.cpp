@@ -239,12 +239,30 @@ void Reactor::drop_interest(Watcher& watcher, unsigned interest) noexcept {
 // yet, the entry is the parent's and must not be changed.
 bool Reactor::has_entry(const Watcher& watcher) const noexcept { return watcher.has_entry_ && !fork_mark_.inherited(); }
 
+// The interest for the poller's entry at this moment. While an event of the entry waits for dispatch(), a one-shot
+// interest is disabled, as the poller left it: rearm() follows the dispatch. Armed again before, the entry would report
+// what the watcher is told of anyway.
+unsigned Reactor::interest_for_entry(const Watcher& watcher, unsigned interest) const noexcept {
+  return (interest & interest_once) != 0 && awaits_dispatch(watcher) ? unsigned{interest_once}
+                                                                     : entry_interest(interest);
+}
+
+// True if an event of the last wait() is the watcher's, and dispatch() has not finished with it.
+bool Reactor::awaits_dispatch(const Watcher& watcher) const noexcept {
+  const std::uint64_t token = token_of(watcher.fd_);
+  return std::any_of(events_.begin() + first_unfinished(), events_.begin() + events_count_,
+                     [token](const PollEvent& event) { return event.token == token; });
+}
+
+// The index of the event whose watcher is being notified, if any, or else of the next one.
+int Reactor::first_unfinished() const noexcept { return std::min(std::max(next_event_ - 1, 0), events_count_); }
+
 // Sets an interest that asks for less than the current one.
 void Reactor::reduce_interest(Watcher& watcher, unsigned interest) noexcept {
   if (has_entry(watcher)) {
     if (interest == interest_none) {
       remove_entry(watcher);
-    } else if (modify_entry(watcher, interest) < 0) {
+    } else if (modify_entry(watcher, interest_for_entry(watcher, interest)) < 0) {
       mark_lost(watcher);
       return;
     }
@@ -272,9 +290,8 @@ bool Reactor::is_lost(Watcher& watcher) noexcept {
 // lost.
 void Reactor::check_file(Watcher& watcher) noexcept {
   if (watcher.lost_ || !has_entry(watcher)) return;
-  if (is_gone(poller_->modify(watcher.fd_, entry_interest(watcher.interest_), token_of(watcher.fd_)))) {
-    mark_lost(watcher);
-  }
+  const unsigned interest = interest_for_entry(watcher, watcher.interest_);
+  if (is_gone(poller_->modify(watcher.fd_, interest, token_of(watcher.fd_)))) mark_lost(watcher);
 }
 
 bool Reactor::refresh(Watcher& watcher) noexcept {
@@ -423,8 +440,8 @@ void Reactor::rearm(std::uint64_t token) noexcept {
 }
 
 void Reactor::interrupt_dispatch() noexcept {
-  while (next_event_ < events_count_) rearm(events_[static_cast<std::size_t>(next_event_++)].token);
-  events_count_ = 0;
+  for (int i = first_unfinished(); i < events_count_; ++i) rearm(events_[static_cast<std::size_t>(i)].token);
+  events_count_ = next_event_ = 0;
 }
 
 }  // namespace zloop

@@ -24,6 +24,7 @@ using zloop::test::OpenReactor;
 using zloop::test::Pair;
 using zloop::test::Probe;
 using zloop::test::put;
+using zloop::test::take;
 
 constexpr unsigned interest_both = interest_read | interest_write;
 
@@ -101,6 +102,82 @@ TEST_CASE("armed anew in the same batch, a watcher is notified by the next one")
     reactor.turn();
     CHECK(probe.notified == Bits{interest_read});
   }
+}
+
+// Writes until the kernel takes no more.
+void fill(int fd) {
+  const std::vector<char> bytes(std::size_t{1} << 16);
+  while (::write(fd, bytes.data(), bytes.size()) > 0) continue;
+}
+
+TEST_CASE("an event that waits for its dispatch is not armed for again meanwhile") {
+  OpenReactor reactor;
+  const Pair pair = make_pair();
+  fill(pair.ours.get());
+  Probe probe;
+  REQUIRE(probe.attach(reactor, pair.ours.get()) == 0);
+  bool stays_armed = false;
+  SECTION("when another bit is dropped") {
+    REQUIRE(reactor.arm(probe.watcher, interest_both) == 0);
+    put(pair.theirs.get(), "x");
+    REQUIRE(reactor.wait(0) == 1);
+    reactor.drop_interest(probe.watcher, interest_write);
+  }
+  SECTION("when the watcher was interested until further notice") {
+    REQUIRE(probe.watcher.set_interest(interest_read) == 0);
+    put(pair.theirs.get(), "x");
+    REQUIRE(reactor.wait(0) == 1);
+    REQUIRE(reactor.arm(probe.watcher, interest_read) == 0);
+  }
+  SECTION("when the poller is asked for the file") {
+    REQUIRE(reactor.arm(probe.watcher, interest_both) == 0);
+    put(pair.theirs.get(), "x");
+    REQUIRE(reactor.wait(0) == 1);
+    CHECK_FALSE(reactor.is_lost(probe.watcher));
+    stays_armed = true;
+  }
+  reactor.dispatch();
+  CHECK(probe.notified == Bits{interest_read});
+  CHECK(reactor.turn() == 0);  // although there is more to read
+  if (stays_armed) {
+    CHECK(take(pair.theirs.get()).size() > 1);
+    CHECK(reactor.turn() == 1);
+    CHECK(probe.notified == Bits{interest_read, interest_write});
+  }
+}
+
+TEST_CASE("the second bit of an event is not armed for again while the first one is handled") {
+  OpenReactor reactor;
+  const Pair pair = make_pair();
+  put(pair.theirs.get(), "x");
+  Probe probe;
+  REQUIRE(probe.attach(reactor, pair.ours.get()) == 0);
+  REQUIRE(reactor.arm(probe.watcher, interest_both) == 0);
+  probe.react = [&] {
+    if (probe.notified.size() == 1) CHECK_FALSE(reactor.is_lost(probe.watcher));
+  };
+  CHECK(reactor.turn() == 1);
+  CHECK(probe.notified == Bits{interest_read, interest_write});
+  CHECK(reactor.turn() == 0);
+}
+
+TEST_CASE("a turn inside of a notification reports the bits that its event did not") {
+  OpenReactor reactor;
+  const Pair pair = make_pair();
+  fill(pair.ours.get());
+  put(pair.theirs.get(), "x");
+  Probe probe;
+  REQUIRE(probe.attach(reactor, pair.ours.get()) == 0);
+  REQUIRE(reactor.arm(probe.watcher, interest_both) == 0);
+  probe.react = [&] {
+    if (probe.notified.size() > 1) return;
+    CHECK(take(pair.theirs.get()).size() > 1);
+    CHECK(reactor.turn() == 1);
+  };
+  CHECK(reactor.turn() == 1);
+  CHECK(probe.notified == Bits{interest_read, interest_write});
+  CHECK(probe.watcher.interest() == interest_none);
+  CHECK(reactor.turn() == 0);
 }
 
 TEST_CASE("an interrupted dispatch loses nothing that was armed") {

@@ -140,6 +140,9 @@ class Reactor {
   [[nodiscard]] int update_entry(Watcher& watcher, unsigned interest, std::uint64_t token) noexcept;
   [[nodiscard]] int add_or_modify_entry(Watcher& watcher, unsigned interest, std::uint64_t token) noexcept;
   [[nodiscard]] bool has_entry(const Watcher& watcher) const noexcept;
+  [[nodiscard]] unsigned interest_for_entry(const Watcher& watcher, unsigned interest) const noexcept;
+  [[nodiscard]] bool awaits_dispatch(const Watcher& watcher) const noexcept;
+  [[nodiscard]] int first_unfinished() const noexcept;
   void reduce_interest(Watcher& watcher, unsigned interest) noexcept;
   [[nodiscard]] int modify_entry(Watcher& watcher, unsigned interest) noexcept;
   void check_file(Watcher& watcher) noexcept;
