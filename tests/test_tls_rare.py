@@ -7,7 +7,7 @@ import socket
 import ssl
 
 import pytest
-from support import Recorder, drain, enable_debug, pattern, several_turns, tcp_pair, until
+from support import BufferedRecorder, Recorder, drain, enable_debug, pattern, several_turns, tcp_pair, until
 from tls_support import HOST, RawTls, connection_to_raw
 
 
@@ -295,33 +295,46 @@ def test_connection_ends_whose_protocol_leaves_the_loop_at_the_end(loop, run, tl
         assert run(protocol.until_called("connection_lost")) is None
 
 
+def leaving(kind, exception):
+    """A Recorder that leaves the loop at the first bytes that it gets."""
+
+    class Leaving(kind):
+        def note(self, name, *args):
+            super().note(name, *args)
+            if self.names().count(name) == 1 and name in {"data_received", "buffer_updated"}:
+                raise exception("first")
+
+    return Leaving
+
+
 @pytest.mark.zloop_only  # asyncio passes it on when more comes from the peer, if it does
 @pytest.mark.parametrize("exception", [SystemExit, KeyboardInterrupt])
-def test_what_has_come_is_passed_on_after_the_protocol_left_the_loop(loop, run, tls, exception):
-    """Records and a farewell, which arrive with the one at which data_received() leaves."""
+@pytest.mark.parametrize("kind", [Recorder, BufferedRecorder])
+@pytest.mark.parametrize("end", ["farewell", "rubbish"])
+def test_what_has_come_is_passed_on_after_the_protocol_left_the_loop(loop, run, tls, unhandled, exception, kind, end):
+    """What ends the connection arrives with the bytes at which the application's code leaves."""
 
     async def send(peer):
-        peer.object.write(pattern(100000))
-        with contextlib.suppress(ssl.SSLWantReadError):
-            peer.object.unwrap()
+        peer.object.write(b"data")
+        if end == "farewell":
+            with contextlib.suppress(ssl.SSLWantReadError):
+                peer.object.unwrap()
+        else:
+            peer.outgoing.write(b"\x17\x03\x03\x00\x20" + bytes(32))
         await peer.send()
         await until(lambda: False)
 
-    class Leaving(Recorder):
-        def data_received(self, data):
-            super().data_received(data)
-            if self.names().count("data_received") == 1:
-                raise exception("first")
-
     with tcp_pair() as sockets:
-        _transport, protocol, peer = run(connect_to(loop, tls, sockets, Leaving))
+        _transport, protocol, peer = run(connect_to(loop, tls, sockets, leaving(kind, exception)))
         waiting = loop.create_task(send(peer))
         with pytest.raises(exception, match="first"):
             loop.run_until_complete(waiting)
         waiting.cancel()
-        assert run(protocol.until_called("connection_lost")) is None
-        assert protocol.received == pattern(100000)
-        assert "eof_received" in protocol.names()
+        lost = run(protocol.until_called("connection_lost"))
+        assert protocol.received == b"data"
+        assert ("eof_received" in protocol.names()) is (end == "farewell")
+        assert isinstance(lost, ssl.SSLError) is (end == "rubbish")
+    assert not unhandled
 
 
 def test_true_from_eof_received_has_no_effect_and_is_warned_of(loop, run, tls, loop_log):

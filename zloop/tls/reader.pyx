@@ -77,11 +77,7 @@ cdef class TlsReader(NativeProtocol):
             error = None
         except BaseException as exc:
             error = exc
-        try:
-            native.filled(<size_t>filled)
-        except (KeyboardInterrupt, SystemExit):
-            self.hold_outcome(last, error)
-            raise
+        native.filled(<size_t>filled)  # which runs no code of the application
         if error is not None:
             raise error
         return last
