@@ -237,6 +237,14 @@ def engine_tests(session: nox.Session) -> None:
             session.error("there are lines of the engine that no test runs")
 
 
+@nox.session
+def mutate(session: nox.Session) -> None:
+    """Show that the engine's tests fail where it is wrong; arguments are files, as cpp/src/stream.cpp, or none for all."""
+    wheels.require_compiler(session)
+    install_groups(session, "cmake")
+    session.run("python", "scripts/mutate.py", *session.posargs)
+
+
 @nox.session(name="fuzz-engine")
 def fuzz_engine(session: nox.Session) -> None:
     """Give the engine any bytes as addresses and TLS records, for a minute each; arguments are libFuzzer's."""
