@@ -239,7 +239,7 @@ def engine_tests(session: nox.Session) -> None:
 
 @nox.session
 def mutate(session: nox.Session) -> None:
-    """Show that the engine's tests fail where it is wrong; arguments are files, as cpp/src/stream.cpp, or none for all."""
+    """Show that the engine's tests fail where it is wrong; arguments are files, as cpp/src/stream.cpp."""
     wheels.require_compiler(session)
     install_groups(session, "cmake")
     session.run("python", "scripts/mutate.py", *session.posargs)

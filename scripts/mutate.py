@@ -117,20 +117,20 @@ class Build:
         self.program = self.folder / "cpp" / "tests" / "zloop_engine_tests"
         settings = {
             "CMAKE_BUILD_TYPE": "Debug",
-            # As CMakePresets.json has it for the engine's tests; a warning is no error, since a mutant has some.
+            # As CMakePresets.json has it for the engine's tests. Without warnings, which are errors: a mutant has some.
             "CMAKE_CXX_FLAGS": "-D_GLIBCXX_ASSERTIONS",
-            "CMAKE_CXX_FLAGS_DEBUG": "-O0 -g0 -Wno-error",
+            "CMAKE_CXX_FLAGS_DEBUG": "-O0 -g0 -w",
             "ZLOOP_ENGINE_TESTS": "ON",
             "ZLOOP_ENGINE_TEST_FILES": ";".join(files),
             "ZLOOP_INVARIANTS": "ON",
         }
         defines = [f"-D{name}={value}" for name, value in settings.items()]
-        command = ["cmake", "-S", SOURCES, "-B", self.folder, "-G", "Ninja", "--compile-no-warning-as-error", *defines]
+        command = ["cmake", "-S", str(SOURCES), "-B", str(self.folder), "-G", "Ninja", *defines]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
     def make(self) -> str:
         """Nothing, or what the compiler says."""
-        command = ["cmake", "--build", self.folder, "--parallel", "1", "--target", "zloop_engine_tests"]
+        command = ["cmake", "--build", str(self.folder), "--parallel", "1", "--target", "zloop_engine_tests"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         return done.stdout + done.stderr if done.returncode else ""
 
@@ -145,7 +145,7 @@ class Build:
             text=True,
             errors="replace",
             start_new_session=True,
-            preexec_fn=limit,  # noqa: PLW1509: there is one thread
+            preexec_fn=limit,  # noqa: PLW1509  # there is one thread
         )
         try:
             output, _ = process.communicate(timeout=PATIENCE)
@@ -202,7 +202,9 @@ def try_one(build: Build, file: str, mutant: Mutant) -> str:
 def judge(seen: dict[str, dict[tuple[str, str, int], str]]) -> list[str]:
     """What is wrong: survivors that are not listed, and what is listed and no survivor."""
     listed = {(entry.file, entry.name) for entry in read_survivors(SURVIVORS) if entry.file in seen}
-    survived = {(file, name) for file, names in seen.items() for name, outcome in names.items() if outcome == "survived"}
+    survived = {
+        (file, name) for file, names in seen.items() for name, outcome in names.items() if outcome == "survived"
+    }
 
     def show(entries: set[tuple[str, tuple[str, str, int]]], what: str) -> list[str]:
         return [
@@ -234,7 +236,9 @@ def main() -> int:
         print(f"{file}: {counted}; {time.monotonic() - began:.0f} s", flush=True)
     wrong = judge(seen)
     print("", *wrong, sep="\n\n" if wrong else "")
-    print(f"{len(wrong)} entries are wrong in {SURVIVORS.name}" if wrong else "Each survivor is listed, with its reason.")
+    print(
+        f"{len(wrong)} entries are wrong in {SURVIVORS.name}" if wrong else "Each survivor is listed, with its reason."
+    )
     return 1 if wrong else 0
 
 

@@ -1,8 +1,8 @@
 """Mutants of a C++ file: copies of its text with one small change each, which the tests of that file should notice.
 
-The changes are made to the text, as clang-format leaves it: what is between spaces is a binary operator. Some mutants do
-not compile, which costs little. Comments, strings, what the preprocessor reads, assertions and declarations stay as they
-are.
+The changes are made to the text, as clang-format leaves it: what is between spaces is a binary operator. Some mutants
+do not compile, which costs little. Comments, strings, what the preprocessor reads, assertions and declarations stay as
+they are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change. `old` and `new` are the lines that it is in, as one line: they name it, wherever it moves in its file."""
+    """One change. `old` and `new` are the lines that it is in, as one line: they name it wherever it moves to."""
 
     line: int
     old: str
@@ -64,7 +64,9 @@ QUIET = re.compile(
 )
 OTHERWISE = re.compile(r"^[ ]*#else.*?(?=^[ ]*#endif)", re.DOTALL | re.MULTILINE)
 ASSERTION = re.compile(r"\b(?:static_)?assert\(")
-DECLARATION = re.compile(r"^[^\n]*(?:= (?:delete|default);|\boperator\b|^\s*(?:using|namespace|friend|template) )[^\n]*", re.MULTILINE)
+DECLARATION = re.compile(
+    r"^[^\n]*(?:= (?:delete|default);|\boperator\b|^\s*(?:using|namespace|friend|template) )[^\n]*", re.MULTILINE
+)
 # What begins a statement that is neither an expression nor a jump.
 OTHER_STATEMENT = re.compile(
     r"(?:return|if|for|while|do|switch|case|default|throw|else|using|try|catch|goto|const|constexpr|static|auto|struct)\b"
@@ -72,8 +74,12 @@ OTHER_STATEMENT = re.compile(
 # A type, and a name behind it.
 NAMED = re.compile(r"(?:unsigned |struct )?[\w:]+(?:<.*>)?(?: |[&*]+ )[*&]*\w+(?: =|\{|\(|;|\[)")
 JUMP = re.compile(r"(?:break|continue|return);")
+HEAD = re.compile(r"\s*(?:else\s+)?(?:if|for|while|switch)\b")
+BEFORE = re.compile(r"\s*(?:else\s+|(?:case [\w:]+|default):\s+)?")
 SCOPE = re.compile(r"\b(?:class|struct|enum|union|namespace|extern)\b")
-BODY = re.compile(r"(?:\)|\bconst|\bnoexcept|\boverride|\belse|\bdo|\btry|-> [\w:*& ]+|\bfinal)\s*$|\) : .*$", re.DOTALL)
+BODY = re.compile(
+    r"(?:\)|\bconst|\bnoexcept|\boverride|\belse|\bdo|\btry|-> [\w:*& ]+|\bfinal)\s*$|\) : .*$", re.DOTALL
+)
 
 
 def mutants(text: str) -> list[Mutant]:
@@ -100,7 +106,7 @@ def blank(text: str) -> str:
     def spaces(match: re.Match[str]) -> str:
         return re.sub(r"[^\n]", " ", match[0])
 
-    # What is an #else here is left out: it is not compiled where the tests are.
+    # No alternative is compiled where the tests are.
     code = OTHERWISE.sub(spaces, text)
     code = QUIET.sub(spaces, code)
     code = DECLARATION.sub(spaces, code)
@@ -160,16 +166,11 @@ def statements(code: str) -> Iterator[tuple[int, int]]:
             scopes.append(character)
         elif character in ")]}" and scopes:
             scopes.pop()
-        if character == ")" and re.match(r"\s*(?:if|for|while|switch)\b", code[begin:i]) and "(" not in scopes:
-            begin = i + 1
-        elif character in "{}" and (not scopes or scopes[-1] != "value"):
+        ends_head = character == ")" and "(" not in scopes and HEAD.match(code, begin, i)
+        if ends_head or (character in "{}" and (not scopes or scopes[-1] != "value")):
             begin = i + 1
         elif character == ";" and (not scopes or scopes[-1] in {"body", "scope"}):
-            start = begin + len(code[begin:i]) - len(code[begin:i].lstrip())
-            if match := re.compile(r"else\s+").match(code, start):
-                start = match.end()
-            if match := re.compile(r"(?:case [\w:]+|default):\s+").match(code, start):
-                start = match.end()
+            start = BEFORE.match(code, begin).end()  # type: ignore[union-attr]  # it matches nothing, too
             statement = code[start : i + 1]
             is_jump = JUMP.fullmatch(statement)
             if scopes and scopes[-1] == "body" and (is_jump or is_expression(statement)):
@@ -178,7 +179,9 @@ def statements(code: str) -> Iterator[tuple[int, int]]:
 
 
 def is_expression(statement: str) -> bool:
-    return bool(re.match(r"[\w(*+:-]", statement)) and not OTHER_STATEMENT.match(statement) and not NAMED.match(statement)
+    return (
+        bool(re.match(r"[\w(*+:-]", statement)) and not OTHER_STATEMENT.match(statement) and not NAMED.match(statement)
+    )
 
 
 # -- those that no test can notice -----------------------------------------------------------------------------------
