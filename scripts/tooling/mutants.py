@@ -78,7 +78,7 @@ HEAD = re.compile(r"\s*(?:else\s+)?(?:if|for|while|switch)\b")
 BEFORE = re.compile(r"\s*(?:else\s+|(?:case [\w:]+|default):\s+)?")
 SCOPE = re.compile(r"\b(?:class|struct|enum|union|namespace|extern)\b")
 BODY = re.compile(
-    r"(?:\)|\bconst|\bnoexcept|\boverride|\belse|\bdo|\btry|-> [\w:*& ]+|\bfinal)\s*$|\) : .*$", re.DOTALL
+    r"(?:\)|\] |\bconst|\bnoexcept|\boverride|\belse|\bdo|\btry|-> [\w:*& ]+|\bfinal)\s*$|\) : .*$", re.DOTALL
 )
 
 
@@ -155,27 +155,35 @@ def changes(code: str) -> Iterator[tuple[int, int, str]]:
 
 def statements(code: str) -> Iterator[tuple[int, int]]:
     """Where the statements in bodies of functions are that can be left out: expressions and jumps."""
-    scopes: list[str] = []  # of the open brackets
+    scopes: list[tuple[str, int]] = []  # what each open bracket is for, and where the statement begins that it is in
     begin = 0  # of the present statement
     for i, character in enumerate(code):
         if character == "{":
             before = code[begin:i]
             is_body = bool(BODY.search(before) or not before.strip()) and not SCOPE.match(before.strip())
-            scopes.append("body" if is_body else "scope" if SCOPE.search(before) else "value")
+            scopes.append(("body" if is_body else "scope" if SCOPE.search(before) else "value", begin))
         elif character in "([":
-            scopes.append(character)
-        elif character in ")]}" and scopes:
-            scopes.pop()
-        ends_head = character == ")" and "(" not in scopes and HEAD.match(code, begin, i)
-        if ends_head or (character in "{}" and (not scopes or scopes[-1] != "value")):
+            scopes.append((character, begin))
+        closed = scopes.pop() if character in ")]}" and scopes else ("", 0)
+        inmost = scopes[-1][0] if scopes else "scope"
+        if character == "}" and inmost not in {"body", "scope"}:
+            begin = closed[1]  # a lambda's end, in a statement
+        elif ends_before(code[begin:i], character, inmost, closed[0]):
             begin = i + 1
-        elif character == ";" and (not scopes or scopes[-1] in {"body", "scope"}):
+        elif character == ";" and inmost in {"body", "scope"}:
             start = BEFORE.match(code, begin).end()  # type: ignore[union-attr]  # it matches nothing, too
             statement = code[start : i + 1]
             is_jump = JUMP.fullmatch(statement)
-            if scopes and scopes[-1] == "body" and (is_jump or is_expression(statement)):
+            if inmost == "body" and (is_jump or is_expression(statement)):
                 yield start, i + 1
             begin = i + 1
+
+
+def ends_before(text: str, character: str, inmost: str, closed: str) -> bool:
+    """Whether something else begins behind that bracket: of a head, or of a body."""
+    if character == ")":
+        return inmost == "body" and bool(HEAD.match(text))
+    return character in "{}" and "value" not in {inmost, closed}
 
 
 def is_expression(statement: str) -> bool:
