@@ -57,6 +57,14 @@ TEST_CASE("reading can stop and start again") {
   CHECK(connection.received == "hello");
 }
 
+TEST_CASE("to start a stream that reads already is no error, and asks the poller for nothing") {
+  const ReadingConnection connection;
+  const Interposer kernel;
+  CHECK(connection.stream->start_reading() == 0);
+  CHECK(connection.stream->reading());
+  CHECK(kernel.poller_control.count == 0);
+}
+
 TEST_CASE("the poller is not asked for reading that stops and starts with nothing to read between") {
   ReadingConnection connection("");
   const Interposer kernel;

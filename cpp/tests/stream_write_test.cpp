@@ -237,6 +237,22 @@ TEST_CASE("a kernel that stops at any byte is given the rest from there") {
   }
 }
 
+TEST_CASE("a send that takes no byte leaves all of them to the next event") {
+  Connection connection;
+  connection.queue("hello");
+  {
+    Interposer kernel;
+    kernel.send_limit = 0;
+    CHECK(connection.stream->flush() == 0);
+    CHECK(kernel.send.count == 1);
+  }
+  CHECK(connection.stream->pending() == 5);
+  CHECK(connection.stream->blocked());
+  connection.turn();
+  CHECK(take(connection.pair.theirs.get()) == "hello");
+  CHECK(connection.log == "flushed ");
+}
+
 TEST_CASE("the interest in writing is asked for once, however many sends a backlog takes") {
   Connection connection;
   Interposer kernel;
