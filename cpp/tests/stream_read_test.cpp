@@ -221,6 +221,17 @@ TEST_CASE("a buffered read that gets no memory is skipped") {
   CHECK(connection.received == "hello");
 }
 
+TEST_CASE("an owner that has no function for a buffer gets no buffered read") {
+  Connection connection;
+  connection.ops.get_buffer = zloop::StreamOps{}.get_buffer;
+  connection.stream->set_buffered(true);
+  REQUIRE(connection.stream->start_reading() == 0);
+  put(connection.pair.theirs.get(), "hello");
+  connection.turn();
+  CHECK(connection.log.empty());
+  CHECK(take(connection.pair.ours.get()) == "hello");
+}
+
 TEST_CASE("a buffered read gets the end of the stream, and an error, as its result") {
   ReadingConnection connection("");
   connection.stream->set_buffered(true);
