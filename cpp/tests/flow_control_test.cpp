@@ -37,6 +37,14 @@ TEST_CASE("Marks of zero pause at the first byte and resume at none") {
   CHECK(flow.resumes_at(0));
 }
 
+TEST_CASE("The largest mark takes all bits of a word but one") {
+  CHECK(FlowControl::mark_max == std::size_t{std::numeric_limits<std::ptrdiff_t>::max()});
+  FlowControl flow;
+  flow.set_limits(FlowControl::mark_max, FlowControl::mark_max - 1);
+  CHECK(flow.high_water() == FlowControl::mark_max);
+  CHECK(flow.low_water() == FlowControl::mark_max - 1);
+}
+
 TEST_CASE("Marks beyond the largest count as the largest, and leave the state alone") {
   FlowControl flow;
   flow.set_limits(1, 0);
