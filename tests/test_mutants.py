@@ -66,7 +66,7 @@ def changed(mutants):
             "if (const int a = g(); a.b()) call();",
             ["if (const int a = g(); !(a.b())) call();", "if (const int a = g(); a.b()) ;"],
         ),
-        ("while (a || b) continue;", ["while (!(a || b)) continue;", "while (a && b) continue;", "while (a || b) ;"]),
+        ("while (a || b) continue;", ["while (!(a || b)) continue;", "while (a && b) continue;"]),
         ("for (;;) break;", ["for (;;) ;"]),
         ("const int x = a ? b : c;", ["const int x = a == false ? b : c;"]),
         ("x({.a = b, .c = [] { call(); }});", [";", "x({.a = b, .c = [] { ; }});"]),

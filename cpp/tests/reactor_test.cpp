@@ -220,6 +220,20 @@ TEST_CASE("a number that cannot be a descriptor is refused") {
   CHECK_FALSE(probe.watcher.attached());
 }
 
+TEST_CASE("the number 0 is a descriptor as any other") {
+  OpenReactor reactor;
+  const zloop::test::NumberZero free;
+  const Pair pair = make_pair();
+  REQUIRE(pair.ours.get() == 0);
+  Probe probe;
+  REQUIRE(probe.attach_as_user(reactor, 0) == 0);
+  CHECK(reactor.user_of(0) == &probe);
+  REQUIRE(probe.watcher.set_interest(interest_read) == 0);
+  put(pair.theirs.get(), "x");
+  reactor.turn();
+  CHECK(probe.notified == Bits{interest_read});
+}
+
 TEST_CASE("attaching reports that memory is out") {
   OpenReactor reactor;
   const Pair pair = make_pair();

@@ -18,6 +18,7 @@
 #include "support/catch.hpp"
 #include "support/closes.hpp"
 #include "support/sockets.hpp"
+#include "zloop/sys.hpp"
 
 namespace {
 
@@ -42,11 +43,21 @@ TEST_CASE("a wake-up has a descriptor while it is open") {
   CHECK(wakeup.fd() == -1);
 }
 
+TEST_CASE("a wake-up whose descriptor has the number 0 is closed, too") {
+  const zloop::test::NumberZero free;
+  Wakeup wakeup;
+  REQUIRE(wakeup.open() == 0);
+  REQUIRE(wakeup.fd() == 0);
+  wakeup.close();
+  CHECK(zloop::sys::check_open(0) == -EBADF);
+}
+
 #ifdef __linux__
 TEST_CASE("an eventfd, which is both ends, is closed once", "[linux]") {
   Wakeup wakeup;
   REQUIRE(wakeup.open() == 0);
   const int before = zloop::test::closes_of_nothing();
+  wakeup.close();
   wakeup.close();
   CHECK(zloop::test::closes_of_nothing() == before);
 }

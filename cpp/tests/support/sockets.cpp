@@ -117,4 +117,12 @@ DescriptorLimit::~DescriptorLimit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+NumberZero::NumberZero() : input_(::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1)) {
+  if (input_.get() >= 0) ::close(STDIN_FILENO);
+}
+
+NumberZero::~NumberZero() {
+  if (input_.get() >= 0) ::dup2(input_.get(), STDIN_FILENO);
+}
+
 }  // namespace zloop::test

@@ -79,4 +79,16 @@ class DescriptorLimit {
   rlim_t before_;
 };
 
+// During its lifetime, the next descriptor that the process opens gets the number 0: the standard input is elsewhere.
+class NumberZero {
+ public:
+  NumberZero();
+  ~NumberZero();
+  NumberZero(const NumberZero&) = delete;
+  NumberZero& operator=(const NumberZero&) = delete;
+
+ private:
+  Fd input_;
+};
+
 }  // namespace zloop::test
