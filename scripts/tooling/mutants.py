@@ -74,7 +74,7 @@ OTHER_STATEMENT = re.compile(
 # A type, and a name behind it.
 NAMED = re.compile(r"(?:unsigned |struct )?[\w:]+(?:<.*>)?(?: |[&*]+ )[*&]*\w+(?: =|\{|\(|;|\[)")
 JUMP = re.compile(r"(?:break|continue|return);")
-NO_BODY = re.compile(r"\b(?:for|while) \([^{};]*\)\s*continue;$")
+NO_BODY = re.compile(r"\b(?:for|while) \([^{}]*\)\s*continue;$")
 HEAD = re.compile(r"\s*(?:else\s+)?(?:if|for|while|switch)\b")
 BEFORE = re.compile(r"\s*(?:else\s+|(?:case [\w:]+|default):\s+)?")
 SCOPE = re.compile(r"\b(?:class|struct|enum|union|namespace|extern)\b")
@@ -174,8 +174,8 @@ def statements(code: str) -> Iterator[tuple[int, int]]:
         elif character == ";" and inmost in {"body", "scope"}:
             start = BEFORE.match(code, begin).end()  # type: ignore[union-attr]  # it matches nothing, too
             statement = code[start : i + 1]
-            is_jump = JUMP.fullmatch(statement) and not NO_BODY.search(code, code.rfind("\n", 0, i), i + 1)
-            if inmost == "body" and (is_jump or is_expression(statement)):
+            has_effect = not NO_BODY.search(code, code.rfind("\n", 0, i) + 1, i + 1)
+            if inmost == "body" and has_effect and (JUMP.fullmatch(statement) or is_expression(statement)):
                 yield start, i + 1
             begin = i + 1
 
