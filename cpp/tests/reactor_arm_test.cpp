@@ -249,6 +249,38 @@ TEST_CASE("arming that fails leaves what was armed") {
   CHECK(reactor.arm(probe.watcher, interest_read) == -EBADF);
 }
 
+TEST_CASE("interest that fails leaves what was armed") {
+  OpenReactor reactor;
+  const Pair pair = make_pair();
+  Probe probe;
+  REQUIRE(probe.attach(reactor, pair.ours.get()) == 0);
+  REQUIRE(reactor.arm(probe.watcher, interest_write) == 0);
+  const unsigned armed = probe.watcher.interest();
+  {
+    Interposer kernel;
+    kernel.poller_control.errors = {ENOMEM};
+    CHECK(probe.watcher.set_interest(interest_write) == -ENOMEM);
+    CHECK(kernel.poller_control.count == 1);
+  }
+  CHECK(probe.watcher.interest() == armed);
+  reactor.turn();
+  CHECK(reactor.turn() == 0);
+  CHECK(probe.notified == Bits{interest_write});
+}
+
+TEST_CASE("an armed watcher that becomes interested in nothing is silent, also when its peer hangs up") {
+  OpenReactor reactor;
+  Pair pair = make_pair();
+  Probe probe;
+  REQUIRE(probe.attach(reactor, pair.ours.get()) == 0);
+  REQUIRE(reactor.arm(probe.watcher, interest_read) == 0);
+  REQUIRE(probe.watcher.set_interest(interest_none) == 0);
+  CHECK(reactor.watched() == 0);
+  pair.theirs.reset();
+  CHECK(reactor.turn() == 0);
+  CHECK(probe.notified.empty());
+}
+
 TEST_CASE("interest and arming take turns") {
   OpenReactor reactor;
   const Pair pair = make_pair();
