@@ -218,6 +218,24 @@ TEST_CASE("a descriptor that other code has closed violates no invariant", "[lin
   }
 }
 
+TEST_CASE("in a forked child an interest is one in the file that the number stands for there", "[linux][native]") {
+  const Pair other = make_pair();
+  Watching watching;
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    const bool replaced = ::dup2(other.ours.get(), watching.fd()) == watching.fd();
+    const bool idle = watching.reactor.turn() == 0;
+    const bool holds = violated_invariant(watching.reactor).empty();
+    watching.control(EPOLL_CTL_DEL, watching.fd(), 0, 0);
+    const bool found = violated_invariant(watching.reactor).find("the poller does not watch it") != std::string::npos;
+    zloop::test::end_child(replaced && idle && holds && found ? 0 : 1);
+  }
+  int status = -1;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+}
+
 TEST_CASE("a violated invariant ends the process in the next turn", "[linux][native]") {
   const pid_t child = ::fork();
   REQUIRE(child >= 0);

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/allocation.hpp"
 #include "support/catch.hpp"
 #include "support/child.hpp"
 #include "support/connection.hpp"
@@ -337,6 +338,48 @@ TEST_CASE("without a descriptor for another poller the loop goes on, if awake", 
   CHECK(scene.turn() == 2);
   CHECK(scene.next.notified == std::vector<unsigned>{interest_read});
   CHECK(scene.turn() == 1);
+}
+
+TEST_CASE("without memory for another poller the loop goes on, if awake", "[linux]") {
+  Scene scene;
+  REQUIRE(scene.attach(scene.old) == 0);
+  REQUIRE(scene.old.watcher.set_interest(interest_read) == 0);
+  const Fd duplicate(::dup(scene.number));
+  scene.pass_number_on();
+  put(scene.pair.theirs.get(), "x");
+  scene.old.watcher.detach();
+  for (int i = 0; i < 3; ++i) {
+    const int count = zloop::test::with_allocations(0, [&] {
+      const int events = scene.reactor.wait(0);
+      scene.reactor.dispatch();
+      return events;
+    });
+    CHECK(count == 1);
+  }
+  CHECK(scene.turn() == 1);
+  CHECK(scene.turn() == 0);
+}
+
+TEST_CASE("a watcher that is lost when another poller is made is not watched there", "[linux]") {
+  Scene scene;
+  REQUIRE(scene.attach(scene.old) == 0);
+  REQUIRE(scene.old.watcher.set_interest(interest_read) == 0);
+  const Fd duplicate(::dup(scene.number));
+  scene.pass_number_on();
+  put(scene.pair.theirs.get(), "x");
+  scene.old.watcher.detach();
+  const Pair gone = make_pair();
+  const Pair stranger = make_pair();
+  Probe lost;
+  REQUIRE(lost.attach(scene.reactor, gone.ours.get()) == 0);
+  REQUIRE(lost.watcher.set_interest(interest_read) == 0);
+  REQUIRE(::dup2(stranger.ours.get(), gone.ours.get()) == gone.ours.get());
+  put(stranger.theirs.get(), "x");
+
+  int wakes = 0;
+  while (scene.turn() > 0) REQUIRE(++wakes < 4);
+  CHECK(lost.watcher.lost());
+  CHECK(lost.notified.empty());
 }
 
 TEST_CASE("to be interested in less never fails") {

@@ -1,19 +1,16 @@
 #include "zloop/reactor.hpp"
 
-#include <sys/wait.h>
-#include <unistd.h>
+#include <fcntl.h>
 
 #include <array>
 #include <cerrno>
 #include <cstddef>
 #include <limits>
 #include <optional>
-#include <thread>
 #include <vector>
 
 #include "support/allocation.hpp"
 #include "support/catch.hpp"
-#include "support/child.hpp"
 #include "support/interposer.hpp"
 #include "support/open_reactor.hpp"
 #include "support/probe.hpp"
@@ -31,7 +28,6 @@ using zloop::test::Interposer;
 using zloop::test::make_pair;
 using zloop::test::OpenReactor;
 using zloop::test::Pair;
-using zloop::test::patience_ns;
 using zloop::test::Probe;
 using zloop::test::put;
 using zloop::test::with_allocations;
@@ -220,6 +216,20 @@ TEST_CASE("a number that cannot be a descriptor is refused") {
   CHECK_FALSE(probe.watcher.attached());
 }
 
+TEST_CASE("a number that is not open is refused unless a higher one was attached") {
+  OpenReactor reactor;
+  const Pair pair = make_pair();
+  const int above = zloop::test::open_descriptors().back() + 2;
+  const Fd highest(::fcntl(pair.ours.get(), F_DUPFD_CLOEXEC, above));
+  REQUIRE(highest.get() == above);
+  Probe probe;
+  Probe other;
+  REQUIRE(probe.attach(reactor, above) == 0);
+  CHECK(other.attach(reactor, above + 1) == -EBADF);
+  CHECK(other.attach(reactor, above - 1) == 0);
+  CHECK(other.watcher.set_interest(interest_read) == -EBADF);
+}
+
 TEST_CASE("the number 0 is a descriptor as any other") {
   OpenReactor reactor;
   const zloop::test::NumberZero free;
@@ -349,56 +359,6 @@ TEST_CASE("a hang-up is reported as what the watcher is interested in") {
   pair.theirs.reset();
   reactor.turn();
   CHECK(probe.notified == Bits{interest});
-}
-
-// Runs `child` in a forked process; true if it returned true there.
-template <typename Child>
-bool holds_in_a_fork(Child child) {
-  const pid_t pid = fork();
-  if (pid == 0) zloop::test::end_child(child() ? 0 : 1);
-  int status = -1;
-  REQUIRE(waitpid(pid, &status, 0) == pid);
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
-TEST_CASE("what a forked child does with its reactor does not reach the parent's") {
-  Reactor reactor;
-  REQUIRE(reactor.open() == 0);
-  const Pair pair = make_pair();
-  Probe probe;
-  probe.watch(reactor, pair.ours.get(), interest_read);
-
-  CHECK(holds_in_a_fork([&] {
-    reactor.detach(probe.watcher);
-    reactor.close();
-    return !reactor.is_open();
-  }));
-
-  put(pair.theirs.get(), "x");
-  REQUIRE(reactor.wait(patience_ns) == 1);
-  reactor.dispatch();
-  CHECK(probe.notified == std::vector<unsigned>{interest_read});
-}
-
-TEST_CASE("a forked child goes on with the watchers it inherited, and with a wake-up of its own") {
-  Reactor reactor;
-  REQUIRE(reactor.open() == 0);
-  const Pair pair = make_pair();
-  Probe probe;
-  probe.watch(reactor, pair.ours.get(), interest_read);
-
-  CHECK(holds_in_a_fork([&] {
-    if (reactor.wait(0) != 0) return false;
-    const std::jthread waker([&] { reactor.notify(); });
-    if (reactor.wait(patience_ns) < 0) return false;
-    put(pair.theirs.get(), "x");
-    while (probe.notified.empty()) {
-      if (reactor.wait(patience_ns) <= 0) return false;
-      reactor.dispatch();
-    }
-    return probe.notified.front() == interest_read;
-  }));
-  CHECK(probe.notified.empty());
 }
 
 TEST_CASE("what connections share is of the sizes that they go by") {
