@@ -270,6 +270,20 @@ TEST_CASE("a watcher that is renewed is its number's next file's") {
   CHECK(scene.old.notified == std::vector<unsigned>{interest_read, interest_write});
 }
 
+TEST_CASE("a watcher that is lost, and then armed, is its number's next file's") {
+  Scene scene;
+  REQUIRE(scene.attach(scene.old) == 0);
+  REQUIRE(scene.old.watcher.set_interest(interest_read) == 0);
+  scene.pass_number_on();
+  put(scene.other.theirs.get(), "x");
+  REQUIRE(scene.old.watcher.set_interest(interest_both) == -EBADF);
+  REQUIRE(scene.old.watcher.lost());
+  REQUIRE(scene.reactor.arm(scene.old.watcher, interest_read) == 0);
+  CHECK_FALSE(scene.old.watcher.lost());
+  scene.turn();
+  CHECK(scene.old.notified == std::vector<unsigned>{interest_read});
+}
+
 TEST_CASE("a file that comes back under its number, kept by a duplicate, can be watched again", "[linux]") {
   Scene scene;
   REQUIRE(scene.attach(scene.old) == 0);
