@@ -118,6 +118,8 @@ TEST_CASE("asking for the interest that is there asks the kernel nothing") {
   probe.watch(reactor, pair.ours.get(), interest_read);
   const Interposer kernel;
   CHECK(probe.watcher.set_interest(interest_read) == 0);
+  probe.watcher.drop_interest(interest_write);
+  CHECK(probe.watcher.interest() == interest_read);
   CHECK(kernel.poller_control.count == 0);
 }
 
