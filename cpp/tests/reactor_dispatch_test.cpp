@@ -78,6 +78,28 @@ TEST_CASE("a watcher that is refreshed earlier in the batch is notified by the n
   CHECK(rivals.notified() == 3);
 }
 
+TEST_CASE("a watcher that is refreshed, disarmed and interested anew in a batch is notified by the next wait") {
+  OpenReactor reactor;
+  const Pair pair = make_pair();
+  put(pair.theirs.get(), "x");
+  Probe probe;
+  probe.watch(reactor, pair.ours.get(), interest_read);
+  REQUIRE(reactor.wait(0) == 1);
+  REQUIRE(reactor.refresh(probe.watcher));
+  reactor.disarm(probe.watcher);
+  REQUIRE(probe.watcher.set_interest(interest_read) == 0);
+  reactor.dispatch();
+  CHECK(probe.notified.empty());
+  reactor.turn();
+  CHECK(probe.notified == Bits{interest_read});
+}
+
+TEST_CASE("a watcher that is not attached cannot be refreshed") {
+  OpenReactor reactor;
+  Probe probe;
+  CHECK_FALSE(reactor.refresh(probe.watcher));
+}
+
 TEST_CASE("the events of a descriptor that was closed do not reach the next one with its number") {
   Rivals rivals;
   Pair next = make_pair();
