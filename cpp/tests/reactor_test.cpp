@@ -123,6 +123,15 @@ TEST_CASE("asking for the interest that is there asks the kernel nothing") {
   CHECK(kernel.poller_control.count == 0);
 }
 
+TEST_CASE("a reactor counts its waits") {
+  OpenReactor reactor;
+  const auto before = reactor.waits();
+  reactor.dispatch();
+  CHECK(reactor.waits() == before);
+  for (int i = 0; i < 2; ++i) reactor.turn();
+  CHECK(reactor.waits() == before + 2);
+}
+
 TEST_CASE("a reactor counts what it watches") {
   OpenReactor reactor;
   const Pair pair = make_pair();
