@@ -82,8 +82,8 @@ def digest(texts: Iterable[str]) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
-def test_files(file: str) -> list[str]:
-    folder = ROOT / "cpp" / "tests"
+def test_files(file: str, root: pathlib.Path = ROOT) -> list[str]:
+    folder = root / "cpp" / "tests"
     found = sorted({path.name for pattern in TESTS[file].split() for path in folder.glob(f"{pattern}_test.cpp")})
     if not found:
         raise SystemExit(f"no test file has to do with {file}")
@@ -168,10 +168,10 @@ def limit() -> None:
 
 
 def mutate(file: str, outcomes: Outcomes) -> dict[tuple[str, str, int], str]:
-    """Try each mutant of a file."""
-    text = (ROOT / file).read_text()
-    files = test_files(file)
-    tests = digest((ROOT / "cpp" / "tests" / name).read_text() for name in files)
+    """Try each mutant of a file, as it was when the run began."""
+    text = (SOURCES / file).read_text()
+    files = test_files(file, SOURCES)
+    tests = digest((SOURCES / "cpp" / "tests" / name).read_text() for name in files)
     found = mutants(text)
     keys = {mutant.name: digest([file, text, *map(str, mutant.name)]) for mutant in found}
     todo = [mutant for mutant in found if outcomes.of(keys[mutant.name], tests) is None]
