@@ -82,7 +82,7 @@ def digest(texts: Iterable[str]) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
-def test_files(file: str, root: pathlib.Path = ROOT) -> list[str]:
+def files_of_tests(file: str, root: pathlib.Path) -> list[str]:
     folder = root / "cpp" / "tests"
     found = sorted({path.name for pattern in TESTS[file].split() for path in folder.glob(f"{pattern}_test.cpp")})
     if not found:
@@ -170,7 +170,7 @@ def limit() -> None:
 def mutate(file: str, outcomes: Outcomes) -> dict[tuple[str, str, int], str]:
     """Try each mutant of a file, as it was when the run began."""
     text = (SOURCES / file).read_text()
-    files = test_files(file, SOURCES)
+    files = files_of_tests(file, SOURCES)
     tests = digest((SOURCES / "cpp" / "tests" / name).read_text() for name in files)
     found = mutants(text)
     keys = {mutant.name: digest([file, text, *map(str, mutant.name)]) for mutant in found}

@@ -179,7 +179,7 @@ def test_every_listed_survivor_is_a_mutant_of_a_file_that_is_tried(mutate):
 
 
 def test_every_file_that_is_tried_has_tests(mutate):
-    assert all(mutate.test_files(file) for file in mutate.TESTS)
+    assert all(mutate.files_of_tests(file, mutate.ROOT) for file in mutate.TESTS)
 
 
 def test_a_run_is_judged_by_what_is_listed(mutate, monkeypatch, tmp_path):
