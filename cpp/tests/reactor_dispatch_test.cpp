@@ -94,6 +94,56 @@ TEST_CASE("a watcher that is refreshed, disarmed and interested anew in a batch 
   CHECK(probe.notified == Bits{interest_read});
 }
 
+TEST_CASE("a watcher that is interested in nothing and then anew in a batch is notified by the next wait") {
+  OpenReactor reactor;
+  const Pair pair = make_pair();
+  put(pair.theirs.get(), "x");
+  Probe probe;
+  probe.watch(reactor, pair.ours.get(), interest_read);
+  REQUIRE(reactor.wait(0) == 1);
+  REQUIRE(probe.watcher.set_interest(zloop::interest_none) == 0);
+  REQUIRE(probe.watcher.set_interest(interest_read) == 0);
+  reactor.dispatch();
+  CHECK(probe.notified.empty());
+  reactor.turn();
+  CHECK(probe.notified == Bits{interest_read});
+}
+
+TEST_CASE("the rest of an event does not reach the next watcher of its number, also where the last one was renewed") {
+  OpenReactor reactor;
+  Pair pair = make_pair();
+  const Pair next = make_pair();
+  Probe probe;
+  Probe newcomer;
+  REQUIRE(probe.attach(reactor, pair.ours.get()) == 0);
+  REQUIRE(reactor.arm(probe.watcher, interest_read) == 0);
+  pair.theirs.reset();  // a hang-up: ready for both
+  probe.react = [&] {
+    REQUIRE(::dup2(next.ours.get(), pair.ours.get()) == pair.ours.get());
+    probe.watcher.renew();
+    probe.watcher.detach();
+    newcomer.watch(reactor, pair.ours.get(), interest_write);
+  };
+  reactor.turn();
+  CHECK(probe.notified == Bits{interest_read});
+  CHECK(newcomer.notified.empty());
+  reactor.turn();
+  CHECK(newcomer.notified == Bits{interest_write});
+}
+
+TEST_CASE("a batch that is dispatched inside of a callback ends the one around it") {
+  OpenReactor reactor;
+  const Pair pair = make_pair();
+  put(pair.theirs.get(), "x");
+  Probe probe;
+  probe.watch(reactor, pair.ours.get(), interest_both);
+  probe.react = [&] {
+    if (probe.notified.size() == 1) reactor.turn();
+  };
+  reactor.turn();
+  CHECK(probe.notified == Bits{interest_read, interest_read, interest_write});
+}
+
 TEST_CASE("a watcher that is not attached cannot be refreshed") {
   OpenReactor reactor;
   Probe probe;

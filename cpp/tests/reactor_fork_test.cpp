@@ -19,6 +19,7 @@ namespace {
 using zloop::interest_none;
 using zloop::interest_read;
 using zloop::interest_write;
+using zloop::Reactor;
 using zloop::test::Fd;
 using zloop::test::Interposer;
 using zloop::test::make_pair;
@@ -186,6 +187,25 @@ TEST_CASE("in a forked child a watcher is lost whose number is closed, or stands
           holds(reactor.watched() == 0);
         }) == 0);
   CHECK_FALSE(probe.watcher.lost());
+}
+
+TEST_CASE("a watcher that a forked child detaches can be attached to another reactor there") {
+  OpenReactor reactor;
+  const Pair pair = make_pair();
+  Probe probe;
+  probe.watch(reactor, pair.ours.get(), interest_read);
+
+  CHECK(failed_in_a_fork([&](auto holds) {
+          probe.watcher.detach();
+          Reactor other;
+          holds(other.open() == 0);
+          holds(probe.attach(other, pair.ours.get()) == 0);
+          holds(probe.watcher.set_interest(interest_read) == 0);
+          put(pair.theirs.get(), "x");
+          holds(other.wait(0) == 1);
+          other.dispatch();
+          holds(probe.notified == Bits{interest_read});
+        }) == 0);
 }
 
 TEST_CASE("a forked child goes on with a watcher of the number 0") {
