@@ -107,6 +107,17 @@ TEST_CASE("a listener hands on connections with their peers, non-blocking and cl
   CHECK(port.errors.empty());
 }
 
+TEST_CASE("a connection may get the number 0") {
+  Port port;
+  port.connect();
+  const zloop::test::NumberZero free;
+  REQUIRE(port.turn());
+  REQUIRE(port.accepted.size() == 1);
+  CHECK(port.accepted[0].get() == 0);
+  CHECK(port.errors.empty());
+  port.accepted.clear();  // before the standard input comes back
+}
+
 TEST_CASE("one event brings no more connections than the burst, and the next ones the others", "[loopback]") {
   Port port(2);
   port.connect_many(5);
