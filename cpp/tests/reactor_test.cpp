@@ -89,6 +89,15 @@ TEST_CASE("a reactor that cannot open stays closed, and keeps nothing") {
   CHECK(reactor.open() == 0);
 }
 
+TEST_CASE("a new watcher has no descriptor and no interest, and has lost nothing") {
+  const zloop::OwnedWatcher watcher;
+  CHECK(watcher.fd() == -1);
+  CHECK(watcher.interest() == interest_none);
+  CHECK(watcher.owner() == nullptr);
+  CHECK_FALSE(watcher.attached());
+  CHECK_FALSE(watcher.lost());
+}
+
 TEST_CASE("a watcher is notified of what it is interested in, one bit at a time") {
   OpenReactor reactor;
   const Pair pair = make_pair();
@@ -377,6 +386,9 @@ TEST_CASE("what connections share is of the sizes that they go by") {
   CHECK(reactor.read_buffer().size() == Reactor::read_buffer_size);
   CHECK(reactor.datagram_buffer().size() == Reactor::datagram_buffer_size);
   CHECK(reactor.output_buffer().size() == Reactor::output_buffer_size);
+  CHECK(Reactor::read_buffer_size == 256U << 10U);  // asyncio's most, too
+  CHECK(Reactor::datagram_buffer_size == 1U << 20U);
+  CHECK(Reactor::output_buffer_size == 280'704);
 }
 
 }  // namespace
