@@ -388,7 +388,7 @@ TEST_CASE("what connections share is of the sizes that they go by") {
   CHECK(reactor.output_buffer().size() == Reactor::output_buffer_size);
   CHECK(Reactor::read_buffer_size == 256U << 10U);  // asyncio's most, too
   CHECK(Reactor::datagram_buffer_size == 1U << 20U);
-  CHECK(Reactor::output_buffer_size == 280'704);
+  CHECK(Reactor::output_buffer_size == 280'704U);
 }
 
 }  // namespace
