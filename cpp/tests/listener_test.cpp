@@ -197,6 +197,20 @@ TEST_CASE("a descriptor that has a listener takes no second one") {
   CHECK_FALSE(second.is_open());
 }
 
+TEST_CASE("an owner without a function for connections has them closed", "[loopback]") {
+  Port port;
+  port.listener.close();
+  const ListenerOps nothing;
+  Listener listener(nothing, nullptr);
+  REQUIRE(listener.open(port.reactor, port.socket.get(), 1) == 0);
+  REQUIRE(listener.start() == 0);
+  const int client = port.connect().get();
+  const std::size_t before = zloop::test::open_descriptors().size();
+  REQUIRE(port.turn());
+  CHECK(zloop::test::open_descriptors().size() == before);
+  CHECK(zloop::test::at_end(client));
+}
+
 TEST_CASE("a connection that is gone again is not reported") {
   Port port;
   port.connect();
