@@ -23,6 +23,7 @@ class Interruption(KeyboardInterrupt):
 @contextlib.contextmanager
 def interrupted_at(number):
     """Raise at that operation of those done in this block; the list that is given is empty until then."""
+    before = sys.gettrace()  # that of coverage.py, if any
     operations = itertools.count()
     done = []
 
@@ -31,7 +32,7 @@ def interrupted_at(number):
         if "zloop" not in Path(frame.f_code.co_filename).parts:
             return None  # a weak reference's callback, for example, whose exceptions nobody gets
         if event == "opcode" and next(operations) == number:
-            sys.settrace(None)
+            sys.settrace(before)
             done.append(frame.f_code.co_qualname)
             raise Interruption
         return trace
@@ -43,7 +44,7 @@ def interrupted_at(number):
     except Interruption:
         assert done
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
 
 
 def wakeup_fd():
