@@ -301,3 +301,29 @@ def test_callback_that_cancels_itself_is_reported_by_its_name(loop, unhandled, s
     [context] = unhandled
     assert ".cancel_itself(" in context["message"]  # from CPython 3.13 on without its arguments, but in debug mode
     assert repr(context["exception"]) == "ValueError(42)"
+
+
+@pytest.mark.zloop_only  # asyncio calls None, and reports that it cannot
+@pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe"])
+def test_cancelled_handle_that_is_run_does_nothing(loop, method):
+    called = []
+    handle = getattr(loop, method)(called.append, 1)
+    handle.cancel()
+    handle._run()
+    assert called == []
+
+
+@pytest.mark.zloop_only  # asyncio calls None, and reports that it cannot
+@pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe"])
+def test_callback_that_the_clock_of_debug_mode_cancels(loop, method):
+    def time():
+        handle.cancel()
+        return plain()
+
+    called = []
+    plain, loop.time = loop.time, time
+    enable_debug(loop)
+    handle = getattr(loop, method)(called.append, 1)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert called == []

@@ -80,9 +80,10 @@ cdef class Handle:
         return self._cancelled
 
     def _run(self):
-        """Run the callback now. An exception that it raises goes to the loop's exception handler."""
-        self.own_context()
-        self.run(None)
+        """Run the callback now, unless it is cancelled. An exception of it goes to the loop's exception handler."""
+        if not self._cancelled:
+            self.own_context()
+            self.run(None)
 
     cdef int detach_callback(self) except -1:
         if self._cancelled:
@@ -103,7 +104,7 @@ cdef class Handle:
 
     # Raises SystemExit and KeyboardInterrupt only, as asyncio's Handle._run() does. `contexts` may be None for a handle
     # that has a context of its own. The exception handler is called here, so that a traceback has one frame of the loop
-    # above the callback's, under the name of what runs it.
+    # above the callback's, under the name of what runs it. Not to be called of a cancelled handle: it has no callback.
     cdef int run(self, ContextCache contexts) except -1:
         # The callback may cancel its own handle, so both are held here.
         cdef object callback = self._callback
@@ -169,14 +170,12 @@ cdef class ThreadSafeHandle(Handle):
                 finished = threading.Event()
                 # Making it took a while: look again, with nothing in between that would let another thread run.
                 if self.running_thread == 0 or self.finished is not None:
-                    continue
+                    continue  # pragma: no cover: no test can choose that moment
                 self.finished = finished
             finished.wait()
         return 0
 
     cdef int run(self, ContextCache contexts) except -1:
-        if self._cancelled:
-            return 0
         self.running_thread = PyThread_get_thread_ident()
         try:
             return Handle.run(self, contexts)

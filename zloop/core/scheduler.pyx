@@ -415,6 +415,8 @@ cdef class Scheduler(LoopCore):
 
     cdef int run_handle_debug(self, Handle handle) except -1:
         cdef double started = self.time()
+        if handle._cancelled:  # by a clock of the program's own, or by a thread that ran meanwhile
+            return 0
         self._current_handle = handle
         try:
             handle.run(self.contexts)
