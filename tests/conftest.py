@@ -12,6 +12,7 @@ import asyncio
 import gc
 import logging
 import signal
+import sys
 
 import pytest
 import trustme
@@ -198,6 +199,26 @@ def same_as_asyncio(request, loop_log):
         return expected
 
     return compare
+
+
+class Exporter(bytearray):
+    """Memory that calls a function whenever somebody asks for it."""
+
+    def __init__(self, content, action):
+        super().__init__(content)
+        self.action = action
+
+    def __buffer__(self, flags):
+        self.action()
+        return super().__buffer__(flags)
+
+
+@pytest.fixture
+def exporter():
+    """Exporter, where a class can be one."""
+    if sys.version_info < (3, 12):
+        pytest.skip("classes export memory since 3.12")
+    return Exporter
 
 
 @pytest.fixture(scope="session")

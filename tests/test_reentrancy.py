@@ -15,7 +15,17 @@ import sys
 import weakref
 
 import pytest
-from support import LOCALHOST, drain, outcome_of, several_turns, socket_pair, until
+from support import (
+    LOCALHOST,
+    BufferedRecorder,
+    Recorder,
+    drain,
+    outcome_of,
+    resource_warnings,
+    several_turns,
+    socket_pair,
+    until,
+)
 
 BIG = 1 << 20
 """More bytes than a pipe holds."""
@@ -372,3 +382,128 @@ def test_transport_is_there_as_long_as_the_read_that_asked_for_a_buffer(loop, ru
     gc.collect()
     loop_log.take()  # the turn inside cannot enter the connection's context again, and says so
     assert calls == ["get_buffer", "buffer_updated", "freed"]
+
+
+def one_turn(loop):
+    loop.call_soon(int)  # then it does not wait
+    loop._run_once()
+
+
+@pytest.mark.zloop_only  # asyncio reads on
+def test_turn_inside_connection_lost_receives_nothing_more(loop, protocol_factory):
+    class Turning(protocol_factory):
+        def connection_lost(self, exc):
+            super().connection_lost(exc)
+            far.send(b"too late")
+            for _ in range(3):
+                one_turn(loop)
+
+    near, far = socket.socketpair()
+    with far:
+        _transport, protocol = loop.run_until_complete(loop.create_connection(Turning, sock=near))
+        loop._run_forever_setup()
+        protocol.transport._call_connection_lost(None)
+        loop._run_forever_cleanup()
+        assert protocol.names() == ["connection_made", "connection_lost"]
+
+
+class Asking(BufferedRecorder):
+    """Its buffer is the argument."""
+
+    def __init__(self, buffer):
+        super().__init__()
+        self.own_buffer = buffer
+
+    def get_buffer(self, sizehint):
+        return self.own_buffer
+
+
+def receive_at_the_end(loop, make_protocol):
+    """What a protocol is called of when its connection is ended while its buffer is asked for; and the next one's."""
+    for make in (make_protocol, BufferedRecorder):
+        near, far = socket.socketpair()
+        with far:
+            transport, protocol = loop.run_until_complete(loop.create_connection(make, sock=near))
+            far.send(b"x")
+            loop.run_until_complete(several_turns())
+            yield protocol.names()
+            transport.abort()
+            loop.run_until_complete(several_turns())
+
+
+@pytest.mark.zloop_only
+def test_connection_that_ends_while_its_buffer_is_asked_for(loop):
+    class Ending(BufferedRecorder):
+        def get_buffer(self, sizehint):
+            self.transport._call_connection_lost(None)
+            return bytearray(100)
+
+    first, second = receive_at_the_end(loop, Ending)
+    assert first == ["connection_made", "connection_lost"]
+    assert second == ["connection_made", "buffer_updated"]
+
+
+@pytest.mark.zloop_only
+def test_connection_that_ends_while_its_buffer_is_looked_at(loop, exporter):
+    protocol = Asking(exporter(100, lambda: protocol.transport._call_connection_lost(None)))
+    first, second = receive_at_the_end(loop, lambda: protocol)
+    assert first == ["connection_made", "connection_lost"]
+    assert second == ["connection_made", "buffer_updated"]
+    protocol.own_buffer.append(1)  # nobody holds it any more
+
+
+@pytest.mark.zloop_only
+def test_memory_that_is_out_for_the_report_of_a_connection_that_has_ended(loop):
+    """The exception is the loop's then: there is no connection any more for it to end."""
+
+    class Failing(Recorder):
+        def resume_writing(self):
+            raise ValueError("of the protocol")
+
+    def call_exception_handler(context):
+        told.append(context["message"])
+        if len(told) == 1:
+            transport._call_connection_lost(None)
+            raise MemoryError
+
+    told = []
+    near, far = socket.socketpair()
+    with far:
+        far.setblocking(False)
+        transport, protocol = loop.run_until_complete(loop.create_connection(Failing, sock=near))
+        transport.write(bytes(1_000_000))
+        loop.call_exception_handler = call_exception_handler
+        while not told:
+            drain(far)
+            loop.run_until_complete(asyncio.sleep(0))
+        loop.run_until_complete(several_turns())
+        assert told == ["protocol.resume_writing() failed", "Exception in transport callback"]
+        assert protocol.names() == ["connection_made", "pause_writing", "connection_lost"]
+
+
+@pytest.mark.zloop_only
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="servers know their clients since 3.13")
+def test_server_does_not_count_a_client_that_is_being_dropped(loop, run):
+    class Client(asyncio.Protocol):
+        def connection_made(self, transport):
+            transport.pause_reading()
+            transports.append(transport)
+
+    async def scenario():
+        server = await loop.create_server(Client, LOCALHOST, 0)
+        with socket.create_connection(server.sockets[0].getsockname()):
+            await until(lambda: transports)
+            await several_turns()
+            assert list(server._clients) == transports
+            found = []
+            reference = weakref.ref(transports[0], lambda _reference: found.append(list(server._clients)))
+            with resource_warnings() as texts:
+                transports.clear()
+            assert reference() is None
+            assert found == [[]]
+            assert len(texts) == 1
+        server.close()
+        await server.wait_closed()
+
+    transports = []
+    run(scenario())

@@ -142,7 +142,7 @@ cdef class SocketTransport(LazySocketTransport, Transport):
 
     cdef int memory_filled(self, ssize_t result) except -1:
         cdef TransportState state
-        if self.loop is None:
+        if self.loop is None:  # pragma: no cover: nothing of the program's runs between get_memory() and this
             return 0
         state = self.loop.transports
         if state.direct_buffer is not None:
@@ -196,16 +196,17 @@ cdef class SocketTransport(LazySocketTransport, Transport):
             return False
         buffer = <object>result
         Py_DECREF(buffer)  # the call's reference
-        if self.loop is None:  # a turn inside get_buffer() has come to the end of the connection
-            leave_or_error(self.context)
-            PyErr_Clear()
-            return False
         length = length_or_error(buffer)
         if length > 0 and view_or_error(buffer, &state.view, PyBUF_SIMPLE | PyBUF_WRITABLE) == 0:
-            data[0] = <char*>state.view.buf
-            size[0] = <size_t>state.view.len
-            return True
+            if self.loop is not None:
+                data[0] = <char*>state.view.buf
+                size[0] = <size_t>state.view.len
+                return True
+            PyBuffer_Release(&state.view)
         leave_or_error(self.context)
+        if self.loop is None:  # get_buffer(), or the class of what it has returned, has come to the connection's end
+            PyErr_Clear()
+            return False
         if length == 0:
             PyErr_SetString(RuntimeError, "get_buffer() returned an empty buffer")
         if length <= 0:
