@@ -167,7 +167,7 @@ def new_main_of(file: str, loader: object) -> dict[str, Any]:
     """new_main() for a program that is read from a file."""
     if sys.version_info < (3, 15):
         return new_main(__file__=file, __loader__=loader, __cached__=None)
-    return new_main(__file__=file, __loader__=loader)
+    return new_main(__file__=file, __loader__=loader)  # pragma: no cover: CPython 3.15
 
 
 def run(program: Any) -> None:

@@ -98,7 +98,7 @@ class SignalMixin(MixinBase):
             try:
                 self._take_wakeup_fd()
             except ValueError:
-                pass  # in a subinterpreter: signals belong to the main interpreter
+                pass  # signals belong to another thread, which was not the one that imported `threading`
             except OSError:
                 pass  # no descriptor is left for the pipe; a signal during the poll still interrupts it (EINTR)
 
