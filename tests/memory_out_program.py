@@ -13,8 +13,6 @@ uses a key that it has freed. Coroutines are driven by hand.
 import asyncio
 import contextlib
 import contextvars
-import ctypes
-import errno
 import functools
 import gc
 import importlib
@@ -26,195 +24,24 @@ import sys
 import warnings
 import weakref
 
+from memory_out_tools import (
+    LOCALHOST,
+    SCENARIOS,
+    Protocol,
+    Turns,
+    allocator,
+    is_of_memory,
+    loop_that_goes_on,
+    memory_out,
+    pair_of_transports,
+    runs_until,
+    scenario,
+    sweep,
+    sweep_quietly,
+    transport_and_peer,
+)
+
 zloop = importlib.import_module("zloop") if __name__ == "__main__" else None  # the names alone are to be had without
-
-LOCALHOST = "127.0.0.1"
-WIDTHS = (1, 100)
-"""So many allocations fail. Not all of them: CPython tries to begin its exception handlers until it can."""
-
-SCENARIOS = {}
-
-
-def scenario(function):
-    SCENARIOS[function.__name__] = function
-    return function
-
-
-# ---- failing allocations
-
-
-@contextlib.contextmanager
-def memory_out(n, width):
-    """Each allocation from the n-th on fails, `width` of them."""
-    begin, end = allocator()
-    begin(n, width)
-    try:
-        yield
-    finally:
-        end()
-
-
-@functools.cache
-def allocator():
-    """What makes its allocations fail, from the n-th on so many, and what ends that."""
-    if sys.argv[1] == "python":
-        import _testcapi
-
-        return lambda n, width: _testcapi.set_nomemory(n, n + width), _testcapi.remove_mem_hooks
-    fail = ctypes.CDLL(sys.argv[1]).fail_allocations
-    fail.argtypes = (ctypes.c_long, ctypes.c_long)
-    return fail, lambda: fail(0, 0)
-
-
-def descriptors(expected=None):
-    """How many are open. Those of garbage are not, if there are others than expected."""
-    count = len(os.listdir("/proc/self/fd"))
-    if count != expected:
-        gc.collect()
-        count = len(os.listdir("/proc/self/fd"))
-    return count
-
-
-def is_of_memory(exception):
-    """Whether it says that memory is out: the engine does by the kernel's number for it."""
-    return isinstance(exception, MemoryError) or (isinstance(exception, OSError) and exception.errno == errno.ENOMEM)
-
-
-def sweep(attempt):
-    """Of attempts that MemoryError leaves: until none does any more."""
-    before = descriptors()
-    for width in WIDTHS:
-        failed = None
-        for n in range(300):
-            try:
-                attempt(n, width)
-            except (MemoryError, OSError) as exc:
-                failed = n
-                if not is_of_memory(exc):
-                    raise
-            if descriptors(before) != before:
-                print("descriptors stay, at", n, width)
-            if n > (failed or 0) + 10:
-                break
-        if failed is None:
-            print("nothing failed")
-
-
-def sweep_quietly(attempt, most):
-    """Of attempts that no MemoryError leaves, each of which says what is wrong: until one returns True, for all ran."""
-    before = descriptors()
-    for width in WIDTHS:
-        done = 0
-        for n in range(most):
-            done = done + 1 if attempt(n, width) else 0
-            if descriptors(before) != before:
-                print("descriptors stay, at", n, width)
-                before = descriptors()
-            if done > 3:
-                break
-        else:
-            print("memory is still out, after", most)
-
-
-class Turns:
-    """Turns of a loop, none of which waits, with allocations failing. `failed` if one did."""
-
-    def __init__(self, loop, n, width):
-        self.loop = loop
-        self.window = n, width
-        self.failed = False
-
-    def run(self, count, *before):
-        self.loop._run_forever_setup()
-        self.loop.stop()
-        steps = (*before, *[self.loop._run_once] * count)
-        try:
-            with memory_out(*self.window):
-                for step in steps:
-                    try:
-                        step()
-                    except MemoryError:
-                        self.failed = True
-        except MemoryError:
-            self.failed = True
-        finally:
-            self.loop._run_forever_cleanup()
-
-
-def runs_until(loop, condition):
-    for _ in range(500):
-        loop.call_soon(loop.stop)
-        loop.run_forever()
-        if condition():
-            return True
-    return False
-
-
-# ---- protocols
-
-
-class Protocol(asyncio.Protocol):
-    def __init__(self):
-        self.made = self.lost = 0
-        self.received = bytearray()
-        self.exception = self.transport = None
-
-    def connection_made(self, transport):
-        self.made += 1
-        self.transport = transport
-
-    def data_received(self, data):
-        self.received += data
-
-    def connection_lost(self, exc):
-        self.lost += 1
-        self.exception = exc
-
-    def is_over(self):
-        """As often lost as made."""
-        return self.lost == self.made <= 1
-
-
-class Echo(Protocol):
-    def data_received(self, data):
-        self.transport.write(data)
-
-
-def listen_quietly(loop):
-    """Says what exception handlers are told, unless it is that memory is out, or what that did to the other end."""
-    troubles = []
-
-    def handler(_loop, context):
-        exception = context.get("exception")
-        troubles.append(None)
-        if not isinstance(exception, (MemoryError, OSError)) and "without setting an exception" not in str(exception):
-            print(context)  # the latter is what the ssl module makes of the first at times
-
-    loop.set_exception_handler(handler)
-    return troubles
-
-
-@contextlib.contextmanager
-def loop_that_goes_on(n, width):
-    """A loop that works in the end, whatever came before: a connection echoes."""
-    loop = zloop.new_event_loop()
-    loop.troubles = listen_quietly(loop)
-    yield loop
-    left, right = socket.socketpair()
-    echo, asker = Echo(), Protocol()
-    transports = []
-    for sock, protocol in ((left, echo), (right, asker)):
-        sock.setblocking(False)
-        transports.append(loop._make_socket_transport(sock, protocol))
-    transports[1].write(b"ping")
-    if not runs_until(loop, lambda: asker.received == b"ping"):
-        print("the loop is dead, at", n, width)
-    for transport in transports:
-        transport.close()
-    if not runs_until(loop, lambda: echo.is_over() and asker.is_over()):
-        print("the loop's transports do not end, at", n, width)
-    loop.close()
-
 
 # ---- the sweeps
 
@@ -583,17 +410,6 @@ def bytes_that_are_written():
     sweep_quietly(attempt, 60)
 
 
-def pair_of_transports(loop, protocols):
-    """Two transports of the loop, joined."""
-    transports = []
-    for sock, protocol in zip(socket.socketpair(), protocols, strict=True):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        sock.setblocking(False)
-        transports.append(loop._make_socket_transport(sock, protocol))
-    runs_until(loop, lambda: all(protocol.made for protocol in protocols))
-    return transports
-
-
 @scenario
 def bytes_that_are_received():
     """All of them, or the connection ends with an exception."""
@@ -715,6 +531,174 @@ def other_transports_that_are_closed():
         sweep_quietly(lambda n, width, make=make, method=method: attempt(n, width, make, method), 60)
 
 
+def end_without_memory(loop, end, n, width):
+    """Call a transport's method that ends it, outside of a turn; whether there was memory to schedule the rest."""
+    ready = len(loop._ready)
+    with memory_out(n, width):
+        end()
+    return len(loop._ready) > ready
+
+
+@scenario
+def loop_that_is_closed_before_its_connections_end():
+    """They were aborted. What the loop has of them is released."""
+
+    def attempt(n, width):
+        loop = zloop.new_event_loop()
+        ends = Protocol(), Protocol()
+        transports = pair_of_transports(loop, ends)
+        is_scheduled = end_without_memory(loop, transports[0].abort, n, width)
+        loop.close()
+        references = [weakref.ref(transport) for transport in transports]
+        del transports
+        for end in ends:
+            end.transport = None
+        gc.collect()
+        if any(reference() is not None for reference in references):
+            print("not released, at", n, width)
+        return is_scheduled
+
+    sweep_quietly(attempt, 60)
+
+
+@scenario
+def connection_lost_that_leaves_the_loop():
+    class Leaving(Protocol):
+        def connection_lost(self, exc):
+            super().connection_lost(exc)
+            raise KeyboardInterrupt
+
+    def attempt(n, width):
+        with loop_that_goes_on(n, width) as loop:
+            ends = Leaving(), Protocol()
+            transports = pair_of_transports(loop, ends)
+            is_scheduled = end_without_memory(loop, transports[0].abort, n, width)
+            interruptions = 0
+            for _ in range(2):
+                try:
+                    runs_until(loop, lambda: all(end.is_over() for end in ends))
+                except KeyboardInterrupt:
+                    interruptions += 1
+            if interruptions != 1 or not all(end.is_over() for end in ends):
+                print("interrupted", interruptions, "times, at", n, width)
+        return is_scheduled
+
+    sweep_quietly(attempt, 60)
+
+
+@scenario
+def connections_that_are_closed_while_a_file_is_sent():
+    """The transport waits for room then, with nothing in its queue."""
+
+    def attempt(n, width):
+        with loop_that_goes_on(n, width) as loop:
+            ends = Protocol(), Protocol()
+            transport, other = pair_of_transports(loop, ends)
+            other.pause_reading()
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    transport._sock.send(bytes(10_000))
+            transport._make_empty_waiter()
+            waiter = transport._make_drain_waiter()
+            is_scheduled = end_without_memory(loop, transport.close, n, width)
+            if not runs_until(loop, lambda: ends[0].lost and waiter.done()):
+                print("not lost, at", n, width)
+            waiter.exception()  # it is known of
+            other.abort()
+            if not runs_until(loop, lambda: all(end.is_over() for end in ends)):
+                print("not lost, at", n, width)
+        return is_scheduled
+
+    sweep_quietly(attempt, 60)
+
+
+@scenario
+def bytes_that_nobody_takes():
+    """The connection ends: with the kernel's error, or as there was no memory to tell of it."""
+
+    def attempt(n, width):
+        with loop_that_goes_on(n, width) as loop:
+            transport, protocol, right = transport_and_peer(loop)
+            right.close()
+            data = b"lost"
+            turns = Turns(loop, n, width)
+            turns.run(2, lambda: transport.write(data))
+            if not runs_until(loop, protocol.is_over):
+                print("not lost, at", n, width)
+            if protocol.exception is not None and not isinstance(protocol.exception, (OSError, MemoryError)):
+                print(repr(protocol.exception), "at", n, width)
+        return not turns.failed and isinstance(protocol.exception, OSError)
+
+    sweep_quietly(attempt, 60)
+
+
+@scenario
+def memory_of_which_the_kernel_takes_a_part():
+    """There is none to keep the rest in: the connection ends, and what has come is the beginning."""
+    content = bytes(range(256)) * 4000
+
+    def attempt(n, width):
+        with loop_that_goes_on(n, width) as loop:
+            transport, protocol, right = transport_and_peer(loop)
+            data = bytearray(content)
+            turns = Turns(loop, n, width)
+            received, accepted = bytearray(), bytearray(1)
+
+            def write():
+                transport.write(data)
+                accepted[0] = 1
+
+            turns.run(2, write)
+
+            def is_over():
+                with contextlib.suppress(BlockingIOError):
+                    while chunk := right.recv(65536):
+                        received.extend(chunk)
+                return protocol.lost or len(received) == len(content) or not (accepted[0] or received)
+
+            if not runs_until(loop, is_over):
+                print("neither received nor lost, at", n, width)
+            if not content.startswith(received) or (received != content and accepted[0] and not protocol.exception):
+                print("other bytes, at", n, width)
+            transport.abort()
+            if not runs_until(loop, protocol.is_over):
+                print("not lost, at", n, width)
+            right.close()
+        return not turns.failed and not loop.troubles and received == content
+
+    sweep_quietly(attempt, 60)
+
+
+@scenario
+def terminals_that_are_read_and_written_through_one_descriptor():
+    """The second transport has a duplicate, for whose number the engine's table has no room yet."""
+
+    def attempt(n, width):
+        with loop_that_goes_on(n, width) as loop, contextlib.ExitStack() as stack:
+            left, right = socket.socketpair()
+            ends = Protocol(), Protocol()
+            pipes = importlib.import_module("zloop.transports.pipe")
+            reading = pipes.make_read_pipe_transport(loop, left, ends[0], None)
+            runs_until(loop, lambda: ends[0].made)
+            for _ in range(150):  # CPython itself loses larger numbers when memory is out
+                stack.callback(os.close, os.dup(right.fileno()))
+            failed = True
+            with contextlib.suppress(MemoryError, OSError), memory_out(n, width):
+                pipes.make_write_pipe_transport(loop, left, ends[1], None)
+                failed = False
+            stack.close()
+            if failed:
+                reading.close()  # the socket is closed with the other, if that was made
+            else:
+                runs_until(loop, lambda: ends[1].made)
+            right.close()
+            if not runs_until(loop, lambda: ends[0].lost and all(end.is_over() for end in ends)):
+                print("not lost, at", n, width)
+        return not failed and not loop.troubles
+
+    sweep_quietly(attempt, 60)
+
+
 # ---- TLS
 
 
@@ -728,10 +712,12 @@ def tls_contexts():
     return client, server
 
 
-def tls_pair(loop, contexts, ends):
+def tls_pair(loop, contexts, ends, narrow=False):
     """The two transports of a TLS connection; its handshake begins in the next turn."""
     transports = []
     for sock, protocol, context, is_server in zip(socket.socketpair(), ends, contexts, (False, True), strict=True):
+        if narrow:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         sock.setblocking(False)
         transports.append(
             loop._make_ssl_transport(
@@ -779,23 +765,24 @@ def tls_connections_that_are_used():
     contexts = tls_contexts()
     data = bytes(range(256)) * 400
 
-    def attempt(n, width, method):
+    def attempt(n, width, method, lines, narrow):
         with loop_that_goes_on(n, width) as loop:
             ends = Protocol(), Protocol()
-            transports = tls_pair(loop, contexts, ends)
+            transports = tls_pair(loop, contexts, ends, narrow)
             runs_until(loop, lambda: all(end.made for end in ends))
-            write, end = transports[0].write, getattr(transports[0], method)
+            write, end = transports[0].writelines if lines else transports[0].write, getattr(transports[0], method)
+            written = [data] if lines else data
             done = bytearray(1)
 
             def use():
                 done[0] = 1
-                write(data)
+                write(written)
                 done[0] = 2
                 end()
                 done[0] = 3
 
             turns = Turns(loop, n, width)
-            turns.run(8, use)
+            turns.run(20 if narrow else 8, use)
             if done[0] < 2:
                 end()
             elif done[0] < 3:
@@ -811,8 +798,8 @@ def tls_connections_that_are_used():
                 print("bytes are missing, at", n, width)
         return not turns.failed and not loop.troubles
 
-    for method in ("close", "abort"):
-        sweep_quietly(lambda n, width, method=method: attempt(n, width, method), 200)
+    for case in (("close", False, False), ("abort", False, False), ("close", True, False), ("close", True, True)):
+        sweep_quietly(lambda n, width, case=case: attempt(n, width, *case), 200)
 
 
 def main():

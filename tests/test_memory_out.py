@@ -32,6 +32,7 @@ def run_sweeps(allocator, names, certificate_files):
     """The status and the complaints. The interpreter may have more to say when its memory is out."""
     # coverage.py would allocate, too, and fail.
     env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_PROCESS_")}
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [env.get("PYTHONPATH"), str(HERE)]))  # -P leaves it out
     done = subprocess.run(
         [sys.executable, "-P", HERE / "memory_out_program.py", allocator, ",".join(names), *certificate_files],
         env=env if allocator == "python" else env | {"LD_PRELOAD": str(allocator)},
