@@ -468,3 +468,49 @@ def test_accepted_sockets_that_will_not_do(same_as_asyncio, case):
             await loop.connect_accepted_socket(protocol_that_must_not_be_made, sock, **options)
 
     assert same_as_asyncio(scenario).raised in (ValueError, TypeError)
+
+
+@pytest.mark.zloop_only  # asyncio has made the transport by then
+@pytest.mark.parametrize("refused", ["connection_made", "_start_reading"])
+def test_connection_that_a_loops_own_call_soon_refuses_is_closed(loop, refused):
+    def call_soon(callback, *args, context=None):
+        if getattr(callback, "__name__", None) == refused:
+            raise RuntimeError("not now")
+        return plain(callback, *args, context=context)
+
+    plain, loop.call_soon = loop.call_soon, call_soon
+    near, far = socket.socketpair()
+    with far:
+        protocol = Recorder()
+        with pytest.raises(RuntimeError, match="not now"):
+            loop.run_until_complete(loop.create_connection(lambda: protocol, sock=near))
+        loop.run_until_complete(several_turns())
+        assert protocol.calls == []
+        assert near.fileno() == -1
+        assert far.recv(1) == b""
+
+
+@pytest.mark.zloop_only  # asyncio raises the error of close() in its place before CPython 3.12
+def test_socket_that_is_not_even_closed_without_an_error(loop, run, monkeypatch):
+    class Failing(socket.socket):
+        def close(self):
+            super().close()
+            raise OSError(errno.EIO, "of close()")
+
+    async def scenario():
+        monkeypatch.setattr(socket, "socket", Failing)
+        with pytest.raises(ConnectionRefusedError):
+            await loop.create_connection(Recorder, LOCALHOST, port)
+
+    port = refusing_port()
+    run(scenario())
+
+
+@pytest.mark.zloop_only  # before CPython 3.13.1 asyncio looks for an error where there is none
+def test_race_of_attempts_that_fail_by_no_error_of_the_system(loop, run):
+    async def bogus(*_args, **_kwargs):
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", "no address")] * 2
+
+    loop.getaddrinfo = bogus
+    with pytest.raises(TimeoutError if sys.version_info >= (3, 12) else OSError):
+        run(loop.create_connection(Recorder, "any", 1, happy_eyeballs_delay=0.01))

@@ -56,12 +56,6 @@ def test_a_reason_holds_for_the_body_of_a_branch_in_cpp(tooling):
     assert lines.missing(text) == [5]
 
 
-def test_files_that_are_whole_are_there(tooling):
-    names = (SCRIPTS / "tooling" / "whole_files").read_text().split()
-    assert names == sorted(set(names))
-    assert [name for name in names if not (SCRIPTS.parent / name).is_file()] == []
-
-
 def test_a_line_has_run_if_it_has_on_one_of_the_pythons(tooling):
     reports = tooling("line_reports")
     older = {"zloop/face.py": reports.FileLines({1, 2}, {3, 4})}

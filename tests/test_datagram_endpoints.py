@@ -447,3 +447,77 @@ def test_host_names_wait_in_line(loop, loop_kind, run, monkeypatch):
                 assert not protocol.errors
 
     run(scenario())
+
+
+class OfAnotherFamily(socket.socket):
+    """Says so."""
+
+    @property
+    def family(self):
+        return socket.AF_NETLINK
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="SOCK_SEQPACKET is taken since 3.13")
+@pytest.mark.zloop_only  # asyncio receives the end again and again
+def test_end_of_a_connection_of_datagrams_of_another_family(loop, run):
+    async def scenario():
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        async with endpoint(loop, sock=OfAnotherFamily(fileno=near.detach())) as (_transport, protocol):
+            far.send(b"data")
+            far.close()
+            await protocol.until(lambda: len(protocol.received) == 2)
+            await several_turns()
+            assert protocol.received == [b"data", b""]
+
+    run(scenario())
+
+
+# -- what an argument does -----------------------------------------------------------------------------------------
+
+
+def port_that(action):
+    """A number that calls a function when it is asked for."""
+    return type("Port", (), {"__index__": lambda _self: action()})()
+
+
+def test_keyboard_interrupt_of_an_address_is_raised(same_as_asyncio):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    async def scenario(loop):
+        async with endpoint(loop) as (transport, protocol):
+            with pytest.raises(KeyboardInterrupt):
+                transport.sendto(b"data", (LOCALHOST, port_that(interrupt)))
+            return protocol.errors, transport.is_closing()
+
+    assert same_as_asyncio(scenario).returned == ([], False)
+
+
+@pytest.mark.zloop_only  # asyncio watches the socket that is closed
+def test_address_that_ends_the_endpoint_and_would_block(loop, run):
+    async def scenario():
+        async with endpoint(loop) as (transport, protocol):
+
+            def end():
+                transport.abort()
+                raise BlockingIOError
+
+            transport.sendto(b"data", (LOCALHOST, port_that(end)))
+            assert transport.get_write_buffer_size() == 0
+            await protocol.until_called("connection_lost")
+
+    run(scenario())
+
+
+@pytest.mark.zloop_only  # asyncio's socket object looks at the memory later
+def test_memory_that_ends_the_endpoint_is_not_sent(loop, run, exporter):
+    async def scenario():
+        with udp_socket() as peer:
+            async with endpoint(loop) as (transport, protocol):
+                transport.sendto(exporter(b"data", transport.abort), peer.getsockname())
+                await protocol.until_called("connection_lost")
+                assert protocol.errors == []
+            with pytest.raises(BlockingIOError):
+                peer.recv(10)
+
+    run(scenario())

@@ -208,3 +208,154 @@ def test_poll_that_fails_ends_the_run_and_the_loop_goes_on(lines_of):
         run(asyncio.sleep(0))
     """)
     assert lines == ["EBADF", "slept"]
+
+
+def test_second_server_that_the_system_does_not_watch_leaves_the_socket_to_the_first(lines_of):
+    lines = lines_of("""
+        class Greeting(asyncio.Protocol):
+            def connection_made(self, transport):
+                transport.write(b"welcome")
+                transport.close()
+
+        async def main():
+            listener = socket.create_server(("127.0.0.1", 0))
+            first = await loop.create_server(Greeting, sock=listener)
+            faults.plan("epoll_add", errno.ENOSPC)
+            try:
+                await loop.create_server(Telling, sock=listener)
+            except OSError as exc:
+                print("create_server", errno.errorcode[exc.errno])
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            print(await reader.read())
+            writer.close()
+            await writer.wait_closed()
+            first.close()
+
+        run(main())
+    """)
+    assert lines == ["create_server ENOSPC", "b'welcome'"]
+
+
+def test_pipe_whose_queue_cannot_be_written_is_lost(lines_of):
+    lines = lines_of("""
+        async def main():
+            out, into = os.pipe()
+            transport, protocol = await loop.connect_write_pipe(Telling, open(into, "wb", 0))
+            transport.write(bytes(1_000_000))
+            assert transport.get_write_buffer_size() > 0
+            faults.plan("write", errno.EIO)
+            os.read(out, 500_000)
+            await protocol.lost.wait()
+            assert transport.get_write_buffer_size() == 0
+            os.close(out)
+
+        run(main())
+    """)
+    assert lines == ["connection_lost EIO"]
+
+
+def test_connection_that_the_system_does_not_watch_for_room_ends(lines_of):
+    """Of memory that may change afterwards: a part of it is sent, and the rest would never be."""
+    lines = lines_of("""
+        class Writing(Telling):
+            def connection_made(self, transport):
+                transport.pause_reading()
+                faults.plan("epoll_add", errno.ENOSPC)
+                transport.write(bytearray(10_000_000))
+
+        async def main():
+            near, far = socket.socketpair()
+            transport, protocol = await loop.create_connection(Writing, sock=near)
+            await protocol.lost.wait()
+            assert transport.get_write_buffer_size() == 0
+            far.close()
+
+        run(main())
+    """)
+    assert lines == ["connection_lost ENOSPC"]
+
+
+def test_datagrams_that_fail_and_are_sent_anew_for_ever_leave_the_turn_to_others(lines_of):
+    lines = lines_of("""
+        class Stubborn(asyncio.DatagramProtocol):
+            failed = 0
+
+            def connection_made(self, transport):
+                self.transport = transport
+
+            def error_received(self, exc):
+                self.failed += 1
+                self.transport.sendto(b"again")
+
+        async def main():
+            receiver = socket.socket(type=socket.SOCK_DGRAM)
+            receiver.bind(("127.0.0.1", 0))
+            transport, protocol = await loop.create_datagram_endpoint(Stubborn, remote_addr=receiver.getsockname())
+            faults.plan("send", errno.EAGAIN)
+            transport.sendto(b"first")
+            transport.sendto(b"second")
+            faults.plan("sendmmsg", errno.ECONNREFUSED, times=1_000_000)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            print(0 < protocol.failed < 100)
+            transport.abort()
+            receiver.close()
+
+        run(main())
+    """)
+    assert lines == ["True"]
+
+
+def test_family_that_only_the_socket_module_knows_has_errors_too(lines_of):
+    lines = lines_of("""
+        class Hearing(asyncio.DatagramProtocol):
+            def error_received(self, exc):
+                print("error_received", errno.errorcode[exc.errno])
+                heard.set()
+
+            def datagram_received(self, data, address):
+                print("datagram_received", address)
+                heard.set()
+
+        async def main():
+            sock = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, socket.NETLINK_ROUTE)
+            transport, _ = await loop.create_datagram_endpoint(Hearing, sock=sock)
+            faults.count_interpreter({"recvfrom"})
+            faults.plan("recvfrom", errno.ENOBUFS)
+            transport.sendto(struct.pack("=IHHIIB3x", 20, 18, 0x301, 1, 0, socket.AF_UNSPEC), (0, 0))
+            await heard.wait()
+            heard.clear()
+            await heard.wait()
+            transport.abort()
+
+        import struct
+        heard = asyncio.Event()
+        run(main())
+    """)
+    assert lines[:2] == ["error_received ENOBUFS", "datagram_received (0, 0)"]
+
+
+def test_file_whose_connection_is_gone_after_a_part_of_it(lines_of):
+    lines = lines_of("""
+        import tempfile
+
+        async def main():
+            near, far = socket.socketpair()
+            near.setblocking(False)
+            with tempfile.TemporaryFile() as file:
+                file.write(bytes(10_000_000))
+                faults.count_interpreter({"sendfile"})
+                faults.plan("sendfile", errno.ENOTCONN, n=2)
+                sending = loop.create_task(loop.sock_sendfile(near, file))
+                await asyncio.sleep(0)
+                far.recv(1_000_000)
+                try:
+                    await sending
+                except OSError as exc:
+                    print(type(exc).__name__, exc.args[0], file.tell() > 0)
+            near.close()
+            far.close()
+
+        run(main())
+    """)
+    assert lines == ["ConnectionError socket is not connected True"]

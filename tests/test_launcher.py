@@ -426,3 +426,12 @@ sys.exit(zloop.check.check())
     lines, errors, status = outcome(folder, "-c", source)
     assert (errors, status) == ("", 1)
     assert lines[-1].startswith("Loop        FAILED: ValueError: ZLOOP_TLS is 'bogus'")
+
+
+def test_programs_that_end_well(folder):
+    (folder / "tree").mkdir()
+    (folder / "tree" / "__main__.py").write_text("import sys; print(sys.argv)")
+    for program in (["tree", "x"], ["-cimport sys; print(sys.argv)", "x"]):
+        expected, found = outcomes(folder, *program)
+        assert found == expected
+        assert found[1:] == ("", 0)

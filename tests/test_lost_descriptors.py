@@ -1,7 +1,10 @@
 """A descriptor's number is no identity: its file may be closed under whoever uses it, and another have the number."""
 
 import asyncio
+import contextlib
+import errno
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -396,3 +399,61 @@ def test_modules_imported_before_and_after_a_fork_agree_about_it():
         [sys.executable, "-P", "-c", AFTER_A_FORK], capture_output=True, text=True, timeout=TIME_LIMIT, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@contextlib.asynccontextmanager
+async def number_taken(loop, number):
+    """Another socket has that number, and receives its own bytes and no others."""
+    with socket_pair() as (near, far):
+        os.dup2(near.fileno(), number)
+        with socket.socket(fileno=number) as successor:
+            successor.setblocking(False)
+            receiving = asyncio.ensure_future(loop.sock_recv(successor, 10))
+            await several_turns()
+            yield
+            await several_turns()
+            far.send(b"mine")
+            assert await receiving == b"mine"
+            with pytest.raises(BlockingIOError):
+                far.recv(100)
+
+
+@pytest.mark.zloop_only  # asyncio sends it to the stranger
+def test_datagrams_for_an_endpoint_whose_number_another_socket_has_are_not_sent(loop, run):
+    class Endpoint(asyncio.DatagramProtocol):
+        def __init__(self):
+            self.lost = loop.create_future()
+
+        def connection_lost(self, exc):
+            self.lost.set_result(exc)
+
+    async def scenario():
+        transport, protocol = await loop.create_datagram_endpoint(Endpoint, ("127.0.0.1", 0))
+        async with number_taken(loop, transport.get_extra_info("socket").fileno()):
+            transport.sendto(b"not for the stranger", ("127.0.0.1", 9))
+            assert transport.is_closing()
+            assert (await protocol.lost).errno == errno.EBADF
+
+    run(scenario())
+
+
+@pytest.mark.zloop_only  # asyncio closes the stranger's
+def test_accepted_connection_that_nobody_asked_for_its_socket_closes_no_strangers(loop, run):
+    async def scenario():
+        accepted = loop.create_future()
+
+        class Accepted(asyncio.Protocol):
+            def connection_made(self, transport):
+                accepted.set_result(transport)
+
+        server = await loop.create_server(Accepted, "127.0.0.1", 0)
+        with socket.create_connection(server.sockets[0].getsockname()):
+            transport = await accepted
+            number = int(re.search(r"fd=(\d+)", repr(transport))[1])
+            async with number_taken(loop, number):
+                transport.abort()
+                await until(lambda: "closed" in repr(transport))
+        server.close()
+        await server.wait_closed()
+
+    run(scenario())

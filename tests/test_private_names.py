@@ -169,3 +169,14 @@ def test_what_is_put_into_the_backlog_of_tls_is_sent(loop, run, tls):
                 assert await peer.receive(12) == b"before after"
 
     run(scenario())
+
+
+def test_tls_transport_that_is_closed(loop, run, tls):
+    async def scenario():
+        with tcp_pair() as sockets:
+            async with connection_to_raw(loop, tls, sockets) as (transport, _protocol, _peer):
+                before = transport._closed
+                transport.close()
+                return before, transport._closed
+
+    assert run(scenario()) == (False, True)

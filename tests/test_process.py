@@ -698,3 +698,83 @@ def test_child_watcher_of_the_policy_is_used(make_loop):
             thread.join(TIME_LIMIT)
         finally:
             asyncio.set_child_watcher(None)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="there are no child watchers since 3.14")
+def test_child_watcher_that_is_not_active(same_as_asyncio, monkeypatch):
+    class Inactive:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_exc_info):
+            pass
+
+        def is_active(self):
+            return False
+
+    async def scenario(loop):
+        await loop.subprocess_exec(asyncio.SubprocessProtocol, "true")
+
+    monkeypatch.setattr(asyncio.get_event_loop_policy(), "_watcher", Inactive(), raising=False)
+    outcome = same_as_asyncio(scenario)
+    assert outcome.raised is RuntimeError
+    assert "get_child_watcher() is not activated" in outcome.message
+
+
+class Ended(asyncio.SubprocessProtocol):
+    """Knows when its child is gone."""
+
+    def __init__(self):
+        self.exited = asyncio.Event()
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def process_exited(self):
+        self.exited.set()
+
+
+def test_keyboard_interrupt_while_a_child_is_begun_is_passed_on(loop, run):
+    async def scenario():
+        protocol = Ended()
+        begun = loop.subprocess_exec(lambda: protocol, "true", stdin=None, stdout=None, stderr=None)
+        begun.send(None)
+        with pytest.raises(KeyboardInterrupt):
+            begun.throw(KeyboardInterrupt())
+        await protocol.exited.wait()
+        protocol.transport.close()
+        return protocol.transport.get_returncode()
+
+    assert run(scenario()) == 0
+
+
+@pytest.mark.zloop_only
+def test_keyboard_interrupt_while_a_child_is_about_to_be_watched_ends_it(loop, monkeypatch):
+    def interrupt(pid):
+        pids.append(pid)
+        raise KeyboardInterrupt
+
+    pids = []
+    monkeypatch.setattr(os, "pidfd_open", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(loop.subprocess_exec(asyncio.SubprocessProtocol, "sleep", "60"))
+    loop.run_until_complete(several_turns())
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pids[0], os.WNOHANG)
+
+
+@pytest.mark.zloop_only
+def test_child_that_others_wait_for_before_its_thread_does(loop, run, monkeypatch):
+    def refuse(*_args):
+        raise OSError
+
+    def find_nothing(*_args):
+        raise ChildProcessError
+
+    async def scenario():
+        process = await asyncio.create_subprocess_exec("true")
+        return await process.wait()
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    monkeypatch.setattr(os, "waitid", find_nothing)
+    assert run(scenario()) == 0

@@ -335,3 +335,14 @@ def test_zloop_is_imported_before_its_plugin_is_registered(suite, monkeypatch, i
 
 def is_installed():
     return bool(importlib.metadata.entry_points(group="pytest11", name="zloop"))
+
+
+@pytest.mark.parametrize("version", [None, "of its own"])
+def test_copy_of_anyio_whose_version_nobody_knows_is_taken(monkeypatch, version):
+    def find(_name):
+        if version is None:
+            raise importlib.metadata.PackageNotFoundError
+        return version
+
+    monkeypatch.setattr(importlib.metadata, "version", find)
+    assert zloop.pytest_plugin.takes_loop_factory()

@@ -7,6 +7,7 @@ import signal
 import socket
 
 import pytest
+from server_support import needs_ipv6
 from support import (
     LOCALHOST,
     Recorder,
@@ -220,3 +221,55 @@ def test_signal_handler_cancelled_by_its_handle_is_removed_by_the_signal(same_as
         return seen, signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
 
     assert same_as_asyncio(scenario).returned == ([], True)
+
+
+def test_memory_that_is_out_in_the_exception_handler_ends_the_run_and_the_rest_is_run_later(loop):
+    def call_exception_handler(_context):
+        raise MemoryError
+
+    ran = []
+    loop.call_exception_handler = call_exception_handler
+    loop.call_soon(lambda: 1 / 0)
+    loop.call_soon(ran.append, "after")
+    with pytest.raises(MemoryError):
+        loop.run_forever()
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert ran == ["after"]
+
+
+ODD_ADDRESSES = {
+    "of a family that is none": lambda _port, _path: (255, ("any", 1)),
+    "short": lambda port, _path: (socket.AF_INET6, ("::1", port)),
+    "of the file system": lambda _port, path: (socket.AF_UNIX, path),
+}
+
+
+@needs_ipv6
+@pytest.mark.parametrize("kind", ODD_ADDRESSES)
+def test_resolver_whose_addresses_are_odd(same_as_asyncio, tmp_path, kind):
+    path = str(tmp_path / "socket")
+
+    async def scenario(loop):
+        async def bogus(*_args, **_kwargs):
+            return [(family, socket.SOCK_STREAM, 0, "", address)]
+
+        with (
+            socket.create_server(("::1", 0), family=socket.AF_INET6) as listening,
+            socket.socket(socket.AF_UNIX) as listening_by_path,
+        ):
+            listening_by_path.bind(path)
+            listening_by_path.listen()
+            family, address = ODD_ADDRESSES[kind](listening.getsockname()[1], path)
+            loop.getaddrinfo = bogus
+            try:
+                transport, _protocol = await loop.create_connection(Recorder, "any", 1)
+                peer = transport.get_extra_info("peername")
+                transport.abort()
+                await several_turns()
+            finally:
+                os.unlink(path)
+            return peer == path or peer[0]
+
+    outcome = same_as_asyncio(scenario)
+    assert outcome.raised is OSError if kind == "of a family that is none" else outcome.returned in (True, "::1")

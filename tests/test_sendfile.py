@@ -20,6 +20,7 @@ from support import (
     several_turns,
     until,
 )
+from tls_support import tls_connection
 
 BIG = 8 << 20
 """More bytes than the buffers of a connection hold."""
@@ -385,3 +386,46 @@ def test_transports_that_take_no_files(same_as_asyncio, file):
             ]
 
     same_as_asyncio(scenario)
+
+
+def test_protocol_in_place_of_the_applications_is_called_by_nobody(same_as_asyncio):
+    """While a file is read and written: it only waits for room."""
+
+    async def scenario(loop):
+        async with connection(loop, narrow=True) as (transport, protocol, peer):
+            sending = loop.create_task(loop.sendfile(transport, io.BytesIO(pattern(1 << 20))))
+            await until(lambda: transport.get_protocol() is not protocol)
+            between = transport.get_protocol()
+            told = []
+            for call in (
+                lambda: between.connection_made(transport),
+                lambda: between.data_received(b"x"),
+                between.eof_received,
+            ):
+                with pytest.raises(RuntimeError) as caught:
+                    call()
+                told.append(str(caught.value))
+            await receive_exactly(loop, peer, 1 << 20)
+            return told, await sending, transport.get_protocol() is protocol
+
+    assert same_as_asyncio(scenario).returned[1:] == (1 << 20, True)
+
+
+def test_protocol_that_was_paused_before_a_file_is_read_and_written_is_resumed_behind_it(loop, run, tls):
+    async def scenario():
+        size = 0
+        async with tls_connection(loop, tls) as (transport, protocol, accepted):
+            accepted.transport.pause_reading()
+            while not transport._protocol_paused:
+                transport.write(bytes(1 << 20))
+                size += 1 << 20
+                await several_turns(20)  # the kernel takes what it can
+            sending = loop.create_task(loop.sendfile(transport, io.BytesIO(b"file")))
+            await several_turns()
+            paused = protocol.names()[-1] == "pause_writing" and not sending.done()
+            accepted.transport.resume_reading()
+            assert await sending == 4
+            await accepted.until(lambda: sum(len(call[1]) for call in accepted.calls[1:]) == size + 4)
+            return paused, accepted.calls[-1][1][-4:], protocol.names()[-2:]
+
+    assert run(scenario()) == (True, b"file", ["pause_writing", "resume_writing"])

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import socket
+import ssl
 import struct
 import sys
 import weakref
@@ -602,3 +603,19 @@ def test_ssl_module_is_not_needed_to_ask_for_none(loop, run):
         return outcome_of(server.close)
 
     assert run(scenario()) == ("returned", None)
+
+
+@pytest.mark.zloop_only  # asyncio does not close the accepted socket
+def test_keyboard_interrupt_of_the_factory_of_a_tls_server_leaves_the_loop(loop, loop_log):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server = loop.run_until_complete(loop.create_server(interrupt, LOCALHOST, 0, ssl=context))
+    with socket.create_connection(server.sockets[0].getsockname()):
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(asyncio.sleep(60))
+        server.close()
+        loop.run_until_complete(several_turns())
+    gc.collect()
+    assert [entry[1].splitlines()[0] for entry in loop_log.take()] == ["Task exception was never retrieved"]

@@ -1,10 +1,12 @@
 """Signals: add_signal_handler and its remover, beside programs that use the signal module themselves."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -572,3 +574,68 @@ def test_signal_among_many_callbacks_of_threads_is_not_lost(loop, forever):
     loop.call_soon(occupy)
     forever()
     assert loop.remove_signal_handler(signal.SIGUSR1)
+
+
+@pytest.mark.zloop_only  # asyncio gives up the wake-up descriptor, or tries to, in another order
+def test_handler_that_another_thread_cannot_remove_keeps_the_wakeup_descriptor_until_the_main_one_runs(loop):
+    loop.add_signal_handler(signal.SIGUSR1, print)
+    with ThreadPoolExecutor(1) as executor:
+        outcome = executor.submit(outcome_of, loop.remove_signal_handler, signal.SIGUSR1).result()
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    assert outcome[:2] == ("raised", ValueError)
+    assert wakeup_fd() != -1
+    loop.run_until_complete(asyncio.sleep(0))
+    assert wakeup_fd() == -1
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EPERM])
+@pytest.mark.zloop_only  # asyncio forgets the handler that was there
+def test_handler_that_cannot_be_replaced_stays(loop, monkeypatch, number):
+    def refuse(*_args):
+        raise OSError(number, "refused")
+
+    seen = []
+    loop.add_signal_handler(signal.SIGUSR1, lambda: (seen.append("first"), loop.stop()))
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "siginterrupt", refuse)
+        with pytest.raises(RuntimeError if number == errno.EINVAL else PermissionError):
+            loop.add_signal_handler(signal.SIGUSR1, seen.append, "second")
+    signal.raise_signal(signal.SIGUSR1)
+    loop.run_forever()
+    assert seen == ["first"]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EPERM])
+@pytest.mark.zloop_only  # asyncio leaves its wake-up descriptor to the interpreter, and closes it
+def test_handler_that_cannot_be_taken_back(loop, monkeypatch, number):
+    def refuse(*_args):
+        raise OSError(number, "refused")
+
+    loop.add_signal_handler(signal.SIGUSR1, print)
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "signal", refuse)
+        with pytest.raises(RuntimeError if number == errno.EINVAL else PermissionError):
+            loop.remove_signal_handler(signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    assert wakeup_fd() == -1
+    assert not loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_loop_that_is_closed_while_the_interpreter_ends(loop, monkeypatch):
+    loop.add_signal_handler(signal.SIGUSR1, print)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "is_finalizing", lambda: True)
+        with pytest.warns(ResourceWarning, match="skipping signal handlers removal"):
+            loop.close()
+    assert loop.is_closed()
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+
+
+@pytest.mark.zloop_only
+def test_loop_in_a_thread_that_only_the_threading_module_takes_for_the_main_one(loop, monkeypatch):
+    """As where another thread than the main one was the first to import it."""
+    monkeypatch.setattr(threading, "main_thread", threading.current_thread)
+    with ThreadPoolExecutor(1) as executor:
+        assert executor.submit(loop.run_until_complete, asyncio.sleep(0.001, "slept")).result() == "slept"
+    assert wakeup_fd() == -1

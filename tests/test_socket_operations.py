@@ -1,6 +1,8 @@
 """sock_recv() and its like while they wait: driven by hand, interrupted, refused by the kernel, left by their loop."""
 
+import asyncio
 import contextlib
+import os
 import socket
 
 import pytest
@@ -15,6 +17,7 @@ from support import (
     several_turns,
     socket_pair,
     started,
+    until,
 )
 
 
@@ -260,3 +263,92 @@ loop._run_once()
 print(ran, loop.is_closed(), len(loop._scheduled))
 """,
     ) == ["['close'] True 0"]
+
+
+class CallingBack(socket.socket):
+    """Its next recv() calls a function, and would block."""
+
+    action = None
+
+    def recv(self, *args):
+        action, self.action = self.action, None
+        if action is None:
+            return super().recv(*args)
+        action()
+        raise BlockingIOError
+
+
+@contextlib.contextmanager
+def calling_back():
+    """Two connected sockets, the first one of that class."""
+    left, right = socket.socketpair()
+    with CallingBack(fileno=left.detach()) as odd, right:
+        odd.setblocking(False)
+        yield odd, right
+
+
+def test_reader_that_is_replaced_while_its_operation_tries_again(same_as_asyncio):
+    """The operation waits for good, as any reader that is replaced."""
+
+    async def scenario(loop):
+        with calling_back() as (odd, peer):
+            calls = []
+            receiving = await started(loop, loop.sock_recv(odd, 10))
+            odd.action = lambda: loop.add_reader(odd, calls.append, "called")
+            peer.send(b"x")
+            await until(lambda: calls)
+            loop.remove_reader(odd)
+            waits = not receiving.done()
+            receiving.cancel()
+            await several_turns()
+            return waits, set(calls), receiving.cancelled(), odd.recv(10)
+
+    assert same_as_asyncio(scenario).returned == (True, {"called"}, True, b"x")
+
+
+@pytest.mark.zloop_only  # asyncio's waits for good
+def test_descriptor_that_is_closed_while_an_operation_tries_again(loop, run):
+    async def scenario():
+        with calling_back() as (odd, peer):
+            receiving = await started(loop, loop.sock_recv(odd, 10))
+            odd.action = lambda: os.close(odd.fileno())
+            peer.send(b"x")
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                await receiving
+            odd.detach()
+
+    run(scenario())
+
+
+def test_future_that_refuses_to_be_awaited(same_as_asyncio):
+    class Refusing(asyncio.futures._PyFuture):
+        @property
+        def _asyncio_future_blocking(self):
+            return False
+
+        @_asyncio_future_blocking.setter
+        def _asyncio_future_blocking(self, _value):
+            raise ValueError("not this one")
+
+    async def scenario(loop):
+        with socket_pair() as (left, _right):
+            loop.create_future = lambda: Refusing(loop=loop)
+            try:
+                await loop.sock_recv(left, 10)
+            finally:
+                loop.remove_reader(left)
+
+    outcome = same_as_asyncio(scenario)
+    assert (outcome.raised, outcome.message) == (ValueError, "not this one")
+
+
+def test_socket_that_blocks_and_has_something(same_as_asyncio):
+    """Outside of debug mode it is taken."""
+
+    async def scenario(loop):
+        left, right = socket.socketpair()
+        with left, right:
+            right.send(b"data")
+            return await loop.sock_recv(left, 10), await loop.sock_sendall(left, b"answer"), right.recv(10)
+
+    assert same_as_asyncio(scenario).returned == (b"data", None, b"answer")

@@ -622,3 +622,31 @@ def test_cancelled_executor_future(loop, run):
         run(scenario())
     finally:
         release.set()
+
+
+def test_coroutine_by_its_keyword(same_as_asyncio):
+    async def answer():
+        return 42
+
+    def scenario(loop):
+        return loop.run_until_complete(loop.create_task(coro=answer()))
+
+    assert same_as_asyncio(scenario).returned == 42
+
+
+def test_executor_that_cannot_be_shut_down(same_as_asyncio):
+    class Failing(concurrent.futures.ThreadPoolExecutor):
+        refuses = True
+
+        def shutdown(self, *args, **options):
+            if self.refuses:
+                self.refuses = False
+                raise LookupError("of the executor")
+            super().shutdown(*args, **options)
+
+    def scenario(loop):
+        loop.set_default_executor(Failing())
+        loop.run_until_complete(loop.shutdown_default_executor())
+
+    outcome = same_as_asyncio(scenario)
+    assert (outcome.raised, outcome.message) == (LookupError, "of the executor")

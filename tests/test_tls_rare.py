@@ -7,8 +7,19 @@ import socket
 import ssl
 
 import pytest
-from support import BufferedRecorder, Recorder, drain, enable_debug, pattern, several_turns, tcp_pair, until
-from tls_support import HOST, RawTls, connection_to_raw
+from support import (
+    LOCALHOST,
+    BufferedRecorder,
+    Recorder,
+    drain,
+    enable_debug,
+    pattern,
+    port_of,
+    several_turns,
+    tcp_pair,
+    until,
+)
+from tls_support import HOST, RawTls, connection_to_raw, tls_connection
 
 
 @contextlib.contextmanager
@@ -506,5 +517,52 @@ def test_stream_reader_gets_what_came_before_a_broken_record(loop, run, tls):
             with contextlib.suppress(ssl.SSLError):
                 writer.close()
                 await writer.wait_closed()
+
+    run(scenario())
+
+
+def test_certificate_that_cannot_be_told_ends_the_handshake(loop, run, tls, unhandled):
+    class Unwilling(ssl.SSLObject):
+        def getpeercert(self, binary_form=False):
+            raise ValueError("no certificate")
+
+    async def scenario():
+        context = tls.new_client()
+        context.sslobject_class = Unwilling
+        server = await loop.create_server(Recorder, LOCALHOST, 0, ssl=tls.server)
+        with pytest.raises(ValueError, match="no certificate"):
+            await loop.create_connection(Recorder, LOCALHOST, port_of(server), ssl=context, server_hostname=HOST)
+        server.close()
+        await several_turns()
+        return [(context["message"], str(context["exception"])) for context in unhandled]
+
+    assert run(scenario()) == [("SSL handshake failed", "no certificate")]
+
+
+def test_write_over_a_connection_that_has_just_been_aborted(loop, run, tls):
+    async def scenario():
+        async with tls_connection(loop, tls) as (transport, protocol, accepted):
+            transport._ssl_protocol._transport.abort()
+            transport.write(b"dropped")
+            await protocol.until_called("connection_lost")
+            await accepted.until_called("connection_lost")
+            return protocol.calls[-1][1], accepted.received
+
+    assert run(scenario()) == (None, b"")
+
+
+@pytest.mark.zloop_only  # asyncio keeps what is written
+def test_write_over_a_connection_whose_end_went_to_another_protocol(loop, run, tls):
+    async def scenario():
+        async with tls_connection(loop, tls) as (transport, protocol, _accepted):
+            below = transport._ssl_protocol._transport
+            successor = Recorder()
+            below.set_protocol(successor)
+            below.abort()
+            await successor.until_called("connection_lost")
+            transport.write(b"dropped")
+            assert transport.is_closing()
+            assert transport.get_write_buffer_size() == 0
+            assert protocol.names() == ["connection_made"]
 
     run(scenario())

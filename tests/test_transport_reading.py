@@ -457,3 +457,33 @@ def test_reset_by_the_peer_is_told(loop, run, protocol_factory):
     exception, names = run(scenario())
     assert isinstance(exception, ConnectionResetError)
     assert names == ["connection_made", "connection_lost"]
+
+
+def test_keyboard_interrupt_of_what_a_stream_calls_leaves_the_loop(same_as_asyncio):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    async def begin(near, far):
+        reader, writer = await asyncio.open_connection(sock=near)
+        far.send(b"x" * 50_000)
+        await reader.readexactly(50_000)  # so much at a time that more is received where it belongs
+        return reader, writer
+
+    def scenario(loop):
+        near, far = socket.socketpair()
+        with far:
+            reader, writer = loop.run_until_complete(begin(near, far))
+            protocol = writer.transport.get_protocol()
+            found, protocol._stream_reader_wr = protocol._stream_reader_wr, interrupt
+            far.send(b"y" * 50_000)
+            try:
+                loop.run_until_complete(asyncio.sleep(60))
+            except KeyboardInterrupt:
+                return writer.transport.is_closing()
+            finally:
+                protocol._stream_reader_wr = found
+                del reader
+                writer.transport.abort()
+                loop.run_until_complete(several_turns())
+
+    assert same_as_asyncio(scenario).returned is False

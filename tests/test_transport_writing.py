@@ -1,8 +1,14 @@
 """Stream transports: writing, and flow control."""
 
 import array
+import asyncio
 import contextlib
+import functools
 import itertools
+import mmap
+import os
+import socket
+import sys
 
 import pytest
 from support import (
@@ -13,8 +19,12 @@ from support import (
     pattern,
     receive_all,
     receive_exactly,
+    resource_warnings,
     several_turns,
+    tcp_pair,
 )
+
+writelines_joins = sys.version_info < (3, 12)
 
 # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -381,3 +391,115 @@ def test_limits_changed_while_paused(same_as_asyncio):
             return names, protocol.names()
 
     assert same_as_asyncio(scenario).returned[0] == ["connection_made", "pause_writing"]
+
+
+class Truthy(bytearray):
+    """Not empty, it says."""
+
+    def __bool__(self):
+        return True
+
+
+def test_line_that_only_says_that_it_is_not_empty(same_as_asyncio):
+    async def scenario(loop):
+        async with connection(loop) as (transport, _protocol, peer):
+            transport.writelines([b"a", Truthy(), bytearray(b"b")])
+            return await receive_exactly(loop, peer, 2), transport.get_write_buffer_size()
+
+    assert same_as_asyncio(scenario).returned == (b"ab", 0)
+
+
+def test_non_contiguous_line_ends_the_connection(loop, run, unhandled):
+    async def scenario():
+        async with connection(loop) as (transport, protocol, _peer):
+            transport.writelines([b"a", memoryview(b"0123456789")[::2]])
+            assert transport.is_closing()
+            await protocol.until_called("connection_lost")
+            return type(protocol.calls[-1][1]), [context["message"] for context in unhandled]
+
+    if writelines_joins:
+        pytest.skip("lines are joined first")
+    assert run(scenario()) == (BufferError, ["Fatal write error on socket transport"])
+
+
+@pytest.mark.zloop_only  # asyncio's socket object looks at the memory later
+@pytest.mark.parametrize("lines", [False, True])
+def test_memory_that_ends_the_connection_is_not_sent(loop, run, exporter, lines):
+    async def scenario():
+        async with connection(loop) as (transport, protocol, peer):
+            data = exporter(b"x" * 20_000, transport.abort)
+            if lines:
+                transport.writelines([b"first", data, b"last"])
+            else:
+                transport.write(data)
+            await protocol.until_called("connection_lost")
+            return await receive_all(loop, peer)
+
+    assert run(scenario()) in (b"", b"first")
+
+
+def test_write_after_the_loop_is_closed_that_the_kernel_does_not_take_whole(loop, run):
+    async def scenario():
+        near, far = socket.socketpair()
+        transport, _protocol = await loop.create_connection(Recorder, sock=near)
+        return transport, far
+
+    transport, far = run(scenario())
+    loop.close()
+    with far:
+        transport.write(b"whole")
+        with pytest.raises(RuntimeError, match="Event loop is closed"):
+            transport.write(bytes(10_000_000))
+        assert far.recv(5) == b"whole"
+    with resource_warnings() as texts:
+        del transport
+    assert any("unclosed transport" in text for text in texts)
+
+
+@pytest.mark.zloop_only  # asyncio keeps no mapping
+@pytest.mark.parametrize("kind", ["socket", "pipe"])
+def test_mapped_memory_whose_release_ends_the_connection(loop, run, kind):
+    class Ending(mmap.mmap):
+        def __del__(self):
+            transports[0].abort()
+
+    async def scenario(sockets):
+        if kind == "socket":
+            near, far = sockets
+            transport, protocol = await loop.create_connection(Recorder, sock=near)
+            read = far.recv
+        else:
+            reading, writing = os.pipe()
+            os.set_blocking(reading, False)
+            transport, protocol = await loop.connect_write_pipe(Recorder, os.fdopen(writing, "wb", 0))
+            read = functools.partial(os.read, reading)
+        transports.append(transport)
+        transport.write(memoryview(Ending(-1, 2_000_000)))
+        assert transport.get_write_buffer_size() > 0
+        received = 0
+        while not transport.is_closing():
+            with contextlib.suppress(BlockingIOError):
+                received += len(read(100_000))
+            await asyncio.sleep(0)
+        await protocol.until_called("connection_lost")
+        with contextlib.suppress(BlockingIOError):
+            while data := read(100_000):
+                received += len(data)
+        if kind == "pipe":
+            os.close(reading)
+        return received, protocol.calls[-1][1]
+
+    transports = []
+    with tcp_pair() as sockets:
+        assert run(scenario(sockets)) == (2_000_000, None)
+
+
+@pytest.mark.zloop_only  # asyncio waits in another way
+def test_room_for_a_file_is_not_waited_for_on_a_closed_connection(loop, run):
+    async def scenario():
+        async with connection(loop) as (transport, _protocol, _peer):
+            transport.close()
+            with pytest.raises(ConnectionError, match="Connection is closed by peer"):
+                transport._make_drain_waiter()
+
+    run(scenario())

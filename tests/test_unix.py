@@ -451,3 +451,17 @@ def test_given_socket_is_cleaned_up_as_well(same_as_asyncio, path):
         return left
 
     assert same_as_asyncio(scenario).returned == (not HAS_CLEANUP, -1)
+
+
+@pytest.mark.zloop_only  # asyncio raises FileNotFoundError, from 3.13 on
+def test_given_socket_whose_file_is_gone(loop, run, path):
+    async def scenario():
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(path)
+        os.unlink(path)
+        server = await loop.create_unix_server(Recorder, sock=sock)
+        assert server.is_serving()
+        server.close()
+        await server.wait_closed()
+
+    run(scenario())
