@@ -20,8 +20,6 @@ from tooling.line_reports import FileLines, Report
 REPORTS = BUILD / "coverage"
 DATA = REPORTS / "data"
 """Of coverage.py, one file for each process: pyproject.toml says so."""
-WHOLE = ROOT / "scripts" / "tooling" / "whole_files"
-"""The files of zloop/ each of whose lines has run, or tells why no test can reach it. The list only grows."""
 WITHOUT_REASON = re.compile(r"//.*GCOVR_EXCL_(?!LINE: \w)|#.*pragma: no cover(?!: \w)")
 """An exclusion of which no reason is told, or one of more than a line."""
 SUFFIXES = (".cpp", ".hpp", ".pyx", ".pxd", ".py")
@@ -68,10 +66,7 @@ def report_of(version: str) -> pathlib.Path:
 
 
 def package_is_covered(session: nox.Session) -> bool:
-    """Whether every line of the files that are whole has run on one of the Pythons that there are reports of.
-
-    What the others lack is told.
-    """
+    """Whether every line of zloop/ has run on one of the Pythons that there are reports of, or tells why not."""
     versions = [version for version in VERSIONS if report_of(version).exists()]
     report = line_reports.unite(line_reports.read(report_of(version), ROOT) for version in versions)
     session.log(f"as {', '.join(versions) or 'no Python'} ran it; lines that only another compiles are not counted")
@@ -79,13 +74,7 @@ def package_is_covered(session: nox.Session) -> bool:
     for name in unreported:
         session.warn(f"{name}: new, or not the same as when the tests ran: nothing is known of its lines")
     tell(session, report)
-    whole = set(WHOLE.read_text().split())
-    broken = sorted(name for name, lines in report.items() if lines.missing and name in whole)
-    for name in broken:
-        session.warn(f"{name}: every line of it has run before, or told why not")
-    for name in sorted(name for name, lines in report.items() if not lines.missing and name not in whole):
-        session.log(f"{name} is whole now: {WHOLE.relative_to(ROOT)} may have it")
-    return reasons_are_told(session, "zloop") and not unreported and not broken
+    return reasons_are_told(session, "zloop") and not unreported and not any(lines.missing for lines in report.values())
 
 
 def tell(session: nox.Session, report: Report) -> None:
