@@ -20,6 +20,7 @@ from support import (
     receive_all,
     receive_exactly,
     resource_warnings,
+    run_script,
     several_turns,
     tcp_pair,
 )
@@ -503,3 +504,50 @@ def test_room_for_a_file_is_not_waited_for_on_a_closed_connection(loop, run):
                 transport._make_drain_waiter()
 
     run(scenario())
+
+
+@pytest.mark.zloop_only  # asyncio keeps no mapping
+@pytest.mark.parametrize("kind", ["socket", "pipe"])
+def test_mapped_memory_whose_release_ends_the_connection_with_more_behind_it(kind):
+    """Its class calls back from inside the queue: what is queued there is released once, and the loop goes on."""
+    lines = run_script(
+        "zloop",
+        f"""
+import asyncio, contextlib, mmap, os, socket, sys
+
+class Ending(mmap.mmap):
+    def __del__(self):
+        transport.abort()
+
+async def main():
+    global transport
+    data = bytes(range(256)) * 2
+    before = sys.getrefcount(data)
+    if {kind!r} == "socket":
+        near, far = socket.socketpair()
+        far.setblocking(False)
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=near)
+    else:
+        out, into = os.pipe()
+        os.set_blocking(out, False)
+        transport, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(into, "wb", 0))
+        far = socket.socket()
+    transport.write(memoryview(Ending(-1, 2_000_000)))
+    transport.write(data)
+    async with asyncio.timeout(10):
+        while not transport.is_closing():
+            with contextlib.suppress(BlockingIOError):
+                far.recv(100_000) if {kind!r} == "socket" else os.read(out, 100_000)
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+    print(sys.getrefcount(data) - before)
+    far.close()
+    if {kind!r} == "pipe":
+        os.close(out)
+
+loop = new_event_loop()
+loop.run_until_complete(main())
+loop.close()
+""",
+    )
+    assert lines == ["0"]

@@ -133,9 +133,9 @@ int Stream::flush() {
 // Keeps the interest in writing from one partial send to the next. Drops it when the queue is empty, or after an error:
 // a connection in error is always writable.
 int Stream::send_queued() {
-  std::array<iovec, vectors_max> vectors;  // NOLINT(*-member-init): peek() fills what is used
+  std::array<iovec, WriteQueue::vectors_max> vectors;  // NOLINT(*-member-init): peek() fills what is used
   while (!queue_.empty()) {
-    const int count = queue_.peek(vectors.data(), vectors_max);
+    const int count = queue_.peek(vectors.data(), WriteQueue::vectors_max);
     const ssize_t sent = count == 1 ? ops_->io->send(fd(), vectors[0].iov_base, vectors[0].iov_len)
                                     : ops_->io->sendv(fd(), vectors.data(), count);
     if (would_block(sent)) return wait_writable();
@@ -145,8 +145,10 @@ int Stream::send_queued() {
     }
     std::size_t offered = 0;
     for (int i = 0; i < count; ++i) offered += vectors[static_cast<std::size_t>(i)].iov_len;
-    queue_.consume(static_cast<std::size_t>(sent), ops_->release);
-    if (std::cmp_less(sent, offered)) return wait_writable();
+    const bool is_full = std::cmp_less(sent, offered);
+    const int status = is_full ? wait_writable() : 0;
+    queue_.consume(static_cast<std::size_t>(sent), ops_->release);  // which may write more, or close the stream
+    if (is_full) return status;
   }
   drop_interest(interest_write);
   return 0;

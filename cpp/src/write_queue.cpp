@@ -1,6 +1,7 @@
 #include "zloop/write_queue.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 
 namespace zloop {
@@ -36,19 +37,28 @@ int WriteQueue::peek(iovec* vectors, int capacity) const noexcept {
 
 void WriteQueue::consume(std::size_t count, ReleaseFn release) {
   assert(count <= bytes());
-  while (count > 0 && count >= front_.size) {
-    count -= front_.size;
-    drop_front(release);
+  while (count > 0) {
+    std::array<void*, vectors_max> gone;  // NOLINT(*-member-init): only what is filled is read
+    std::size_t filled = 0;
+    while (count > 0 && count >= front_.size && filled < gone.size()) {
+      count -= front_.size;
+      gone[filled++] = drop_front();
+    }
+    if (count < front_.size) {
+      front_.data += count;
+      front_.size -= count;
+      count = 0;
+    }
+    for (std::size_t i = 0; i < filled; ++i) release(gone[i]);
   }
-  front_.data += count;
-  front_.size -= count;
 }
 
 void WriteQueue::clear(ReleaseFn release) {
-  while (!empty()) drop_front(release);
+  while (!empty()) release(drop_front());
 }
 
-void WriteQueue::drop_front(ReleaseFn release) {
+// Returns the first segment's reference, which is the caller's then.
+void* WriteQueue::drop_front() noexcept {
   void* reference = front_.reference;
   if (rest_ != nullptr && !rest_->segments.empty()) {
     front_ = rest_->segments.pop_front();
@@ -56,7 +66,7 @@ void WriteQueue::drop_front(ReleaseFn release) {
   } else {
     front_.size = 0;
   }
-  release(reference);
+  return reference;
 }
 
 }  // namespace zloop

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <deque>
+#include <functional>
 #include <new>
 #include <string>
 #include <string_view>
@@ -149,6 +150,90 @@ TEST_CASE("a segment behind many others comes when they are gone") {
   CHECK(queued(queue) == "99 ");
   CHECK(pieces[98].releases == 1);
   CHECK(pieces[99].releases == 0);
+}
+
+// What a segment keeps alive: its release runs code.
+struct Owner {
+  static void release(void* reference) {
+    auto& owner = *static_cast<Owner*>(reference);
+    ++owner.released;
+    if (owner.react) owner.react();
+  }
+
+  [[nodiscard]] zloop::Segment segment() { return {.data = "abcd", .size = 4, .reference = this}; }
+
+  int released = 0;
+  std::function<void()> react;
+};
+
+TEST_CASE("what a release calls finds the queue as it will be, and may change it") {
+  std::array<Owner, 4> owners;
+  WriteQueue queue;
+  for (std::size_t i = 0; i < 3; ++i) queue.push(owners.at(i).segment());
+  std::string left;
+  SECTION("by clearing it") {
+    owners[0].react = [&] {
+      left = queued(queue);
+      queue.clear(&Owner::release);
+    };
+    queue.consume(9, &Owner::release);
+    CHECK(queue.empty());
+    CHECK(owners[2].released == 1);
+  }
+  SECTION("by more bytes") {
+    owners[1].react = [&] {
+      left = queued(queue);
+      queue.push(owners[3].segment());
+    };
+    queue.consume(9, &Owner::release);
+    CHECK(queued(queue) == "bcdabcd");
+    CHECK(owners[2].released == 0);
+    queue.clear(&Owner::release);
+  }
+  SECTION("by taking what is left") {
+    owners[0].react = [&] {
+      left = queued(queue);
+      queue.consume(3, &Owner::release);
+    };
+    queue.consume(9, &Owner::release);
+    CHECK(queue.empty());
+    CHECK(owners[2].released == 1);
+  }
+  CHECK(left == "bcd");
+  CHECK(owners[0].released == 1);
+  CHECK(owners[1].released == 1);
+  CHECK(owners[3].released == (owners[1].react ? 1 : 0));
+}
+
+TEST_CASE("a queue that is being cleared drops what a release pushes, and may be cleared by it") {
+  std::array<Owner, 4> owners;
+  WriteQueue queue;
+  for (std::size_t i = 0; i < 3; ++i) queue.push(owners.at(i).segment());
+  owners[0].react = [&] {
+    CHECK(queue.bytes() == 8);
+    queue.push(owners[3].segment());
+  };
+  owners[1].react = [&] { queue.clear(&Owner::release); };
+  queue.clear(&Owner::release);
+  CHECK(queue.empty());
+  for (const Owner& owner : owners) CHECK(owner.released == 1);
+}
+
+TEST_CASE("more segments than one call sends are consumed in order") {
+  constexpr std::size_t count = (2 * WriteQueue::vectors_max) + 1;
+  std::vector<Owner> owners(count);
+  WriteQueue queue;
+  std::size_t released = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    queue.push(owners[i].segment());
+    owners[i].react = [&, i] { CHECK(released++ == i); };
+  }
+  queue.consume(4 * (count - 1), &Owner::release);
+  CHECK(released == count - 1);
+  CHECK(queue.bytes() == 4);
+  queue.consume(4, &Owner::release);
+  CHECK(released == count);
+  CHECK(queue.empty());
 }
 
 }  // namespace

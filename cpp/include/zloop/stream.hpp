@@ -125,7 +125,6 @@ class Stream final : private Watcher {
  private:
   static const WatcherOps socket_ops;
   static const WatcherOps pipe_ops;
-  static constexpr int vectors_max = 64;  // per system call; a larger number is not faster and costs stack
 
   static void on_ready(Watcher& watcher, unsigned ready);
   static void* socket_owner(Watcher& watcher) noexcept;

@@ -22,7 +22,7 @@ struct Segment {
 
 class WriteQueue {
  public:
-  // Releases one reference. Must not call into the queue. Foreign code, as the functions of WatcherOps are.
+  // Releases one reference. Foreign code, as the functions of WatcherOps are: it may call into the queue, too.
   using ReleaseFn = void (*)(void* reference);
 
   WriteQueue() = default;
@@ -37,12 +37,17 @@ class WriteQueue {
   // caller's then. It calls no foreign code, so a caller may catch the exception.
   void push(Segment segment);
 
+  // How many segments one system call takes; a larger number is not faster and costs stack.
+  static constexpr int vectors_max = 64;
+
   // Stores up to `capacity` vectors, from the front, and returns their number.
   int peek(iovec* vectors, int capacity) const noexcept;
 
-  // Drops `count` bytes from the front; count is at most bytes().
+  // Drops `count` bytes from the front; count is at most bytes(). The first release comes when they are gone, if they are
+  // no more than vectors_max segments: what it calls finds the queue as it will be.
   void consume(std::size_t count, ReleaseFn release);
 
+  // Drops all, and what a release pushes, too.
   void clear(ReleaseFn release);
 
  private:
@@ -51,7 +56,7 @@ class WriteQueue {
     std::size_t bytes = 0;
   };
 
-  void drop_front(ReleaseFn release);
+  [[nodiscard]] void* drop_front() noexcept;
 
   Segment front_{};             // the unsent part of the first segment; size 0: the queue is empty
   std::unique_ptr<Rest> rest_;  // the others; allocated for the first of them and kept: most queues never need it
