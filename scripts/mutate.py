@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -234,6 +235,11 @@ def main() -> int:
     if not shutil.which("ninja"):
         parser.error("ninja is needed, beside cmake")
     SOURCES.mkdir(parents=True, exist_ok=True)
+    lock = (FOLDER / "lock").open("w")  # held until the process ends
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        parser.error(f"another run is using {FOLDER}")
     os.environ["CCACHE_DISABLE"] = "1"  # no mutant comes twice
     copy_sources()
     outcomes = Outcomes()
