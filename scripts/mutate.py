@@ -47,8 +47,6 @@ TESTS = {
     "cpp/include/zloop/write_queue.hpp": "write_queue stream_write",
     "cpp/src/timer_heap.cpp": "timer_heap radix_sort",
     "cpp/include/zloop/timer_heap.hpp": "timer_heap radix_sort",
-    "cpp/src/datagram.cpp": "datagram* lost_descriptor",
-    "cpp/src/poller/epoll.cpp": "epoll poller reactor* lost_descriptor",
 }
 """Which test files have to do with a file: patterns, without _test.cpp. In the order in which they are mutated."""
 
