@@ -90,12 +90,14 @@ TEST_CASE("a reactor that cannot open stays closed, and keeps nothing") {
 }
 
 TEST_CASE("a new watcher has no descriptor and no interest, and has lost nothing") {
-  const zloop::OwnedWatcher watcher;
+  zloop::OwnedWatcher watcher;
   CHECK(watcher.fd() == -1);
   CHECK(watcher.interest() == interest_none);
   CHECK(watcher.owner() == nullptr);
   CHECK_FALSE(watcher.attached());
   CHECK_FALSE(watcher.lost());
+  watcher.set_owner(&watcher);
+  CHECK(watcher.owner() == &watcher);
 }
 
 TEST_CASE("a watcher is notified of what it is interested in, one bit at a time") {
