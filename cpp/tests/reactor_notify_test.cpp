@@ -59,7 +59,10 @@ class Producer {
   Producer(Reactor& reactor, zloop::Inbox& inbox, std::mutex& lock)
       : reactor_(reactor), inbox_(inbox), lock_(lock), thread_([this](const std::stop_token& stop) { run(stop); }) {}
 
-  void take() { ++taken_; }
+  void take() {
+    ++taken_;
+    taken_.notify_one();
+  }
   [[nodiscard]] bool running() const { return running_; }
 
   // How often it has found the loop asleep; ends the thread.
@@ -71,9 +74,10 @@ class Producer {
 
  private:
   void run(const std::stop_token& stop) {
-    for (int left = 1; wakes_ < wakes_wanted && !stop.stop_requested(); ++left) {
+    const std::stop_callback wakes_this(stop, [this] { take(); });
+    for (int left = 0; wakes_ < wakes_wanted && !stop.stop_requested(); ++left) {
       leave_item();
-      while (taken_ < left && !stop.stop_requested()) std::this_thread::yield();
+      taken_.wait(left);
     }
     running_ = false;
     const std::scoped_lock guard(lock_);
