@@ -3,7 +3,6 @@
 #include <array>
 #include <cassert>
 #include <cerrno>
-#include <utility>
 
 #include "zloop/sys.hpp"
 
@@ -145,10 +144,13 @@ int Stream::send_queued() {
     }
     std::size_t offered = 0;
     for (int i = 0; i < count; ++i) offered += vectors[static_cast<std::size_t>(i)].iov_len;
-    const bool is_full = std::cmp_less(sent, offered);
-    const int status = is_full ? wait_writable() : 0;
-    queue_.consume(static_cast<std::size_t>(sent), ops_->release);  // which may write more, or close the stream
-    if (is_full) return status;
+    const auto taken = static_cast<std::size_t>(sent);
+    if (taken < offered) {
+      const int status = wait_writable();  // first, as what is released may write more, or close the stream
+      queue_.consume(taken, ops_->release);
+      return status;
+    }
+    queue_.consume(taken, ops_->release);
   }
   drop_interest(interest_write);
   return 0;
