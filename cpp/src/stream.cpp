@@ -21,7 +21,10 @@ const StreamIo pipe_io = {.receive = sys::read, .send = sys::write, .sendv = sys
 const StreamIo write_end_io = {.receive = report_end, .send = sys::write, .sendv = sys::writev};
 
 const WatcherOps Stream::socket_ops = {
-    .on_ready = &Stream::on_ready, .user = &Stream::socket_owner, .always_pollable = true};
+    .on_ready = &Stream::on_ready,
+    .user = &Stream::socket_owner,
+    .always_pollable = true,
+};
 // Without a user, because other code may use the descriptor of a pipe, too; and it may be a device as /dev/null, which
 // no poller watches.
 const WatcherOps Stream::pipe_ops = {.on_ready = &Stream::on_ready};

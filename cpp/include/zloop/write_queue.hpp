@@ -43,8 +43,8 @@ class WriteQueue {
   // Stores up to `capacity` vectors, from the front, and returns their number.
   int peek(iovec* vectors, int capacity) const noexcept;
 
-  // Drops `count` bytes from the front; count is at most bytes(). The first release comes when they are gone, if they are
-  // no more than vectors_max segments: what it calls finds the queue as it will be.
+  // Drops `count` bytes from the front; count is at most bytes(). The first release comes when they are gone, if they
+  // are no more than vectors_max segments: what it calls finds the queue as it will be.
   void consume(std::size_t count, ReleaseFn release);
 
   // Drops all, and what a release pushes, too.
