@@ -161,6 +161,28 @@ TEST_CASE("the second bit of an event is not armed for again while the first one
   CHECK(reactor.turn() == 0);
 }
 
+TEST_CASE("an event that was dispatched leaves its watcher armed for the rest, whatever happens in the same batch") {
+  OpenReactor reactor;
+  std::deque<Pair> pairs;
+  std::deque<Probe> probes(2);
+  int notified = 0;
+  for (Probe& probe : probes) {
+    Pair& pair = pairs.emplace_back(make_pair());
+    fill(pair.ours.get());
+    put(pair.theirs.get(), "x");
+    REQUIRE(probe.attach(reactor, pair.ours.get()) == 0);
+    REQUIRE(reactor.arm(probe.watcher, interest_both) == 0);
+    probe.react = [&] {
+      if (++notified != 2) return;
+      for (Probe& each : probes) CHECK_FALSE(reactor.is_lost(each.watcher));
+    };
+  }
+  REQUIRE(reactor.turn() == 2);
+  for (const Pair& pair : pairs) CHECK(take(pair.theirs.get()).size() > 1);
+  CHECK(reactor.turn() == 2);
+  for (const Probe& probe : probes) CHECK(probe.notified == Bits{interest_read, interest_write});
+}
+
 TEST_CASE("a turn inside of a notification reports the bits that its event did not") {
   OpenReactor reactor;
   const Pair pair = make_pair();
