@@ -1,7 +1,8 @@
 """Connections with both ends on the loop: TCP, TLS and Unix; each end sends a stream of its own and checks the other's.
 
-Most are short, a tenth lasts. Ends stop reading for a while, write in every way, and are of both kinds of protocols.
-A conversation ends by a half-close and an answer, by close() once all is said, or by a reset; another takes its place.
+Most are short; of those at a time a tenth lasts. Ends stop reading for a while, write in every way, and are of both
+kinds of protocols. A conversation ends by a half-close and an answer, by close() once all is said, or by a reset;
+another takes its place.
 """
 
 import asyncio
@@ -28,6 +29,8 @@ RESETTING = struct.pack("ii", 1, 0)
 """SO_LINGER's value for a close that sends RST."""
 LASTING = 10_000
 """Bursts of a conversation that lasts."""
+LASTING_SHARE = 0.1
+"""Of the conversations at a time: with more of them, an hour's soak would come to have no others."""
 HEADER = 8
 NAMED_FROM = 1 << 18
 """Where bytes are wrong, this much of each other stream is looked through for them, and so often."""
@@ -50,6 +53,7 @@ class Conversations:
         self.world = world
         self.random = world.random("conversations")
         self.live = {}
+        self.lasting = 0
         self.keys = itertools.count(self.random.getrandbits(30) << 16)
         self.addresses = {}
         self.authority = trustme.CA()
@@ -107,7 +111,11 @@ class Conversations:
                     await self.world.loop.create_connection(lambda: conversation.client, *address, **context)
         except Exception as error:
             self.world.complain(f"a connection ({kind}) was not made: {error!r}")
-            self.live.pop(conversation.key, None)
+            self.forget(conversation)
+
+    def forget(self, conversation):
+        if self.live.pop(conversation.key, None) is not None:
+            self.lasting -= conversation.lasts
 
     async def drive(self):
         """Let ends speak, at random. The loop rests as long as it has worked: lag is not to be the load's."""
@@ -147,7 +155,9 @@ class Conversation:
     def __init__(self, topic, key, kind):
         self.topic, self.key, self.kind = topic, key, kind
         random = topic.random
-        self.bursts = LASTING if random.random() < 0.1 else random.randrange(1, 40)
+        self.lasts = topic.lasting < LASTING_SHARE * topic.world.connections and random.random() < LASTING_SHARE
+        topic.lasting += self.lasts
+        self.bursts = LASTING if self.lasts else random.randrange(1, 40)
         self.client = random.choice(PROTOCOLS)(topic)
         self.client.join(self, 2 * key)
         self.server = None
@@ -217,7 +227,7 @@ class Conversation:
         elif not (error is None or isinstance(error, OSError)):
             world.complain(f"{self} ended with {error!r}")
         if self.lost == len([one for one in self.ends if one is not None]):
-            self.topic.live.pop(self.key, None)
+            self.topic.forget(self)
             world.counts[f"{self.kind} conversations"] += 1
             world.counts["bytes"] += sum(one.received for one in self.ends if one is not None)
 
