@@ -390,7 +390,8 @@ int Reactor::wait(std::int64_t timeout_ns) noexcept {
   assert(is_open());
   if (const int status = reopen_after_fork(); status < 0) return status;
   ++waits_;
-  interrupt_dispatch();  // if an exception ended the turn, dispatch() was not called
+  // An exception ended the turn before its dispatch(); or this turn is inside of a notification.
+  if (events_count_ > 0) interrupt_dispatch();
   check_invariants(*this);
   const bool does_not_block = timeout_ns == 0;
   if (timeout_ns != 0 && !wakeup_.try_sleep()) timeout_ns = 0;
