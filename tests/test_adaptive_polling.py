@@ -81,8 +81,9 @@ def test_turns_skip_polls_after_many_empty_ones(monkeypatch, make_loop, value):
     loop = make_loop()
 
     async def latest():
-        # How long turns last is the machine's to say: of so many attempts one runs within the longest gap of two polls.
-        return max([await turns_until_read(loop, 2 * EMPTY_POLLS_TO_SKIP) for _ in range(100)])
+        # How long turns last is the machine's to say: of so many attempts one runs within the longest gap of two polls,
+        # and not just before the poll at its end.
+        return max([await turns_until_read(loop, 2 * EMPTY_POLLS_TO_SKIP + attempt) for attempt in range(100)])
 
     assert loop.run_until_complete(latest()) > 2
 

@@ -692,6 +692,7 @@ def test_child_watcher_of_the_policy_is_used(make_loop):
         try:
             process = run_bounded(loop, asyncio.create_subprocess_exec(*SLEEPER, stdout=PIPE))
             [thread] = watcher._threads.values()
+            assert run_bounded(loop, process.stdout.readline()) == b"up\n"
             process.kill()
             assert run_bounded(loop, process.communicate()) == (b"", None)
             assert process.returncode == -signal.SIGKILL

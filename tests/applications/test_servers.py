@@ -44,11 +44,16 @@ def check_requests(client):
 
 
 def check_reloading(server):
-    """A change to the program starts it anew."""
+    """A change to the program starts it anew. uvicorn takes what it sees at its first look for unchanged."""
     [first] = server.processes(1)
     path = server.folder / "app.py"
     path.write_text(path.read_text() + "# changed\n")
-    os.utime(path, (path.stat().st_mtime + 10,) * 2)
+
+    def is_seen():
+        os.utime(path, (path.stat().st_mtime + 10,) * 2)
+        return "detected changes" in server.log()
+
+    server.eventually(is_seen, "a change to be seen")
     [second] = server.processes(1, but=[first])
     assert second != first
     assert server.client.ask_once(BODY).loop == "zloop.loop"

@@ -19,6 +19,7 @@ FAULTS = (
 """What SOAK_FAULT may name, one or several: faults put in on purpose, which show whether the soak would see them."""
 
 MOST_COMPLAINTS = 50
+"""Of those that begin with the same word: connections have many."""
 
 
 class World:
@@ -37,6 +38,7 @@ class World:
             raise SystemExit(f"there is no fault {unknown.pop()!r}: {', '.join(FAULTS)}")
         self.counts = Counter()
         self.complaints = []
+        self.complaints_of = Counter()
         self.stopping = asyncio.Event()
         self.began = time.monotonic()
         self.kept = []  # what a fault leaks
@@ -51,8 +53,10 @@ class World:
 
     def complain(self, text):
         """Something is wrong: the verdict will say so."""
+        kind = text.partition(" ")[0]
         self.counts["complaints"] += 1
-        if len(self.complaints) < MOST_COMPLAINTS:
+        self.complaints_of[kind] += 1
+        if self.complaints_of[kind] <= MOST_COMPLAINTS:
             self.complaints.append(text)
             print(f"{time.monotonic() - self.began:.1f} s: {text}", flush=True)
 
