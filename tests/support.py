@@ -53,10 +53,17 @@ def modules_of(folder):
 
 def compile_library(compiler, source, target, *options):
     """Make a shared library that a program can preload, of a source in C or C++."""
-    command = [compiler, *options, "-shared", "-fPIC", "-o", target, source, "-ldl"]
-    # A sanitizer that is loaded into this process is not for the compiler, which it finds fault with and slows down.
-    subprocess.run(command, env=os.environ | {"LD_PRELOAD": ""}, check=True)
+    run_tool(compiler, *options, "-shared", "-fPIC", "-o", target, source, "-ldl")
     return target
+
+
+def run_tool(*command):
+    """Run a program of the system's; return what it prints.
+
+    Without the sanitizer that this process may have loaded, which finds fault with others and can make them hang.
+    """
+    environment = os.environ | {"LD_PRELOAD": ""}
+    return subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 # -- loops ---------------------------------------------------------------------------------------------------------
@@ -627,8 +634,7 @@ class Script:
 
     def _state(self):
         if sys.platform != "linux":
-            command = ["ps", "-o", "state=", "-p", str(self._process.pid)]
-            return subprocess.run(command, capture_output=True, text=True, check=True).stdout[:1]
+            return run_tool("ps", "-o", "state=", "-p", str(self._process.pid))[:1]
         with open(f"/proc/{self._process.pid}/stat") as stat:
             return stat.read().rpartition(")")[2].split()[0]
 
