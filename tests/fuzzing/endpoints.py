@@ -54,6 +54,8 @@ class Endpoint(FlowControlled, asyncio.DatagramProtocol):
         """What its peer sees as the sender."""
         self.address = None
         """Where its peer sends to; None if the two are connected."""
+        self.forgets = False
+        """Linux drops what it has not received when it sends to a peer that has gone (unix_dgram_sendmsg())."""
         self.state = "new"  # then made, lost
         self.closed = False
         self.gone = False
@@ -125,7 +127,7 @@ class Endpoint(FlowControlled, asyncio.DatagramProtocol):
     def end(self, how):
         """Close or abort: what waits to be sent may be dropped, and what the peer sends from now on is lost."""
         self.closed = self.gone = self.peer.gone = True
-        for sent in (self.peer.sends, self.sends) if how == "abort" else (self.peer.sends,):
+        for sent in (self.peer.sends, self.sends) if how == "abort" or self.peer.forgets else (self.peer.sends,):
             for number in range(sent.count()):
                 sent.may_be_lost(number)
         getattr(self.transport, how)()
@@ -235,6 +237,7 @@ class Endpoints(OneLoop):
             end.name_seen = end.address = sock.getsockname() or None
             if kind.endswith("connected"):
                 end.address = None
+            end.forgets = kind in {"unix connected", "pair"}
 
         async def create():
             for end, sock in zip((first, second), sockets, strict=True):
