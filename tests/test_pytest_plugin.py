@@ -202,7 +202,7 @@ def test_event_loop_is_closed_after_the_test(suite):
 
         def test_two(event_loop):
             assert event_loop is not loops[0]
-            assert loops[0].is_closed()
+            assert loops.pop().is_closed()
     """)
     run(suite).assert_outcomes(passed=2)
 

@@ -83,6 +83,13 @@ def test_write_that_needs_more_to_be_received_waits_for_it(loop, run, fresh, cal
 FAILURE = ValueError("of the object's own")
 
 
+@pytest.fixture(autouse=True)
+def traceback_of_the_failure():
+    """Is dropped with the test: its frames hold the loop."""
+    yield
+    FAILURE.__traceback__ = FAILURE.__context__ = None
+
+
 def test_write_that_fails_ends_the_connection(loop, run, fresh, unhandled):
     moment = []
 

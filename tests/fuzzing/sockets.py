@@ -360,7 +360,9 @@ class Sockets(OneLoop):
     def send(self, data, size, kind):
         """Send the stream's next bytes, if nothing else does."""
         end = self.end_of(data, Direction)
-        if end.finished or not self.may_send(end):
+        end.writing.update()
+        # Of no bytes there is nothing that waits, and that would displace what does.
+        if end.finished or (size == 0 and end.writing.active()) or not self.may_send(end):
             return
         begin, content = end.sends.begin(size)
         sent = content[:-1] if FAULT == "loses bytes" and size == 5000 else content
