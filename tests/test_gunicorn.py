@@ -187,6 +187,8 @@ def test_module_of_workers_has_no_others():
 def test_worker_package_that_lacks_something_itself(tmp_path, monkeypatch):
     (tmp_path / "uvicorn_worker.py").write_text("import nowhere.to.be.found")
     monkeypatch.syspath_prepend(tmp_path)
+    pytest.importorskip("uvicorn")
+    pytest.importorskip("gunicorn")
     workers = pytest.importorskip("zloop.gunicorn")
     with pytest.raises(ImportError, match=r"needs nowhere, which is not installed"):
         workers.UvicornWorker  # noqa: B018  # it is looked for now

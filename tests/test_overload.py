@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from support import modules_of
+from support import memory_settings, modules_of
 
 OVERLOAD = pathlib.Path(__file__).parent / "overload"
 MEGABYTE = 1 << 20
@@ -25,7 +25,7 @@ def test_server_stands_each_attack(loop_kind, tmp_path):
     attacks = ["descriptor limit"] if loop_kind == "asyncio" else []
     small = ["--rounds", "1", "--seconds", "0.2", "--scale", "0.05", "--output", output]
     command = [sys.executable, "-P", OVERLOAD, *attacks, "--loop", loop_kind, *small]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(command, env=memory_settings(), capture_output=True, text=True, timeout=50, check=False)
     assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["nothing is wrong"]), done.stderr
     results = json.loads(output.with_suffix(".json").read_text())["results"]
     assert {attack: len(loops[loop_kind]) for attack, loops in results.items()} == dict.fromkeys(results, 1)

@@ -1,14 +1,13 @@
 """A short soak, what the longer ones' verdict follows from, and faults put in on purpose, which it has to see."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
-from support import modules_of
+from support import memory_settings, modules_of
 
 SOAK = pathlib.Path(__file__).parent / "soak"
 MEGABYTE = 1 << 20
@@ -33,11 +32,9 @@ def soak():
 def run_soak(path, seconds, *arguments, faults=()):
     """Its exit status, what it printed, and what it wrote as JSON."""
     command = [sys.executable, "-P", SOAK, "--minutes", str(seconds / 60), "--seed", "1", "--output", path, *arguments]
-    # What is freed grows for a while under AddressSanitizer, which keeps it.
-    asan_options = f"{os.environ.get('ASAN_OPTIONS', '')}:quarantine_size_mb=1:thread_local_quarantine_size_kb=16"
     done = subprocess.run(
         command,
-        env=os.environ | {"SOAK_FAULT": ", ".join(faults), "ASAN_OPTIONS": asan_options},
+        env=memory_settings() | {"SOAK_FAULT": ", ".join(faults)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
