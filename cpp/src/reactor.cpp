@@ -98,7 +98,8 @@ int Reactor::add_all_entries(Poller& poller) noexcept {
     Watcher* watcher = slots_[fd].watcher;
     if (watcher == nullptr || watcher->interest_ == interest_none) continue;
     const int number = static_cast<int>(fd);
-    const int status = poller.add(number, watcher->interest_, token_of(number));
+    const unsigned interest = interest_for_entry(*watcher, watcher->interest_);
+    const int status = poller.add(number, interest, token_of(number));
     if (is_gone(status)) {
       watcher->lost_ = true;
       record_interest(*watcher, interest_none);

@@ -334,6 +334,28 @@ TEST_CASE("an entry that nobody can remove any more does not keep the loop awake
   CHECK(scene.reactor.wait(1'000'000) == 0);
 }
 
+TEST_CASE("an event that was fetched with an orphaned entry's is not armed for again in the poller's successor",
+          "[linux]") {
+  Scene scene;
+  REQUIRE(scene.attach(scene.old) == 0);
+  REQUIRE(scene.old.watcher.set_interest(interest_read) == 0);
+  const Fd duplicate(::dup(scene.number));
+  scene.pass_number_on();
+  put(scene.pair.theirs.get(), "x");
+  scene.old.watcher.detach();
+  const Pair armed = make_pair();
+  Probe waiting;
+  REQUIRE(waiting.attach(scene.reactor, armed.ours.get()) == 0);
+  REQUIRE(scene.reactor.arm(waiting.watcher, interest_read) == 0);
+  REQUIRE(scene.turn() == 1);
+  put(armed.theirs.get(), "x");
+  REQUIRE(scene.turn() == 2);  // the second time that the orphan is reported: another poller takes over
+  CHECK(waiting.notified == std::vector<unsigned>{interest_read});
+  CHECK(scene.turn() == 0);  // although there is more to read
+  REQUIRE(scene.reactor.arm(waiting.watcher, interest_read) == 0);
+  CHECK(scene.turn() == 1);
+}
+
 TEST_CASE("without a descriptor for another poller the loop goes on, if awake", "[linux]") {
   Scene scene;
   REQUIRE(scene.attach(scene.old) == 0);
