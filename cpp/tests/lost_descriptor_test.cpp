@@ -14,6 +14,7 @@
 #include "support/child.hpp"
 #include "support/connection.hpp"
 #include "support/interposer.hpp"
+#include "support/open_reactor.hpp"
 #include "support/probe.hpp"
 #include "support/sockets.hpp"
 #include "zloop/datagram.hpp"
@@ -35,6 +36,7 @@ using zloop::test::Fd;
 using zloop::test::Interposer;
 using zloop::test::make_pair;
 using zloop::test::make_pipe;
+using zloop::test::OpenReactor;
 using zloop::test::Pair;
 using zloop::test::Pipe;
 using zloop::test::Probe;
@@ -209,8 +211,7 @@ TEST_CASE("a stream whose number is a regular file's when it first reads has los
 }
 
 TEST_CASE("a stream of a device that cannot be watched has not lost it") {
-  Reactor reactor;
-  REQUIRE(reactor.open() == 0);
+  OpenReactor reactor;
   const Fd device(::open("/dev/null", O_RDWR | O_CLOEXEC));
   const zloop::StreamOps ops{.io = &zloop::pipe_io};
   zloop::Stream stream;
@@ -220,8 +221,7 @@ TEST_CASE("a stream of a device that cannot be watched has not lost it") {
 }
 
 TEST_CASE("a datagram socket whose number is a regular file's when it first reads has lost it") {
-  Reactor reactor;
-  REQUIRE(reactor.open() == 0);
+  OpenReactor reactor;
   const Pair pair = make_pair(SOCK_DGRAM);
   const zloop::DatagramOps ops;
   zloop::DatagramSocket datagram(ops, nullptr, nullptr);
@@ -232,8 +232,7 @@ TEST_CASE("a datagram socket whose number is a regular file's when it first read
 }
 
 TEST_CASE("a listener whose number is a regular file's when it first accepts has lost it") {
-  Reactor reactor;
-  REQUIRE(reactor.open() == 0);
+  OpenReactor reactor;
   const Pair pair = make_pair();
   const zloop::ListenerOps ops;
   zloop::Listener listener(ops, nullptr);

@@ -202,21 +202,6 @@ TEST_CASE("a turn inside of a notification reports the bits that its event did n
   CHECK(reactor.turn() == 0);
 }
 
-TEST_CASE("interested anew in the same batch, after it was disarmed, a watcher is notified by the next one") {
-  OpenReactor reactor;
-  const Pair pair = make_pair();
-  put(pair.theirs.get(), "x");
-  Probe probe;
-  probe.watch(reactor, pair.ours.get(), interest_read);
-  REQUIRE(reactor.wait(0) == 1);
-  reactor.disarm(probe.watcher);
-  REQUIRE(probe.watcher.set_interest(interest_read) == 0);
-  reactor.dispatch();
-  CHECK(probe.notified.empty());
-  reactor.turn();
-  CHECK(probe.notified == Bits{interest_read});
-}
-
 TEST_CASE("to disarm what has no interest, or is not attached, asks the kernel nothing") {
   OpenReactor reactor;
   const Pair pair = make_pair();
