@@ -3,6 +3,7 @@
 import array
 import asyncio
 import contextlib
+import ctypes
 import functools
 import gc
 import importlib
@@ -70,6 +71,20 @@ def memory_settings():
     """The environment of a program that measures its memory: of what is freed AddressSanitizer keeps little there."""
     options = f"{os.environ.get('ASAN_OPTIONS', '')}:quarantine_size_mb=1:thread_local_quarantine_size_kb=16"
     return os.environ | {"ASAN_OPTIONS": options}
+
+
+@contextlib.contextmanager
+def no_leak_detection():
+    """A `with` block that may lose memory of C libraries: LeakSanitizer, if it is loaded, does not report that."""
+    sanitizer = ctypes.CDLL(None)
+    detects = hasattr(sanitizer, "__lsan_disable")
+    if detects:
+        sanitizer.__lsan_disable()
+    try:
+        yield
+    finally:
+        if detects:
+            sanitizer.__lsan_enable()
 
 
 # -- loops ---------------------------------------------------------------------------------------------------------

@@ -506,18 +506,27 @@ def test_room_for_a_file_is_not_waited_for_on_a_closed_connection(loop, run):
     run(scenario())
 
 
-@pytest.mark.zloop_only  # asyncio keeps no mapping
-@pytest.mark.parametrize("kind", ["socket", "pipe"])
-def test_mapped_memory_whose_release_ends_the_connection_with_more_behind_it(kind):
-    """Its class calls back from inside the queue: what is queued there is released once, and the loop goes on."""
-    lines = run_script(
-        "zloop",
-        f"""
-import asyncio, contextlib, mmap, os, socket, sys
+RELEASING_SCRIPT = """
+import asyncio, contextlib, gc, mmap, os, socket, sys, weakref
 
 class Ending(mmap.mmap):
     def __del__(self):
-        transport.abort()
+        global released
+        {end}()
+        released = True
+
+def abort():
+    transport.abort()
+
+def abort_and_forget():
+    global transport
+    seen = weakref.ref(transport)
+    transport.abort()
+    transport = None
+    while seen() is not None and turns:
+        turns.pop()
+        loop._run_once()
+        gc.collect()
 
 async def main():
     global transport
@@ -532,22 +541,35 @@ async def main():
         os.set_blocking(out, False)
         transport, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(into, "wb", 0))
         far = socket.socket()
+    del _
+    seen = weakref.ref(transport)
     transport.write(memoryview(Ending(-1, 2_000_000)))
     transport.write(data)
     async with asyncio.timeout(10):
-        while not transport.is_closing():
+        while not released:
             with contextlib.suppress(BlockingIOError):
                 far.recv(100_000) if {kind!r} == "socket" else os.read(out, 100_000)
             await asyncio.sleep(0)
         await asyncio.sleep(0.01)
-    print(sys.getrefcount(data) - before)
+    transport = None
+    gc.collect()
+    print(seen(), sys.getrefcount(data) - before)
     far.close()
     if {kind!r} == "pipe":
         os.close(out)
 
+released = False
+turns = list(range(10))
 loop = new_event_loop()
 loop.run_until_complete(main())
 loop.close()
-""",
-    )
-    assert lines == ["0"]
+"""
+
+
+@pytest.mark.zloop_only  # asyncio keeps no mapping
+@pytest.mark.parametrize("kind", ["socket", "pipe"])
+@pytest.mark.parametrize("end", ["abort", "abort_and_forget"])
+def test_mapped_memory_whose_release_ends_the_connection_with_more_behind_it(monkeypatch, kind, end):
+    """Its class calls back from inside the queue: what is queued there is released once, and the loop goes on."""
+    monkeypatch.setenv("PYTHONMALLOC", "debug")  # memory that is given back is overwritten
+    assert run_script("zloop", RELEASING_SCRIPT.format(kind=kind, end=end)) == ["None 0"]

@@ -119,12 +119,16 @@ int Stream::wait_writable() noexcept { return set_interest(interest() | interest
 void Stream::queue(const Segment& segment) { queue_.push(segment); }
 
 void Stream::send_and_report() {
+  const StreamOps& ops = *ops_;
+  void* owner = owner_;
+  ops.hold(owner);
   const int status = send_queued();
   if (status < 0) {
-    ops_->on_write_error(owner_, -status);
+    ops.on_write_error(owner, -status);
   } else {
-    ops_->on_flushed(owner_);
+    ops.on_flushed(owner);
   }
+  ops.let_go(owner);  // not in a destructor, through which a thread that ends in there could not unwind
 }
 
 int Stream::flush() {

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <memory>
 #include <new>
 #include <string>
+#include <utility>
 
 #include "support/allocation.hpp"
 #include "support/catch.hpp"
@@ -392,6 +394,47 @@ TEST_CASE("a stream may be closed from inside any call about writing") {
   CHECK(connection.all_released_once());
   connection.turn();
   CHECK(connection.log == (fails ? "write_error " : "flushed "));
+}
+
+// Shared by a reference that is queued in its stream.
+class SharedOwner {
+ public:
+  using Reference = std::shared_ptr<SharedOwner>;
+
+  SharedOwner(zloop::Reactor& reactor, int fd) { REQUIRE(stream.open(reactor, fd, ops, this) == 0); }
+  ~SharedOwner() { stream.close(); }
+  SharedOwner(const SharedOwner&) = delete;
+  SharedOwner& operator=(const SharedOwner&) = delete;
+
+  // `reference` stays the caller's; what it refers to is given up when the bytes are sent.
+  void queue(const char* data, std::size_t size, Reference& reference) {
+    queued = &reference;
+    stream.queue({.data = data, .size = size, .reference = &reference});
+  }
+
+  Stream stream;
+
+ private:
+  static void release(void* reference) { static_cast<Reference*>(reference)->reset(); }
+  static void hold(void* owner) { static_cast<SharedOwner*>(owner)->held = *static_cast<SharedOwner*>(owner)->queued; }
+  static void let_go(void* owner) { const auto last = std::exchange(static_cast<SharedOwner*>(owner)->held, nullptr); }
+  static constexpr zloop::StreamOps ops{.release = &release, .hold = &hold, .let_go = &let_go};
+
+  Reference held;
+  Reference* queued = nullptr;  // borrowed
+};
+
+TEST_CASE("an owner may go when what was queued is released, once it is let go") {
+  Connection connection;
+  connection.stream->close();
+  auto owner = std::make_shared<SharedOwner>(connection.reactor, connection.pair.ours.get());
+  const std::weak_ptr<SharedOwner> seen = owner;
+  owner->queue("queued", 6, owner);
+  REQUIRE(owner->stream.wait_writable() == 0);
+  connection.turn();
+  CHECK(owner == nullptr);
+  CHECK(seen.expired());
+  CHECK(take(connection.pair.theirs.get()) == "queued");
 }
 
 TEST_CASE("what a call about writing writes is sent at once") {

@@ -86,6 +86,7 @@ template <typename Pointer, typename... Arguments>
 constexpr bool may_end = !std::is_nothrow_invocable_v<Pointer, Arguments...>;
 
 static_assert(may_end<decltype(WatcherOps::on_ready), Watcher&, unsigned>);
+static_assert(may_end<decltype(StreamOps::let_go), void*>);
 static_assert(may_end<decltype(StreamOps::on_data), void*, const char*, std::size_t>);
 static_assert(may_end<decltype(StreamOps::get_buffer), void*, char**, std::size_t*>);
 static_assert(may_end<decltype(StreamOps::on_buffer_filled), void*, ssize_t>);
@@ -210,14 +211,15 @@ TEST_CASE("a thread that ends in a stream's on_read_error unwinds") {
   CHECK(ends_in_dispatch(connection.reactor));
 }
 
-TEST_CASE("a thread that ends in a stream's on_flushed, on_write_error or release unwinds") {
+TEST_CASE("a thread that ends in a stream's on_flushed, on_write_error, release or let_go unwinds") {
   Connection connection;
   Interposer interposer;
-  const int which = GENERATE(0, 1, 2);
+  const int which = GENERATE(0, 1, 2, 3);
   connection.stream->close();
   if (which == 0) connection.ops.on_flushed = leave<void, void*>;
   if (which == 1) connection.ops.on_write_error = leave<void, void*, int>;
   if (which == 2) connection.ops.release = release;
+  if (which == 3) connection.ops.let_go = leave<void, void*>;
   REQUIRE(connection.open_stream() == 0);
   connection.fill();
   connection.queue("waits");

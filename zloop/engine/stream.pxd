@@ -13,6 +13,8 @@ cdef extern from "zloop/stream.hpp" namespace "zloop":
     cdef cppclass StreamOps:
         const StreamIo* io
         WriteQueue.ReleaseFn release
+        void (*hold)(void* owner) noexcept
+        void (*let_go)(void* owner) noexcept
         void (*on_data)(void* owner, const char* data, size_t size) noexcept
         cpp_bool (*get_buffer)(void* owner, char** data, size_t* size) noexcept
         void (*on_buffer_filled)(void* owner, ssize_t result) noexcept

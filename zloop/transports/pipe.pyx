@@ -24,7 +24,7 @@ from zloop.core.loop cimport Loop
 from zloop.core.scheduler cimport check
 from zloop.engine.stream cimport Stream, StreamOps, pipe_io, write_end_io
 from zloop.transports.base cimport BaseTransport, begin, check_new, end_in_context, read_callback_failed
-from zloop.transports.stream cimport StreamTransport, release_bytes
+from zloop.transports.stream cimport StreamTransport, hold_transport, let_transport_go, release_bytes
 
 from zloop.core import diagnostics
 
@@ -343,6 +343,8 @@ read_ops.on_read_error = on_read_error
 cdef StreamOps write_ops
 write_ops.io = &write_end_io
 write_ops.release = release_bytes
+write_ops.hold = hold_transport
+write_ops.let_go = let_transport_go
 write_ops.on_end = on_reader_gone
 write_ops.on_flushed = on_flushed
 write_ops.on_write_error = on_write_error

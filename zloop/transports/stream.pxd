@@ -18,4 +18,6 @@ cdef int queue_bytes(Stream* stream, object data) except -1
 cdef int write_memory(Stream* stream, object data, const char* memory, size_t size) except? -1
 cdef int queue_rest(Stream* stream, object data, const char* rest, size_t size) except? -1
 cdef void release_bytes(void* data) noexcept
+cdef void hold_transport(void* owner) noexcept
+cdef void let_transport_go(void* owner) noexcept
 cdef object bytes_of(object data)

@@ -170,6 +170,15 @@ cdef void release_bytes(void* data) noexcept:
     Py_DECREF(<object><PyObject*>data)
 
 
+# A mapping's class may drop every other reference to the transport when the mapping is released.
+cdef void hold_transport(void* owner) noexcept:
+    Py_INCREF(<object><PyObject*>owner)
+
+
+cdef void let_transport_go(void* owner) noexcept:
+    Py_DECREF(<object><PyObject*>owner)
+
+
 cdef object bytes_of(object data):
     """The very object if it is bytes, else a copy, which later changes do not reach."""
     cdef Py_buffer view

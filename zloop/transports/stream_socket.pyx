@@ -34,7 +34,14 @@ from zloop.transports.base cimport describe_transport
 from zloop.transports.lazy_socket cimport EOF_WRITTEN, SENDING_FILE
 from zloop.transports.receiver cimport cut_bytes, native_protocol
 from zloop.transports.state cimport TransportState, transport_state
-from zloop.transports.stream cimport bytes_of, queue_bytes, release_bytes, write_memory
+from zloop.transports.stream cimport (
+    bytes_of,
+    hold_transport,
+    let_transport_go,
+    queue_bytes,
+    release_bytes,
+    write_memory,
+)
 
 from zloop.core import diagnostics
 
@@ -607,6 +614,8 @@ cdef void on_writable(void* owner) noexcept:
 
 cdef StreamOps stream_ops
 stream_ops.release = release_bytes
+stream_ops.hold = hold_transport
+stream_ops.let_go = let_transport_go
 stream_ops.on_data = on_data
 stream_ops.get_buffer = get_buffer
 stream_ops.on_buffer_filled = on_buffer_filled

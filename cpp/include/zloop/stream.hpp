@@ -38,8 +38,12 @@ extern const StreamIo write_end_io;
 struct StreamOps {
   const StreamIo* io = &socket_io;
 
-  // Releases the reference of a queued segment. Must not call into the stream.
+  // Releases the reference of a queued segment. What that runs may write, close the stream, or dispatch further events.
   WriteQueue::ReleaseFn release = [](void*) {};
+  // The owner keeps itself, and the stream in it, alive from hold() to let_go(): queued bytes are sent in between, and
+  // their `release` may give up every other reference to the owner.
+  void (*hold)(void* owner) = [](void*) {};
+  void (*let_go)(void* owner) = [](void*) {};
 
   // Received bytes, in the reactor's shared buffer: `data` is valid until the call returns, whatever is read meanwhile.
   void (*on_data)(void* owner, const char* data, std::size_t size) = [](void*, const char*, std::size_t) {};
