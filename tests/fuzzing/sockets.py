@@ -52,11 +52,17 @@ class Operation:
     def __init__(self, undone):
         self.task = None
         self.undone = undone
-        """Called if the task is cancelled, with whether the loop had finished for it."""
+        """Called, once, if it is displaced, or its task cancelled; with whether the loop had finished for it."""
+        self.is_undone = False
         self.waits = False
 
     def __repr__(self):
         return repr(self.task)
+
+    def undo(self, had_result):
+        if not self.is_undone:
+            self.is_undone = True
+            self.undone(had_result)
 
     def has_result(self):
         """Whether the loop is done, and only the task has not heard."""
@@ -77,6 +83,8 @@ class Side:
 
     def wait(self, operation):
         operation.waits = True
+        if isinstance(self.served, Operation) and self.served is not operation and not self.served.has_result():
+            self.served.undo(False)  # before anything that follows it can arrive
         self.served = operation
 
     def update(self):
@@ -300,7 +308,7 @@ class Sockets(OneLoop):
         while not operation.task.done():
             self.turns(1)
         if operation.task.cancelled():
-            operation.undone(had_result)
+            operation.undo(had_result)
         side.update()
 
     @has_stream
@@ -407,9 +415,10 @@ class Sockets(OneLoop):
         file = tempfile.TemporaryFile()  # noqa: SIM115  # send() closes it
         file.write(bytes(offset) + content + b"behind the end")
         file.flush()
-        where = []
+        begun, where = [], []
 
         async def send():
+            begun.append(True)
             with file:
                 try:
                     sent = await self.loop.sock_sendfile(end.socket, file, offset, size, fallback=False)
@@ -419,6 +428,9 @@ class Sockets(OneLoop):
                     end.report(f"sendfile() has sent {sent} of {size}, and the file is at {where}")
 
         def undone(_had_result):
+            if begun and not where:
+                end.sends.cut(begin, size)  # it is displaced, and waits still
+                return
             file.close()  # if send() has never begun
             sent = max(0, where[0]) if where else 0  # nothing, if it has not come to moving the file's position
             end.sends.cut(begin, size, sent, sent)
