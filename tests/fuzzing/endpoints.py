@@ -382,6 +382,9 @@ class Endpoints(OneLoop):
                 self.act(writer, "abort")  # the terminal could be opened again, and what was written be read
         for end in self.ends():
             self.act(end, "close")
+        for end in (end for pair in self.endpoints for end in pair):
+            if end.state != "lost" and end.transport.get_write_buffer_size() > 0:
+                self.act(end, "abort")  # its peer is closed, too, and reads no more: each could wait for the other
         self.run_until(lambda: all(end.state == "lost" for end in self.ends()))
         self.turns(3)
 
