@@ -432,7 +432,8 @@ class Sockets(OneLoop):
                 end.sends.cut(begin, size)  # it is displaced, and waits still
                 return
             file.close()  # if send() has never begun
-            sent = max(0, where[0]) if where else 0  # nothing, if it has not come to moving the file's position
+            # Nothing, if it has not come to moving the file's position, which is behind the bytes yet.
+            sent = where[0] if where and 0 <= where[0] <= size else 0
             end.sends.cut(begin, size, sent, sent)
 
         self.start(end, end.writing, send, undone)
