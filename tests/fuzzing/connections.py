@@ -45,7 +45,7 @@ class Connections(OneLoop):
         self.children = []
         self.leaving = 0
         """Exceptions that are to end a run, and have not done so yet."""
-        self.threads = threading.active_count()
+        self.threads = set(threading.enumerate())  # also of a program before, which is about to end
 
     def handle(self, loop, context):
         if str(context.get("exception")) == "Invalid state: reading should be paused":
@@ -410,9 +410,9 @@ class Connections(OneLoop):
             return
         # loop.close() tells the executor's threads to end, and does not wait for them.
         deadline = time.monotonic() + LIMIT
-        while threading.active_count() > self.threads and time.monotonic() < deadline:
+        while set(threading.enumerate()) - self.threads and time.monotonic() < deadline:
             time.sleep(0)
-        assert threading.active_count() == self.threads
+        assert set(threading.enumerate()) - self.threads == set()
 
     def let_go(self):
         transports = [end.transport for pair in self.pairs for end in pair if end.transport is not None]

@@ -79,7 +79,7 @@ class Threads(RuleBasedStateMachine):
     def begin(self, debug):
         gc.freeze()
         self.descriptors = descriptors()
-        self.threads = threading.active_count()
+        self.threads = set(threading.enumerate())
         self.debug = debug
         self.runners = [Runner(debug) for _ in range(2)]
         self.problems = []
@@ -361,5 +361,5 @@ class Threads(RuleBasedStateMachine):
             return
         self.runners.clear()
         gc.collect()
-        assert threading.active_count() == self.threads
+        assert set(threading.enumerate()) - self.threads == set()
         assert descriptors() == self.descriptors
