@@ -396,44 +396,50 @@ TEST_CASE("a stream may be closed from inside any call about writing") {
   CHECK(connection.log == (fails ? "write_error " : "flushed "));
 }
 
-// Shared by a reference that is queued in its stream.
-class SharedOwner {
+// Goes when what is queued in its stream is released, unless it is held.
+class SharedOwner : public std::enable_shared_from_this<SharedOwner> {
  public:
-  using Reference = std::shared_ptr<SharedOwner>;
+  struct Reference {
+    std::shared_ptr<SharedOwner> owner;
+    std::weak_ptr<SharedOwner> seen = owner;
+    bool outlived = false;  // the owner did, its release
+  };
 
   SharedOwner(zloop::Reactor& reactor, int fd) { REQUIRE(stream.open(reactor, fd, ops, this) == 0); }
   ~SharedOwner() { stream.close(); }
   SharedOwner(const SharedOwner&) = delete;
   SharedOwner& operator=(const SharedOwner&) = delete;
 
-  // `reference` stays the caller's; what it refers to is given up when the bytes are sent.
-  void queue(const char* data, std::size_t size, Reference& reference) {
-    queued = &reference;
-    stream.queue({.data = data, .size = size, .reference = &reference});
-  }
-
   Stream stream;
 
  private:
-  static void release(void* reference) { static_cast<Reference*>(reference)->reset(); }
-  static void hold(void* owner) { static_cast<SharedOwner*>(owner)->held = *static_cast<SharedOwner*>(owner)->queued; }
+  static void release(void* queued) {
+    auto& reference = *static_cast<Reference*>(queued);
+    reference.owner.reset();
+    reference.outlived = !reference.seen.expired();
+  }
+  static void hold(void* owner) {
+    auto& self = *static_cast<SharedOwner*>(owner);
+    self.held = self.shared_from_this();
+  }
   static void let_go(void* owner) { const auto last = std::exchange(static_cast<SharedOwner*>(owner)->held, nullptr); }
   static constexpr zloop::StreamOps ops{.release = &release, .hold = &hold, .let_go = &let_go};
 
-  Reference held;
-  Reference* queued = nullptr;  // borrowed
+  std::shared_ptr<SharedOwner> held;
 };
 
 TEST_CASE("an owner may go when what was queued is released, once it is let go") {
   Connection connection;
   connection.stream->close();
-  auto owner = std::make_shared<SharedOwner>(connection.reactor, connection.pair.ours.get());
-  const std::weak_ptr<SharedOwner> seen = owner;
-  owner->queue("queued", 6, owner);
-  REQUIRE(owner->stream.wait_writable() == 0);
+  SharedOwner::Reference reference{.owner =
+                                       std::make_shared<SharedOwner>(connection.reactor, connection.pair.ours.get())};
+  Stream& stream = reference.owner->stream;
+  stream.queue({.data = "queued", .size = 6, .reference = &reference});
+  REQUIRE(stream.wait_writable() == 0);
   connection.turn();
-  CHECK(owner == nullptr);
-  CHECK(seen.expired());
+  CHECK(reference.owner == nullptr);
+  CHECK(reference.outlived);
+  CHECK(reference.seen.expired());
   CHECK(take(connection.pair.theirs.get()) == "queued");
 }
 
