@@ -79,8 +79,8 @@ def main():
     print(*(reasons or ["nothing is wrong"]), sep="\n")
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.with_suffix(".json").write_text(json.dumps({"reasons": reasons, "results": results}))
-        options.output.with_suffix(".md").write_text(f"{table}\n")
+        pathlib.Path(f"{options.output}.json").write_text(json.dumps({"reasons": reasons, "results": results}))
+        pathlib.Path(f"{options.output}.md").write_text(f"{table}\n")
     return int(bool(reasons))
 
 

@@ -167,11 +167,11 @@ def write(options, results, facts):
     """The samples as JSON and as a chart."""
     options.output.parent.mkdir(parents=True, exist_ok=True)
     document = facts | {"counts": dict(results["world"].counts), "samples": results["samples"]}
-    options.output.with_suffix(".json").write_text(json.dumps(document, indent=1))
+    pathlib.Path(f"{options.output}.json").write_text(json.dumps(document, indent=1))
     with warnings.catch_warnings():
         warnings.simplefilter("default")  # what the library warns of is not the soak's
         try:
-            chart.draw(results["samples"], facts["said"], options.output.with_suffix(".png"))
+            chart.draw(results["samples"], facts["said"], pathlib.Path(f"{options.output}.png"))
         except ImportError as error:
             print(f"no chart: {error}")
 
