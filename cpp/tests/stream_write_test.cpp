@@ -405,12 +405,12 @@ class SharedOwner : public std::enable_shared_from_this<SharedOwner> {
     bool outlived = false;  // the owner did, its release
   };
 
-  SharedOwner(zloop::Reactor& reactor, int fd) { REQUIRE(stream.open(reactor, fd, ops, this) == 0); }
-  ~SharedOwner() { stream.close(); }
+  SharedOwner(zloop::Reactor& reactor, int fd) { REQUIRE(stream_.open(reactor, fd, ops, this) == 0); }
+  ~SharedOwner() { stream_.close(); }
   SharedOwner(const SharedOwner&) = delete;
   SharedOwner& operator=(const SharedOwner&) = delete;
 
-  Stream stream;
+  Stream& stream() { return stream_; }
 
  private:
   static void release(void* queued) {
@@ -420,20 +420,22 @@ class SharedOwner : public std::enable_shared_from_this<SharedOwner> {
   }
   static void hold(void* owner) {
     auto& self = *static_cast<SharedOwner*>(owner);
-    self.held = self.shared_from_this();
+    self.held_ = self.shared_from_this();
   }
-  static void let_go(void* owner) { const auto last = std::exchange(static_cast<SharedOwner*>(owner)->held, nullptr); }
+  static void let_go(void* owner) { const auto last = std::exchange(static_cast<SharedOwner*>(owner)->held_, nullptr); }
   static constexpr zloop::StreamOps ops{.release = &release, .hold = &hold, .let_go = &let_go};
 
-  std::shared_ptr<SharedOwner> held;
+  Stream stream_;
+  std::shared_ptr<SharedOwner> held_;
 };
 
 TEST_CASE("an owner may go when what was queued is released, once it is let go") {
   Connection connection;
   connection.stream->close();
-  SharedOwner::Reference reference{.owner =
-                                       std::make_shared<SharedOwner>(connection.reactor, connection.pair.ours.get())};
-  Stream& stream = reference.owner->stream;
+  SharedOwner::Reference reference{
+      .owner = std::make_shared<SharedOwner>(connection.reactor, connection.pair.ours.get()),
+  };
+  Stream& stream = reference.owner->stream();
   stream.queue({.data = "queued", .size = 6, .reference = &reference});
   REQUIRE(stream.wait_writable() == 0);
   connection.turn();
