@@ -86,6 +86,18 @@ void watch_somehow(Scene& scene) {
   }
 }
 
+// Leaves the poller an entry without a watcher, whose file is ready, and returns the duplicate by which that file is
+// open.
+[[nodiscard]] Fd leave_ready_orphan(Scene& scene) {
+  REQUIRE(scene.attach(scene.old) == 0);
+  REQUIRE(scene.old.watcher.set_interest(interest_read) == 0);
+  Fd duplicate(::dup(scene.number));
+  scene.pass_number_on();
+  put(scene.pair.theirs.get(), "x");
+  scene.old.watcher.detach();
+  return duplicate;
+}
+
 TEST_CASE("a watcher whose number stands for another file gives way to that file's") {
   const bool has_duplicate = GENERATE(false, true);
   Scene scene;
@@ -336,12 +348,7 @@ TEST_CASE("an entry that nobody can remove any more does not keep the loop awake
 TEST_CASE("an event that was fetched with an orphaned entry's is not armed for again in the poller's successor",
           "[linux]") {
   Scene scene;
-  REQUIRE(scene.attach(scene.old) == 0);
-  REQUIRE(scene.old.watcher.set_interest(interest_read) == 0);
-  const Fd duplicate(::dup(scene.number));
-  scene.pass_number_on();
-  put(scene.pair.theirs.get(), "x");
-  scene.old.watcher.detach();
+  const Fd duplicate = leave_ready_orphan(scene);
   const Pair armed = make_pair();
   Probe waiting;
   REQUIRE(waiting.attach(scene.reactor, armed.ours.get()) == 0);
@@ -357,12 +364,7 @@ TEST_CASE("an event that was fetched with an orphaned entry's is not armed for a
 
 TEST_CASE("without a descriptor for another poller the loop goes on, if awake", "[linux]") {
   Scene scene;
-  REQUIRE(scene.attach(scene.old) == 0);
-  REQUIRE(scene.old.watcher.set_interest(interest_read) == 0);
-  const Fd duplicate(::dup(scene.number));
-  scene.pass_number_on();
-  put(scene.pair.theirs.get(), "x");
-  scene.old.watcher.detach();
+  const Fd duplicate = leave_ready_orphan(scene);
   REQUIRE(scene.attach(scene.next) == 0);
   REQUIRE(scene.next.watcher.set_interest(interest_read) == 0);
   {
@@ -377,12 +379,7 @@ TEST_CASE("without a descriptor for another poller the loop goes on, if awake", 
 
 TEST_CASE("without memory for another poller the loop goes on, if awake", "[linux]") {
   Scene scene;
-  REQUIRE(scene.attach(scene.old) == 0);
-  REQUIRE(scene.old.watcher.set_interest(interest_read) == 0);
-  const Fd duplicate(::dup(scene.number));
-  scene.pass_number_on();
-  put(scene.pair.theirs.get(), "x");
-  scene.old.watcher.detach();
+  const Fd duplicate = leave_ready_orphan(scene);
   for (int i = 0; i < 3; ++i) {
     const int count = zloop::test::with_allocations(0, [&] {
       const int events = scene.reactor.wait(0);
@@ -397,12 +394,7 @@ TEST_CASE("without memory for another poller the loop goes on, if awake", "[linu
 
 TEST_CASE("a watcher that is lost when another poller is made is not watched there", "[linux]") {
   Scene scene;
-  REQUIRE(scene.attach(scene.old) == 0);
-  REQUIRE(scene.old.watcher.set_interest(interest_read) == 0);
-  const Fd duplicate(::dup(scene.number));
-  scene.pass_number_on();
-  put(scene.pair.theirs.get(), "x");
-  scene.old.watcher.detach();
+  const Fd duplicate = leave_ready_orphan(scene);
   const Pair gone = make_pair();
   const Pair stranger = make_pair();
   Probe lost;
