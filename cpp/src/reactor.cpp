@@ -68,7 +68,7 @@ int Reactor::open() noexcept {
 
 int Reactor::open_kernel_objects() noexcept {
   int status = poller_->open();
-  if (status == 0) status = wakeup_.open();
+  if (status == 0) status = wakeup_.open(&fork_mark_);
   if (status == 0) status = poller_->add_edge_triggered(wakeup_.fd(), wakeup_token);
   return status;
 }
@@ -78,7 +78,7 @@ int Reactor::open_kernel_objects() noexcept {
 int Reactor::reopen_after_fork() noexcept {
   if (!fork_mark_.inherited()) return 0;
   poller_->close_inherited();
-  wakeup_.close();
+  wakeup_.close_inherited();
   events_count_ = 0;
   int status = open_kernel_objects();
   if (status == 0) status = add_all_entries(*poller_);
@@ -143,7 +143,7 @@ void Reactor::close() noexcept {
   }
   if (is_open()) fork_mark_.inherited() ? poller_->close_inherited() : poller_->close();
   events_count_ = 0;
-  wakeup_.close();
+  fork_mark_.inherited() ? wakeup_.close_inherited() : wakeup_.close();
   poller_.reset();
 }
 
