@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 import warnings
@@ -30,6 +31,9 @@ SETTLING_TIME = 5
 """Seconds that threads and children of a finished test get to be gone."""
 
 LOCALHOST = "127.0.0.1"
+
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+"""Whether this interpreter does without a GIL (PEP 703)."""
 
 NEW_EVENT_LOOP = {
     "asyncio": "from asyncio import new_event_loop",

@@ -5,7 +5,16 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support import LOCALHOST, TIME_LIMIT, assert_silent, enable_debug, engine_objects, outcome_of, run_script
+from support import (
+    FREE_THREADED,
+    LOCALHOST,
+    TIME_LIMIT,
+    assert_silent,
+    enable_debug,
+    engine_objects,
+    outcome_of,
+    run_script,
+)
 from tls_support import stop
 
 
@@ -133,7 +142,15 @@ FROM_A_THREAD = {
 }
 
 
-@pytest.mark.parametrize("debug", [True, False], ids=["debug", "no debug"])
+@pytest.mark.parametrize(
+    "debug",
+    [
+        True,
+        # Without a GIL, zloop always refuses them: test_threads.py.
+        pytest.param(False, marks=pytest.mark.skipif(FREE_THREADED, reason="asyncio lets such calls race")),
+    ],
+    ids=["debug", "no debug"],
+)
 @pytest.mark.parametrize("method", FROM_A_THREAD)
 def test_calls_from_the_wrong_thread(same_as_asyncio, method, debug):
     def scenario(loop):

@@ -11,6 +11,7 @@ import weakref
 
 import pytest
 from support import (
+    FREE_THREADED,
     LOCALHOST,
     Recorder,
     alike,
@@ -408,6 +409,7 @@ class Holder:
 
 @SCHEDULE
 @pytest.mark.zloop_only
+@pytest.mark.skipif(FREE_THREADED, reason="without a GIL they stay tracked")
 def test_handles_that_wait_are_no_work_for_the_collector(loop, run, schedule):
     async def scenario():
         handle = schedule(loop, int)

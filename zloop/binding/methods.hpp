@@ -121,7 +121,9 @@ struct CallSoon {
   static bool is_context(PyObject* name) {
     if (name == context_name) return true;
     if (!PyUnicode_CheckExact(name) || PyUnicode_Compare(name, context_name) != 0) return false;
+#ifndef Py_GIL_DISABLED  // callers in other threads read it
     Py_SETREF(context_name, Py_NewRef(name));
+#endif
     return true;
   }
 };

@@ -1,45 +1,67 @@
-// The inbox through which other threads reach the loop, with the lock that each call of it needs.
+// What other threads than a loop's may reach, on interpreters with a GIL and without one (PEP 703).
+//
+// With a GIL nothing here costs anything: the GIL is the lock, and what asks for `free_threaded` is compiled out.
 #pragma once
 
 #include <Python.h>
 
-#include <cstddef>
-#include <mutex>
-
 #include "zloop/inbox.hpp"
+#include "zloop/shared_inbox.hpp"
 
 namespace zloop::binding {
 
 #ifdef Py_GIL_DISABLED
+#ifndef ZLOOP_FREE_THREADED
+#error "the engine is not built for threads without a GIL: see the option ZLOOP_FREE_THREADED"
+#endif
 
-// Without the GIL the inbox has a lock of its own. for_each() does not take it: it is for the garbage collector, which
-// has stopped all other threads.
-class LoopInbox : private Inbox {
- public:
-  using Inbox::for_each;
+inline constexpr bool free_threaded = true;
 
-  void push(void* item) {
-    const std::scoped_lock lock(lock_);
-    Inbox::push(item);
-  }
-  bool pending() {
-    const std::scoped_lock lock(lock_);
-    return Inbox::pending();
-  }
-  std::size_t take_into(ReadyQueue& queue) {
-    const std::scoped_lock lock(lock_);
-    return Inbox::take_into(queue);
-  }
-
- private:
-  std::mutex lock_;
-};
+// The garbage collector calls for_each() when it has stopped all other threads.
+using LoopInbox = SharedInbox;
 
 #else
 
-// The lock is the GIL. The loop takes it again after each Reactor::wait(), before it checks the inbox.
+inline constexpr bool free_threaded = false;
+
+// The loop takes the GIL again after each Reactor::wait(), before it checks the inbox.
 using LoopInbox = Inbox;
 
 #endif
+
+// True for a module in native code that has not declared that it does without a GIL: importing it turns the GIL on.
+inline bool needs_gil([[maybe_unused]] PyObject* module) {
+#ifdef Py_GIL_DISABLED
+  if (!PyModule_Check(module)) return false;
+  const PyModuleDef* definition = PyModule_GetDef(module);
+  if (definition == nullptr) return false;  // in Python
+  const PyModuleDef_Slot* slot = definition->m_slots;
+  if (slot == nullptr) return false;  // of the old kind, which declares it in a place of the interpreter's own
+  for (; slot->slot != 0; ++slot) {
+    if (slot->slot == Py_mod_gil) return slot->value != Py_MOD_GIL_NOT_USED;
+  }
+  return true;
+#else
+  return false;
+#endif
+}
+
+// A plain attribute that one thread writes and others read, of which each reads some value that it had.
+template <typename T>
+T load_shared(const T& attribute) {
+  return __atomic_load_n(&attribute, __ATOMIC_RELAXED);
+}
+
+template <typename T, typename Value>
+void store_shared(T& attribute, Value value) {
+  __atomic_store_n(&attribute, static_cast<T>(value), __ATOMIC_RELAXED);
+}
+
+// Sets the attribute if it is 0. False if it is not.
+template <typename T>
+bool claim_shared(T& attribute, T value) {
+  T expected = 0;
+  return __atomic_compare_exchange_n(&attribute, &expected, value, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
 
 }  // namespace zloop::binding

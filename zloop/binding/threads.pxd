@@ -1,8 +1,18 @@
 from zloop.engine.ring_buffer cimport ReadyQueue
 
 cdef extern from "binding/threads.hpp" namespace "zloop::binding":
+    const bint free_threaded
+
+    bint needs_gil(object module) noexcept
+
     cdef cppclass LoopInbox:
         LoopInbox() except +
         void push(void* item) except +
         bint pending() noexcept
         size_t take_into(ReadyQueue& queue) except +
+
+    bint load_shared(bint& attribute) noexcept
+    unsigned long load_shared(unsigned long& attribute) noexcept
+    void store_shared(bint& attribute, bint value) noexcept
+    void store_shared(unsigned long& attribute, unsigned long value) noexcept
+    bint claim_shared(unsigned long& attribute, unsigned long value) noexcept

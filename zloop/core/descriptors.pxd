@@ -20,9 +20,11 @@ cdef class FdWatcher:
 
 cdef class DescriptorLoop(Scheduler):
     cdef dict watchers         # descriptor -> FdWatcher: readers, writers and pending sock_* calls
+    cdef object users          # descriptor -> its native transport, weakly, without a GIL; None: there has been none
     cdef object selector_transports  # descriptor -> asyncio's own transport, weakly; None: there has been none
 
     cdef int check_no_transport(self, object fileobj) except -1
+    cdef int note_transport(self, int fd, object transport) except -1
     cdef int watched_descriptor(self, object fileobj) except -1
     cdef FdWatcher watcher_for(self, object fileobj)
     cdef Handle set_fd_callback(self, object fileobj, object callback, object args, object context, bint for_reading)

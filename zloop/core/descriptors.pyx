@@ -1,10 +1,13 @@
 # cython: language_level=3
 """Readers and writers: callbacks for when a descriptor is readable or writable."""
+import weakref
+
 from cpython.object cimport PyObject, PyTypeObject
 from libc.errno cimport EEXIST
 from libc.limits cimport INT_MAX
 
 from zloop.binding.sealed_types cimport seal_type
+from zloop.binding.threads cimport free_threaded, load_shared
 from zloop.core.handles cimport Handle, new_handle
 from zloop.core.scheduler cimport Scheduler, check, run_handle
 from zloop.engine.poller cimport interest_none, interest_read, interest_write
@@ -85,7 +88,7 @@ cdef class FdWatcher:
         cdef Handle handle = self.reader if ready == interest_read else self.writer
         if handle is None:  # pragma: no cover: apply() asks the poller for no more than there are handles for
             return 0
-        if handle._cancelled:  # by cancel(), which does not unregister it
+        if load_shared(handle.is_cancelled):  # by cancel(), which does not unregister it
             self.loop.drop_fd_callback(self.watcher.fd(), ready == interest_read)
         else:
             run_handle(self.loop, handle)
@@ -111,16 +114,29 @@ cdef class DescriptorLoop(Scheduler):
         self.check_no_transport(fileobj)
 
     # RuntimeError if a transport uses the descriptor: a second reader would take its bytes.
+    # Without a GIL another thread may drop a transport at any moment: there a weak reference tells of it.
     cdef int check_no_transport(self, object fileobj) except -1:
         cdef object number = number_of(fileobj)
+        if free_threaded:
+            self.check_thread()
         cdef void* user = self.reactor.user_of(number) if 0 <= number <= INT_MAX else NULL
         cdef object transport = None
-        if user != NULL and Py_REFCNT(<PyObject*>user) != 0:  # else it is being deallocated
+        if free_threaded and user != NULL:
+            transport = self.users.get(number)
+        elif user != NULL and Py_REFCNT(<PyObject*>user) != 0:  # else it is being deallocated
             transport = <object><PyObject*>user
         elif self.selector_transports is not None:
             transport = self.selector_transports.get(number)
         if transport is not None and not transport.is_closing():
             raise RuntimeError(f"File descriptor {fileobj!r} is used by transport {transport!r}")
+
+    # For a transport that begins to use a descriptor.
+    cdef int note_transport(self, int fd, object transport) except -1:
+        if free_threaded:
+            if self.users is None:
+                self.users = weakref.WeakValueDictionary()
+            self.users[fd] = transport
+        return 0
 
     def add_reader(self, fd, callback, *args):
         """Call callback(*args) in each turn in which `fd` is readable, at its end, or in error.
@@ -214,6 +230,8 @@ cdef class DescriptorLoop(Scheduler):
         cdef Handle previous
         cdef FdWatcher watcher
         cdef int status
+        if free_threaded:
+            self.check_thread()
         self.check_closed()
         watcher = self.watcher_for(fileobj)
         previous = watcher.reader if for_reading else watcher.writer
@@ -244,6 +262,8 @@ cdef class DescriptorLoop(Scheduler):
     cdef bint drop_fd_callback(self, int fd, bint for_reading) except -1:
         cdef FdWatcher watcher
         cdef Handle previous
+        if free_threaded:
+            self.check_thread()
         if self.closed:
             return False
         watcher = self.watchers.get(fd)

@@ -16,6 +16,7 @@ from libc.math cimport ceil, isnan
 
 from zloop.binding.context cimport call_in_context
 from zloop.binding.sealed_types cimport seal_type
+from zloop.binding.threads cimport free_threaded, load_shared, store_shared
 from zloop.core.contexts cimport ContextCache, PyContext_Copy, PyContext_CopyCurrent, contexts_can_be_shared
 from zloop.engine.timer_heap cimport never
 
@@ -38,6 +39,14 @@ cdef class LoopCore:
 
     # No __cinit__(): see Scheduler.
 
+    # Whether this thread may change the timers.
+    cdef bint owns_timers(self) noexcept:  # pragma: no cover: Scheduler has its own
+        return False
+
+    # Queues a handle, of which the caller holds a reference, from another thread than the loop's.
+    cdef int push_from_outside(self, Handle handle) except -1:  # pragma: no cover: Scheduler has its own
+        raise NotImplementedError
+
 
 @cython.freelist(128)
 cdef class Handle:
@@ -48,16 +57,38 @@ cdef class Handle:
         return asyncio_handle
 
     def __repr__(self):
-        if self.repr_when_cancelled is not None:
-            return self.repr_when_cancelled
+        with cython.critical_section(self):
+            described = self.repr_when_cancelled
+        if described is not None:
+            return described
         return f"<{' '.join(self._repr_info())}>"
+
+    # asyncio's names: tools read them.
+
+    @property
+    def _callback(self):
+        with cython.critical_section(self):
+            callback = self.callback
+        return callback
+
+    @property
+    def _args(self):
+        with cython.critical_section(self):
+            args = self.args
+        return args
+
+    @property
+    def _cancelled(self):
+        return load_shared(self.is_cancelled)
 
     def _repr_info(self):
         info = [self.__class__.__name__]
-        if self._cancelled:
+        if load_shared(self.is_cancelled):
             info.append("cancelled")
-        if self._callback is not None:
-            info.append(describe_callback(self._callback, self._args, self._loop.get_debug()))
+        with cython.critical_section(self):
+            callback, args = self.callback, self.args
+        if callback is not None:
+            info.append(describe_callback(callback, args, self._loop.get_debug()))
         if self._source_traceback:
             frame = self._source_traceback[-1]
             info.append(f"created at {frame[0]}:{frame[1]}")
@@ -77,24 +108,37 @@ cdef class Handle:
 
     def cancelled(self):
         """Return True after cancel()."""
-        return self._cancelled
+        return load_shared(self.is_cancelled)
 
     def _run(self):
         """Run the callback now, unless it is cancelled. An exception of it goes to the loop's exception handler."""
-        if not self._cancelled:
+        if not load_shared(self.is_cancelled):
             self.own_context()
             self.run(None)
 
+    # Any thread: run() takes what it calls as a whole, or not at all. 0 if another call was the first.
     cdef int detach_callback(self) except -1:
-        if self._cancelled:
+        cdef object _callback, _args, described
+        cdef bint is_first
+        with cython.critical_section(self):
+            is_first = not self.is_cancelled
+            store_shared(self.is_cancelled, True)
+        if not is_first:
             return 0
-        self._cancelled = True
         # `_loop` is None if the garbage collector has cleared this handle.
-        if self._loop is not None and self._loop.debug:
-            self.repr_when_cancelled = repr(self)  # the warning about a slow callback shows it
-        self._callback = None
-        self._args = None
+        if self._loop is not None and load_shared(self._loop.debug):
+            described = repr(self)
+            with cython.critical_section(self):
+                self.repr_when_cancelled = described  # the warning about a slow callback shows it
+        with cython.critical_section(self):
+            _callback, _args = self.callback, self.args  # released outside
+            self.callback = None
+            self.args = None
         return 1
+
+    # In the loop's thread, of a handle that was cancelled: it may be in a queue still that only that thread may change.
+    cdef int leave_queues(self) except -1:
+        return 0
 
     cdef object own_context(self):
         if self.shares_context:
@@ -107,9 +151,13 @@ cdef class Handle:
     # above the callback's, under the name of what runs it. Not to be called of a cancelled handle: it has no callback.
     cdef int run(self, ContextCache contexts) except -1:
         # The callback may cancel its own handle, so both are held here.
-        cdef object callback = self._callback
-        cdef object args = self._args
-        cdef object context, shared_copy = None
+        cdef object callback, args, context, shared_copy = None
+        cdef bint is_cancelled
+        with cython.critical_section(self):
+            is_cancelled = self.is_cancelled
+            callback, args = self.callback, self.args
+        if free_threaded and is_cancelled:  # by another thread, just now
+            return 0
         if self.shares_context:
             shared_copy = self.context
             self.context = contexts.take_recycled(shared_copy)
@@ -144,8 +192,7 @@ cdef int raise_current() except -1:
 cdef class ThreadSafeHandle(Handle):
     """A callback scheduled with call_soon_threadsafe() on CPython 3.14 and later.
 
-    In other threads than the one that runs the callback, cancel() and cancelled() wait until it is done. The
-    interpreter's lock guards the state.
+    In other threads than the one that runs the callback, cancel() and cancelled() wait until it is done.
     """
 
     @property
@@ -160,28 +207,36 @@ cdef class ThreadSafeHandle(Handle):
     def cancelled(self):
         """Return True after cancel()."""
         self.wait_while_running()
-        return self._cancelled
+        return load_shared(self.is_cancelled)
 
     cdef int wait_while_running(self) except -1:
-        cdef object finished
-        while self.running_thread != 0 and self.running_thread != PyThread_get_thread_ident():
-            finished = self.finished
-            if finished is None:
-                finished = threading.Event()
-                # Making it took a while: look again, with nothing in between that would let another thread run.
-                if self.running_thread == 0 or self.finished is not None:
-                    continue  # pragma: no cover: no test can choose that moment
-                self.finished = finished
+        cdef object finished, made = None
+        while self.is_run_elsewhere():
+            if made is None:
+                made = threading.Event()
+            # Making it took a while: look again, with nothing in between that would let another thread run.
+            with cython.critical_section(self):
+                if not self.is_run_elsewhere():
+                    break
+                if self.finished is None:
+                    self.finished = made
+                finished = self.finished
             finished.wait()
         return 0
 
+    cdef bint is_run_elsewhere(self) noexcept:
+        cdef unsigned long thread = load_shared(self.running_thread)
+        return thread != 0 and thread != PyThread_get_thread_ident()
+
     cdef int run(self, ContextCache contexts) except -1:
-        self.running_thread = PyThread_get_thread_ident()
+        with cython.critical_section(self):
+            self.running_thread = PyThread_get_thread_ident()
         try:
             return Handle.run(self, contexts)
         finally:
-            self.running_thread = 0
-            finished, self.finished = self.finished, None
+            with cython.critical_section(self):
+                store_shared(self.running_thread, 0)
+                finished, self.finished = self.finished, None
             if finished is not None:
                 finished.set()
 
@@ -207,12 +262,28 @@ cdef class TimerHandle(Handle):
 
     def cancel(self):
         """Cancel the callback, unless it has begun to run. A second call does nothing."""
-        if self.detach_callback() and self._loop is not None and self._loop.timers.remove(self.node):
+        if self.detach_callback() and self._loop is not None:
+            if free_threaded and not self._loop.owns_timers():
+                self.ask_loop_to_remove()
+            else:
+                self.leave_queues()
+
+    cdef int leave_queues(self) except -1:
+        if self._loop.timers.remove(self.node):
             Py_DECREF(self)  # the heap's reference; the caller holds another
+        return 0
+
+    # Another thread than the loop's must not touch the heap. The loop finds the handle among what is ready.
+    cdef int ask_loop_to_remove(self) except -1:
+        try:
+            self._loop.push_from_outside(self)
+        except MemoryError:
+            pass  # it stays in the heap until it is due, and does nothing then
+        return 0
 
     def _repr_info(self):
         info = Handle._repr_info(self)
-        info.insert(2 if self._cancelled else 1, f"when={self._when}")
+        info.insert(2 if load_shared(self.is_cancelled) else 1, f"when={self._when}")
         return info
 
     def __hash__(self):
@@ -238,7 +309,7 @@ cdef class TimerHandle(Handle):
             self._when == timer._when
             and self._callback == timer._callback
             and self._args == timer._args
-            and self._cancelled == timer._cancelled
+            and self.is_cancelled == timer.is_cancelled
         )
 
     cdef int schedule(self) except -1:
@@ -251,8 +322,8 @@ cdef inline int fill(
     Handle handle, LoopCore loop, object callback, object args, object context, bint runs_once
 ) except -1:
     handle._loop = loop
-    handle._callback = callback
-    handle._args = args
+    handle.callback = callback
+    handle.args = args
     if context is not None:
         handle.context = context
     elif contexts_can_be_shared and runs_once:

@@ -18,6 +18,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from zloop.binding.gc_slots cimport install_gc_slots, visit_inbox, visit_list, visit_queue, visit_timers, visitproc
 from zloop.binding.methods cimport flatten_methods, install_create_task_shim
 from zloop.binding.sealed_types cimport seal_type
+from zloop.binding.threads cimport free_threaded, store_shared
 from zloop.core.contexts cimport new_context_cache
 from zloop.core.descriptors cimport DescriptorLoop, FdWatcher
 from zloop.core.scheduler cimport check
@@ -99,7 +100,7 @@ cdef class Loop(DescriptorLoop):
     def _close(self):
         """Release every callback and close the reactor's descriptors. To be called once, and not while running."""
         cdef FdWatcher watcher
-        self.closed = True
+        store_shared(self.closed, True)
         for watcher in self.watchers.values():
             self.reactor.detach(watcher.watcher)
         try:
@@ -108,6 +109,8 @@ cdef class Loop(DescriptorLoop):
         finally:
             self.reactor.close()
             # Last, because releasing these may run any Python code.
+            if free_threaded:
+                self.release_dropped()
             self.contexts.clear()
             clear_containers(<PyObject*>self)
             self.watchers.clear()
@@ -117,7 +120,8 @@ cdef class Loop(DescriptorLoop):
     def _ready(self):
         """A copy of the ready queue: its handles, in order."""
         cdef list handles = []
-        if visit_queue(self.ready, append_to, <void*>handles) or visit_inbox(self.inbox, append_to, <void*>handles):
+        self.inbox.take_into(self.ready)
+        if visit_queue(self.ready, append_to, <void*>handles):
             raise MemoryError
         return tuple(handles)
 
@@ -318,6 +322,8 @@ cdef int walk_containers(PyObject* self, visitproc visit, void* arg) noexcept:
     if stop == 0:
         stop = visit_inbox((<Loop>self).inbox, visit, arg)
     if stop == 0:
+        stop = visit_inbox((<Loop>self).dropped, visit, arg)
+    if stop == 0:
         stop = visit_timers((<Loop>self).timers, visit, arg)
     if stop == 0:
         stop = visit_list((<Loop>self).keepalive_list, visit, arg)
@@ -332,8 +338,9 @@ cdef void clear_containers(PyObject* self) noexcept:
     detached.swap((<Loop>self).ready)
     try:
         (<Loop>self).inbox.take_into(detached)
+        (<Loop>self).dropped.take_into(detached)
     except MemoryError:
-        pass  # the handles stay in the inbox, where the garbage collector sees them
+        pass  # what is left stays in the inbox, where the garbage collector sees it
     while not detached.empty():
         release_handle(detached.pop_front())
     detached.swap((<Loop>self).due)

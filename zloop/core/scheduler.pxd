@@ -16,6 +16,7 @@ cdef class Scheduler(LoopCore):
     cdef ReadyQueue due        # timers that are due in this turn
     cdef size_t batch_left     # of the batch of ready callbacks, how many have not run; 0 outside of it
     cdef LoopInbox inbox
+    cdef LoopInbox dropped     # transports whose last reference another thread has given up; each slot owns one
     cdef HookList unscheduled_ends  # owns a reference to each transport that end_without_memory() was given
     cdef unsigned int dispatching    # dispatches that have not returned; a callback that runs a turn is inside of one
     cdef list pending_close          # objects closed inside an I/O callback: the engine may use them until it returns
@@ -27,12 +28,13 @@ cdef class Scheduler(LoopCore):
     cdef unsigned long turn    # turns of the loop
     cdef unsigned long signals_known  # `signals_seen` at the last poll
 
+    # Read by other threads, too:
     cdef bint closed
-    cdef bint stopping
+    cdef bint stopping         # and stop() may be called by them
     cdef bint running
     cdef bint clock_replaced   # time() is a program's own: timers follow it
     cdef bint turn_replaced    # _run_once() is a program's own: run_forever() calls it
-    cdef unsigned long thread_id   # of run_forever(), while running
+    cdef unsigned long thread_id   # of run_forever(), while running; else 0. Read by other threads, too
     cdef object interruption       # SystemExit or KeyboardInterrupt of an I/O callback, until the dispatch is over
     cdef dict loop_keyword         # while running, {"loop": self}, made once for all calls that pass it
     cdef object old_asyncgen_hooks
@@ -40,7 +42,9 @@ cdef class Scheduler(LoopCore):
     cdef readonly object _current_handle  # in debug mode, the handle that runs
     cdef public object slow_callback_duration  # seconds
 
+    cdef bint runs_here(self) noexcept
     cdef int check_closed(self) except -1
+    cdef int check_thread(self) except -1
     cdef int check_call(self, object callback, str method) except -1
     cdef int push_ready(self, Handle handle) except -1
     cdef Handle schedule(self, object callback, object args, object context)
@@ -67,6 +71,8 @@ cdef class Scheduler(LoopCore):
     cdef int end_without_memory(self, object transport, ListHook& hook) noexcept
     cdef bint is_ending(self, object transport) noexcept
     cdef int report_unscheduled_ends(self) noexcept
+    cdef bint take_dropped(self, object transport) except -1
+    cdef int release_dropped(self) except -1
 
 
 cdef int check(int status) except -1

@@ -10,6 +10,8 @@ from zloop.core.handles import Handle, TimerHandle
 
 _Ts = TypeVarTuple("_Ts")
 
+def needs_gil(module: object) -> bool: ...
+
 @disjoint_base
 class Scheduler:
     slow_callback_duration: float

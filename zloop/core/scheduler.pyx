@@ -19,6 +19,8 @@ from zloop.binding.gc_slots cimport visit_list
 from zloop.binding.methods cimport is_bound_method, install_call_soon_shim
 from zloop.binding.prefetch cimport prefetch_handle
 from zloop.binding.sealed_types cimport seal_type
+from zloop.binding cimport threads
+from zloop.binding.threads cimport claim_shared, free_threaded, load_shared, store_shared
 from zloop.core.handles cimport (
     Handle, LoopCore, TimerHandle, deadline_of, new_handle, new_thread_safe_handle, new_timer_handle, raise_current,
 )
@@ -41,7 +43,7 @@ cdef bint has_thread_safe_handles = hasattr(events, "_ThreadSafeHandle")
 
 # How many signals with a handler of some loop have arrived, as note_signal() counts them. It belongs to the process, as
 # signals do: a loop's own function would keep that loop alive in the interpreter's table of handlers. Only the main
-# thread runs signal handlers, so only that thread writes it.
+# thread runs signal handlers, so only that thread writes it; every loop reads it.
 cdef unsigned long signals_seen = 0
 
 # The steps of Scheduler.undo().
@@ -60,13 +62,17 @@ cdef int check(int status) except -1:
     return status
 
 
+def needs_gil(module):
+    """Whether importing this module turns the GIL on: it is native, and has not declared that it does without."""
+    return threads.needs_gil(module)
+
+
 def note_signal(signum, frame):
     """The signal.signal() handler of each signal that a loop handles.
 
     The interpreter writes a signal's number to the wake-up descriptor only if the signal has a Python handler.
     """
-    global signals_seen
-    signals_seen += 1
+    store_shared(signals_seen, signals_seen + 1)
 
 
 cdef class Scheduler(LoopCore):
@@ -108,18 +114,18 @@ cdef class Scheduler(LoopCore):
 
     def is_running(self):
         """Return True while run_forever() or run_until_complete() runs the loop."""
-        return self.running
+        return load_shared(self.running)
 
     def is_closed(self):
         """Return True after close()."""
-        return self.closed
+        return load_shared(self.closed)
 
     def get_debug(self):
         """Return True in debug mode.
 
         A new loop is in debug mode with PYTHONASYNCIODEBUG set, or in Python's development mode (``python -X dev``).
         """
-        return self.debug
+        return load_shared(self.debug)
 
     def set_debug(self, enabled):
         """Switch debug mode on or off.
@@ -127,8 +133,8 @@ cdef class Scheduler(LoopCore):
         In debug mode callbacks that take `slow_callback_duration` seconds (0.1) or longer are logged, methods that are
         not thread-safe raise RuntimeError in other threads than the loop's, and handles record where they were made.
         """
-        self.debug = enabled
-        if self.running:
+        store_shared(self.debug, <bint>enabled)
+        if load_shared(self.running):
             self.call_soon_threadsafe(self._set_coroutine_origin_tracking, enabled)
 
     def time(self):
@@ -155,26 +161,33 @@ cdef class Scheduler(LoopCore):
 
         Callbacks that are ready in that turn still run; what they schedule waits for the next run.
         """
-        self.stopping = True
+        store_shared(self.stopping, True)
 
     def _check_closed(self):
         self.check_closed()
 
     def _check_running(self):
-        if self.running:
+        if load_shared(self.running):
             raise RuntimeError("This event loop is already running")
         if events._get_running_loop() is not None:
             raise RuntimeError("Cannot run the event loop while another loop is running")
 
+    # True in the thread that runs the loop.
+    cdef bint runs_here(self) noexcept:
+        return load_shared(self.thread_id) == PyThread_get_thread_ident()
+
+    cdef bint owns_timers(self) noexcept:
+        return self.runs_here()
+
     cdef int check_closed(self) except -1:
-        if self.closed:
+        if load_shared(self.closed):
             raise RuntimeError("Event loop is closed")
         return 0
 
     # Debug mode's checks, with asyncio's messages.
     cdef int check_call(self, object callback, str method) except -1:
         if method != "call_soon_threadsafe" and method != "run_in_executor":
-            self._check_thread()
+            self.check_thread()
         if coroutines.iscoroutine(callback) or diagnostics.is_coroutine_function(callback):
             raise TypeError(f"coroutines cannot be used with {method}()")
         if not callable(callback):
@@ -184,12 +197,18 @@ cdef class Scheduler(LoopCore):
     @property
     def _thread_id(self):
         """threading.get_ident() of the thread that runs the loop; None while it does not run."""
-        return self.thread_id if self.running else None
+        return load_shared(self.thread_id) or None
 
     def _check_thread(self):
         """Raise RuntimeError if another thread than the current one runs the loop."""
-        if self.running and self.thread_id != PyThread_get_thread_ident():
+        self.check_thread()
+
+    # Debug mode checks it. Without a GIL, so does everything that other threads would break.
+    cdef int check_thread(self) except -1:
+        cdef unsigned long thread = load_shared(self.thread_id)
+        if thread != 0 and thread != PyThread_get_thread_ident():
             raise RuntimeError("Non-thread-safe operation invoked on an event loop other than the current one")
+        return 0
 
     def _check_callback(self, callback, method):
         self.check_call(callback, method)
@@ -228,21 +247,29 @@ cdef class Scheduler(LoopCore):
         """
         cdef Handle handle
         self.check_closed()
-        if self.debug:
+        if load_shared(self.debug):
             self.check_call(callback, "call_soon_threadsafe")
         if has_thread_safe_handles:
             handle = new_thread_safe_handle(self, callback, args, context)
         else:
             handle = new_handle(self, callback, args, context, True)
-        if self.running:
+        if load_shared(self.running):
             untrack(handle)
-        if self.running and self.thread_id == PyThread_get_thread_ident():
+        if self.runs_here():
             self.push_ready(handle)  # the loop is awake: it runs the caller
-            return handle
-        self.inbox.push(<void*>handle)
-        Py_INCREF(handle)
-        self.reactor.notify()
+        else:
+            self.push_from_outside(handle)
         return handle
+
+    cdef int push_from_outside(self, Handle handle) except -1:
+        Py_INCREF(handle)  # first: the loop may give it up before push() returns
+        try:
+            self.inbox.push(<void*>handle)
+        except MemoryError:
+            Py_DECREF(handle)
+            raise
+        self.reactor.notify()
+        return 0
 
     def call_later(self, delay, callback, *args, context=None):
         """Schedule callback(*args) to run once, `delay` seconds from now; return its TimerHandle.
@@ -267,6 +294,8 @@ cdef class Scheduler(LoopCore):
 
     cdef TimerHandle schedule_at(self, object when, object callback, object args, object context):
         cdef TimerHandle timer
+        if free_threaded:
+            self.check_thread()
         if self.closed:
             self.check_closed()
         if self.debug:
@@ -277,7 +306,7 @@ cdef class Scheduler(LoopCore):
 
     def _add_callback(self, Handle handle not None):
         """Add an existing handle to the ready queue, unless it is cancelled."""
-        if not handle._cancelled:
+        if not load_shared(handle.is_cancelled):
             self.push_ready(handle)
 
     def _make_handle(self, callback, args):
@@ -289,7 +318,11 @@ cdef class Scheduler(LoopCore):
     cdef int64_t poll_timeout(self) except? -2:
         """Nanoseconds that the poller may wait; -1: until something happens."""
         cdef int64_t deadline
-        if not self.ready.empty() or self.stopping or self.inbox.pending() or not self.unscheduled_ends.empty():
+        if not self.ready.empty() or load_shared(self.stopping) or self.inbox.pending():
+            return 0
+        if not self.unscheduled_ends.empty():
+            return 0
+        if free_threaded and self.dropped.pending():
             return 0
         deadline = self.timers.next_deadline()
         return -1 if deadline == never else self.time_left(deadline)
@@ -300,8 +333,9 @@ cdef class Scheduler(LoopCore):
         A signal forces a poll in the next turn. The signals' pipe does not count as a watched descriptor here: a number
         in it that note_signal() has not counted, of a handler that signal.signal() set, is read by the next poll.
         """
-        if self.signals_known != signals_seen:
-            self.signals_known = signals_seen
+        cdef unsigned long seen = load_shared(signals_seen)
+        if self.signals_known != seen:
+            self.signals_known = seen
             return False
         return self.reactor.skips_poll(<size_t>(self.signal_fd >= 0))
 
@@ -318,6 +352,8 @@ cdef class Scheduler(LoopCore):
         self.turn += 1
         if self.inbox.pending():
             self.inbox.take_into(self.ready)
+        if free_threaded and self.dropped.pending():
+            self.release_dropped()
         self.batch_left = self.ready.size()
         try:
             if self.timers.size() != 0:
@@ -361,7 +397,7 @@ cdef class Scheduler(LoopCore):
             self.contexts.clear()
             with nogil:
                 status = self.reactor.wait(timeout)
-            self.signals_known = signals_seen
+            self.signals_known = load_shared(signals_seen)
             PyErr_CheckSignals()
         if status < 0 and status != -EINTR:
             check(status)
@@ -407,7 +443,7 @@ cdef class Scheduler(LoopCore):
         try:
             raise_current()
         except MemoryError:
-            if not handle.shares_context or handle._cancelled:
+            if not handle.shares_context or load_shared(handle.is_cancelled):
                 raise
             queue.push_front(<void*>handle)
             Py_INCREF(handle)
@@ -415,7 +451,7 @@ cdef class Scheduler(LoopCore):
 
     cdef int run_handle_debug(self, Handle handle) except -1:
         cdef double started = self.time()
-        if handle._cancelled:  # by a clock of the program's own, or by a thread that ran meanwhile
+        if load_shared(handle.is_cancelled):  # by a clock of the program's own, or by a thread that ran meanwhile
             return 0
         self._current_handle = handle
         try:
@@ -460,6 +496,8 @@ cdef class Scheduler(LoopCore):
         """Make the current thread run the loop. Loops that embed another one call it (named so since CPython 3.13)."""
         self.check_closed()
         self._check_running()
+        if not claim_shared(self.thread_id, PyThread_get_thread_ident()):  # by a thread that came at the same time
+            raise RuntimeError("This event loop is already running")
         try:
             self.begin_to_run()
         except BaseException:
@@ -467,8 +505,7 @@ cdef class Scheduler(LoopCore):
             raise
 
     cdef int begin_to_run(self) except -1:
-        self.running = True
-        self.thread_id = PyThread_get_thread_ident()
+        store_shared(self.running, True)
         self.loop_keyword = {"loop": self}
         self.reactor.reset_adaptive_polling()
         events._set_running_loop(self)
@@ -489,8 +526,8 @@ cdef class Scheduler(LoopCore):
     cdef int end_to_run(self) except -1:
         cdef object first = None
         cdef int step
-        self.stopping = False
-        self.running = False
+        store_shared(self.stopping, False)
+        store_shared(self.running, False)
         self.signals_due = False
         self.loop_keyword = None
         track_queued(self.ready, self.inbox)
@@ -500,6 +537,7 @@ cdef class Scheduler(LoopCore):
             except BaseException as exc:
                 if first is None:
                     first = exc
+        store_shared(self.thread_id, 0)
         if first is not None:
             raise first
         return 0
@@ -534,7 +572,7 @@ cdef class Scheduler(LoopCore):
                     self._run_once()
                 else:
                     self.run_turn()
-                if self.stopping:
+                if load_shared(self.stopping):
                     break
         finally:
             try:
@@ -577,6 +615,35 @@ cdef class Scheduler(LoopCore):
                 self.escaped(exc, "Exception in transport callback")
         return 0
 
+    # ---- transports whose last reference another thread has given up
+
+    # Any thread. False if the caller may release the transport itself: no other thread runs the loop.
+    cdef bint take_dropped(self, object transport) except -1:
+        if self.runs_here() or load_shared(self.thread_id) == 0:
+            return False
+        Py_INCREF(transport)
+        try:
+            self.dropped.push(<void*>transport)
+        except MemoryError:
+            Py_DECREF(transport)
+            raise
+        self.reactor.notify()
+        return True
+
+    # Ends what they have of the loop's, which only its own thread may change.
+    cdef int release_dropped(self) except -1:
+        cdef ReadyQueue dropped
+        cdef object transport
+        self.dropped.take_into(dropped)
+        while not dropped.empty():
+            transport = <object><PyObject*>dropped.pop_front()
+            Py_DECREF(transport)  # the inbox's reference; `transport` holds another
+            try:
+                transport._release_dropped()
+            except BaseException as exc:
+                self.escaped(exc, "Exception in a transport that was dropped")
+        return 0
+
 
 # Moves the first `count` items behind the others.
 cdef int rotate(ReadyQueue& queue, size_t count) except -1:
@@ -592,7 +659,10 @@ cdef inline int run_next(Scheduler loop, ReadyQueue& queue) except -1:
     prefetch_handle(queue)
     handle = <Handle>queue.pop_front()
     Py_DECREF(handle)  # the queue's reference; `handle` holds another
-    if not handle._cancelled and (<QuietlyRun>run_handle)(loop, handle) < 0:
+    if load_shared(handle.is_cancelled):
+        if free_threaded:
+            handle.leave_queues()  # cancel() was called in another thread
+    elif (<QuietlyRun>run_handle)(loop, handle) < 0:
         track_if_held(handle)
         return loop.run_failed(queue, handle)
     track_if_held(handle)
@@ -610,6 +680,8 @@ cdef int is_same(PyObject* thing, void* other) noexcept:
 # Called by the shim in binding/methods.hpp for the method's common signature.
 cdef object call_soon(object self, object callback, object args, object context):
     cdef Scheduler loop = <Scheduler>self
+    if free_threaded:
+        loop.check_thread()
     if loop.closed:
         loop.check_closed()
     if loop.debug:

@@ -17,6 +17,7 @@ from libc.errno cimport EAGAIN
 
 from zloop.binding.address cimport parse_address, sender_address
 from zloop.binding.sealed_types cimport seal_type
+from zloop.binding.threads cimport load_shared
 from zloop.core.contexts cimport ContextCache, PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from zloop.core.handles cimport Handle
 from zloop.core.descriptors cimport FdWatcher
@@ -125,7 +126,7 @@ cdef class Operation(Handle):
     # -1 if the poller refuses; the error is the operation's result then.
     cdef int wait_again(self) except -2:
         cdef int status
-        if self.watcher is None or self._cancelled:
+        if self.watcher is None or load_shared(self.is_cancelled):
             return 0
         status = self.watcher.apply()
         if status == 0:
@@ -136,7 +137,7 @@ cdef class Operation(Handle):
     cdef int end(self) except -1:
         cdef FdWatcher watcher = self.watcher
         self.watcher = None
-        if watcher is not None and not self._cancelled:  # else another handle has the registration
+        if watcher is not None and not load_shared(self.is_cancelled):  # else another handle has the registration
             watcher.loop.drop_fd_handle(watcher, self)
         return 0
 

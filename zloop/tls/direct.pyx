@@ -13,6 +13,7 @@ import sys
 import weakref
 from asyncio.log import logger
 
+cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject, PyTypeObject
 from cython cimport no_gc_clear
@@ -204,10 +205,14 @@ cdef str verify_layout(object context, object sslobj, object incoming, object ou
     global layout_problem
     if settings.tls_backend() == "portable":
         return "through the ssl module, as ZLOOP_TLS demands"
-    if layout_problem is None:
-        layout_problem = find_layout()
-    if layout_problem:
-        return layout_problem
+    with cython.critical_section(layout_results):
+        problem = layout_problem
+    if problem is None:
+        problem = find_layout()
+        with cython.critical_section(layout_results):
+            layout_problem = problem  # another thread has found the same
+    if problem:
+        return problem
     if not is_consistent(sslobj._sslobj, incoming, outgoing):
         return "through the ssl module, whose connections are not laid out alike"  # pragma: no cover: no such CPython
     connection = <const ssl_st*>pointer_at(<PyObject*>sslobj._sslobj, ssl_offset)

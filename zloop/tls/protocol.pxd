@@ -27,6 +27,8 @@ cdef class SSLTransport(AsyncioBase):
     cdef TlsProtocol ssl_protocol
     cdef public bint _closed      # close() or abort() was called, or the connection is lost
 
+    cdef int owner_only(self) except -1
+
 
 cdef class TlsProtocol(TlsReader):
     cdef readonly object _loop

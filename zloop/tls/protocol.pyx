@@ -18,6 +18,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 from cpython.object cimport PyTypeObject
 
 from zloop.binding.sealed_types cimport seal_type
+from zloop.binding.threads cimport free_threaded
+from zloop.core.loop cimport Loop
 from zloop.engine.reactor cimport output_buffer_size
 from zloop.engine.shared_buffer cimport Loan
 from zloop.tls.backlog cimport new_backlog
@@ -71,8 +73,17 @@ cdef class SSLTransport(AsyncioBase, Transport):
         """What is known of the connection: `ssl_object`, `peercert`, `cipher`, ..., and what is known underneath."""
         return self.ssl_protocol._get_extra_info(name, default)
 
+    # As transports.base.owner_only().
+    cdef int owner_only(self) except -1:
+        if free_threaded:
+            loop = self.ssl_protocol._loop
+            if isinstance(loop, Loop):
+                (<Loop>loop).check_thread()
+        return 0
+
     def set_protocol(self, protocol):
         """Let another protocol have the connection; a BufferedProtocol gets its own kind of reads."""
+        self.owner_only()
         self.ssl_protocol.set_protocol(protocol)
 
     def get_protocol(self):
@@ -92,10 +103,12 @@ cdef class SSLTransport(AsyncioBase, Transport):
 
     def pause_reading(self):
         """Pass no data to the protocol until resume_reading()."""
+        self.owner_only()
         self.ssl_protocol.app_reading_paused = True
 
     def resume_reading(self):
         """Pass data to the protocol again, from the next turn on."""
+        self.owner_only()
         if self.ssl_protocol.app_reading_paused:
             self.ssl_protocol._loop.call_soon(self.ssl_protocol._resume)
             self.ssl_protocol.app_reading_paused = False
@@ -106,6 +119,7 @@ cdef class SSLTransport(AsyncioBase, Transport):
 
         Defaults: high is 256 KiB, or four times low; low is a quarter of high. ValueError unless high >= low >= 0.
         """
+        self.owner_only()
         if high is None and low is None:
             high = read_high_water_default
         set_water_marks(self.ssl_protocol.read_flow, high, low)
@@ -127,6 +141,7 @@ cdef class SSLTransport(AsyncioBase, Transport):
         Raises TypeError for other types. On a connection that is closed the data is dropped, with a warning in the log
         after a few times.
         """
+        self.owner_only()
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data: expecting a bytes-like instance, got {type(data).__name__}")
         if data:
@@ -134,6 +149,7 @@ cdef class SSLTransport(AsyncioBase, Transport):
 
     def writelines(self, list_of_data):
         """Send each of an iterable of bytes-like objects, in order; otherwise as write()."""
+        self.owner_only()
         self.ssl_protocol._write_all(list_of_data)
 
     def write_eof(self):
@@ -150,6 +166,7 @@ cdef class SSLTransport(AsyncioBase, Transport):
 
         Defaults: high is 512 KiB, or four times low; low is a quarter of high. ValueError unless high >= low >= 0.
         """
+        self.owner_only()
         if high is None and low is None:
             high = write_high_water_default
         set_water_marks(self.ssl_protocol.write_flow, high, low)
@@ -171,6 +188,7 @@ cdef class SSLTransport(AsyncioBase, Transport):
 
     def close(self):
         """Send what is written and close_notify, wait for the peer's, then end the connection."""
+        self.owner_only()
         if not self._closed:
             self._closed = True
             try:
@@ -186,6 +204,7 @@ cdef class SSLTransport(AsyncioBase, Transport):
         self._force_close(None)
 
     def _force_close(self, exc):
+        self.owner_only()
         self._closed = True
         self.ssl_protocol.abort(exc)
 

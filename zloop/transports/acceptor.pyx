@@ -13,6 +13,7 @@ from cpython.object cimport PyObject, PyTypeObject
 from zloop.binding.address cimport address_tuple
 from zloop.binding.gc_slots cimport visit_list
 from zloop.binding.sealed_types cimport refuse_copies
+from zloop.binding.threads cimport free_threaded
 from zloop.binding.trampolines cimport call_method
 from zloop.core.contexts cimport PyContext_Copy, PyContext_Enter, PyContext_Exit
 from zloop.core.handles cimport raise_current
@@ -41,6 +42,7 @@ cdef class Clients:
     """A server's transports: what asyncio.Server (from CPython 3.13 on) takes a WeakSet for.
 
     It does without weak references, and without Python's frames: a transport takes itself out, also when it is dropped.
+    Not without a GIL: there another thread may drop a transport while it is looked at.
     """
 
     def __len__(self):
@@ -54,7 +56,7 @@ cdef class Clients:
 
     def add(self, transport):
         """The transport is the server's, and no other's."""
-        if not isinstance(transport, SocketTransport):
+        if free_threaded or not isinstance(transport, SocketTransport):
             if self.others is None:
                 self.others = weakref.WeakSet()
             self.others.add(transport)
@@ -64,7 +66,7 @@ cdef class Clients:
 
     def discard(self, transport):
         """It is no longer, if it was."""
-        if not isinstance(transport, SocketTransport):
+        if free_threaded or not isinstance(transport, SocketTransport):
             if self.others is not None:
                 self.others.discard(transport)
         elif (<SocketTransport>transport).membership.linked():

@@ -1,6 +1,7 @@
 # What all transports share: see base.pyx for the tree of their classes.
 from libcpp cimport bool as cpp_bool
 
+from zloop.binding.threads cimport free_threaded
 from zloop.binding.transport_base cimport AsyncioBase
 from zloop.core.loop cimport Loop
 from zloop.engine.flow_control cimport FlowControl
@@ -12,7 +13,7 @@ cdef class BaseTransport(AsyncioBase):
     cdef dict __dict__           # programs set attributes, and replace methods, on transports
     cdef Loop loop               # None once the connection is lost; its keep-alive list owns a transport at work
     cdef ListHook keepalive     # in that list
-    cdef object protocol         # None once the connection is lost
+    cdef object protocol         # None once the connection is lost; get_protocol() may be called by other threads
     cdef object context          # protocol callbacks run in it
     cdef object unscheduled      # the exception that _end_unscheduled() passes on
     cdef int fd                  # kept for repr() when the descriptor is gone
@@ -32,6 +33,8 @@ cdef class BaseTransport(AsyncioBase):
     cdef int release(self) except -1
     cdef bint only_logs(self, object exception) except -1
 
+    cdef int check_owner(self) except -1
+    cdef int replace_protocol(self, object protocol) except -1
     cdef bint wants_data(self) noexcept
     cdef int watch(self) except -1
     cdef int fail(self, object exception, str message) except -1
@@ -39,6 +42,14 @@ cdef class BaseTransport(AsyncioBase):
     cdef int schedule_connection_lost(self, object exception) except -1
     cdef int update_keepalive(self) noexcept
     cdef int drop_write(self, str warning, int unwarned) except -1
+
+
+# RuntimeError in another thread than the one that runs the loop: first in each method that changes something.
+# Debug mode's check on other transports; with a GIL a method runs as a whole, and is not checked.
+cdef inline int owner_only(BaseTransport transport) except -1:
+    if free_threaded:
+        return transport.check_owner()
+    return 0
 
 
 cdef class WritingTransport(BaseTransport):

@@ -20,9 +20,11 @@ by its holders alone, as with asyncio's selector. It owns its descriptor from th
 import warnings
 from asyncio.log import logger
 
+cimport cython
 from cpython.object cimport PyTypeObject
 
 from zloop.binding.sealed_types cimport seal_type
+from zloop.binding.threads cimport free_threaded, load_shared
 from zloop.core.contexts cimport PyContext_Enter, PyContext_Exit
 from zloop.core.handles cimport raise_current
 from zloop.engine.flow_control cimport mark_max
@@ -42,7 +44,14 @@ cdef class BaseTransport(AsyncioBase):
         try:
             warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
         finally:
-            self.release()  # also where the warning is an error
+            # Also where the warning is an error. The loop gets the reference back if this is not its thread.
+            if not free_threaded or self.loop is None or not self.loop.take_dropped(self):
+                self.release()
+
+    def _release_dropped(self):
+        """In the loop's thread, after another thread has given up the last reference."""
+        if self.is_open():
+            self.release()
 
     # True while the transport has its descriptor.
     cdef bint is_open(self) noexcept:  # pragma: no cover: each kind has its own
@@ -52,11 +61,24 @@ cdef class BaseTransport(AsyncioBase):
 
     def get_protocol(self):
         """The protocol; None once the connection is lost."""
-        return self.protocol
+        with cython.critical_section(self):
+            protocol = self.protocol
+        return protocol
 
     def set_protocol(self, protocol):
         """Pass what comes from here on to another protocol."""
-        self.protocol = protocol
+        owner_only(self)
+        self.replace_protocol(protocol)
+
+    # The only way to set it.
+    cdef int replace_protocol(self, object protocol) except -1:
+        with cython.critical_section(self):
+            _previous, self.protocol = self.protocol, protocol  # released outside
+        return 0
+
+    cdef int check_owner(self) except -1:
+        cdef Loop loop = self.loop
+        return 0 if loop is None else loop.check_thread()
 
     def is_closing(self):
         """True when the transport is closed or on its way."""
@@ -91,6 +113,7 @@ cdef class BaseTransport(AsyncioBase):
 
     def pause_reading(self):
         """Pass nothing to the protocol until resume_reading(). Does nothing when closing or paused."""
+        owner_only(self)
         if not self.wants_data():
             return
         self._paused = True
@@ -104,6 +127,7 @@ cdef class BaseTransport(AsyncioBase):
 
         OSError if the system refuses to watch the descriptor; the transport ends with that error, too.
         """
+        owner_only(self)
         if self.closing or not self._paused:
             return
         self._paused = False
@@ -162,6 +186,7 @@ cdef class BaseTransport(AsyncioBase):
 
     def close(self):
         """Send what is queued, then end the connection. Nothing more is received."""
+        owner_only(self)
         if self.closing:
             return
         self.closing = True
@@ -217,7 +242,7 @@ cdef class BaseTransport(AsyncioBase):
             try:
                 self.release()
             finally:
-                self.protocol = None
+                self.replace_protocol(None)
                 self.loop = None
 
     # Gives back the engine's half, the descriptor, and the places in the loop's and the server's lists.
@@ -257,6 +282,7 @@ cdef class WritingTransport(BaseTransport):
 
         Defaults: high is 64 KiB, or four times low; low is a quarter of high. ValueError unless high >= low >= 0.
         """
+        owner_only(self)
         set_water_marks(self.flow, high, low)
         self.pause_if_full()
 
@@ -290,6 +316,7 @@ cdef class WritingTransport(BaseTransport):
 
     def abort(self):
         """End the connection now; what the kernel has not taken is lost."""
+        owner_only(self)
         self.force_close(None)
 
     def _force_close(self, exc):
@@ -360,13 +387,15 @@ cdef int set_water_marks(FlowControl& flow, object high, object low) except -1:
 
 cdef str describe_transport(BaseTransport transport, bint reading, bint blocked):
     """The repr() of a socket's transport."""
+    cdef Loop loop
     info = [type(transport).__name__]
     if not transport.is_open():
         info.append("closed")
     elif transport.closing:
         info.append("closing")
     info.append(f"fd={transport.fd}")
-    if transport.loop is not None and not transport.loop.closed:
+    loop = transport.loop
+    if loop is not None and not load_shared(loop.closed):
         info.append("read=polling" if reading else "read=idle")
         state = "polling" if blocked else "idle"
         info.append(f"write=<{state}, bufsize={transport.buffered()}>")

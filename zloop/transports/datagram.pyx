@@ -44,7 +44,7 @@ from zloop.engine.datagram cimport (
 )
 from zloop.engine.shared_buffer cimport Loan
 from zloop.transports.base cimport (
-    BaseTransport, WritingTransport, begin, check_new, describe_transport, read_callback_failed,
+    BaseTransport, WritingTransport, begin, check_new, describe_transport, owner_only, read_callback_failed,
 )
 from zloop.transports.lazy_socket cimport describe_socket
 from zloop.transports.stream cimport bytes_of
@@ -242,6 +242,7 @@ cdef class DatagramTransport(WritingTransport, Transport, AsyncioDatagramTranspo
         not the endpoint's remote one. The kernel's errors go to error_received(). On an endpoint that is gone the data
         is dropped, with a warning in the log after a few times.
         """
+        owner_only(self)
         cdef Address address
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
@@ -446,6 +447,7 @@ def make_datagram_transport(Loop loop not None, sock, protocol, address, waiter)
     transport.protocol = protocol
     loop.evict_watcher(transport.fd)
     is_internet = transport.family == AF_INET or transport.family == AF_INET6
+    loop.note_transport(transport.fd, transport)
     check(transport.datagram.open(
         loop.reactor, transport.fd, longest_internet_datagram if is_internet else longest_datagram))
     hold_socket(sock)

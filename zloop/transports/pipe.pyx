@@ -17,13 +17,14 @@ from libc.errno cimport EBADF, EEXIST, EIO
 
 from zloop.binding.methods cimport flatten_methods
 from zloop.binding.sealed_types cimport seal_type
+from zloop.binding.threads cimport load_shared
 from zloop.binding.trampolines cimport call_method
 from zloop.core.contexts cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from zloop.core.handles cimport raise_current
 from zloop.core.loop cimport Loop
 from zloop.core.scheduler cimport check
 from zloop.engine.stream cimport Stream, StreamOps, pipe_io, write_end_io
-from zloop.transports.base cimport BaseTransport, begin, check_new, end_in_context, read_callback_failed
+from zloop.transports.base cimport BaseTransport, begin, check_new, end_in_context, owner_only, read_callback_failed
 from zloop.transports.stream cimport StreamTransport, hold_transport, let_transport_go, release_bytes
 
 from zloop.core import diagnostics
@@ -108,6 +109,7 @@ cdef class WritePipeTransport(StreamTransport, Transport):
         memory there is a copy. On a pipe that is closing the data is dropped, with a warning in the log after a
         few times. AssertionError for other types, as with asyncio.
         """
+        owner_only(self)
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise AssertionError(repr(data))
         if not data:
@@ -142,6 +144,7 @@ cdef class WritePipeTransport(StreamTransport, Transport):
 
     def write_eof(self):
         """Close when everything written is sent: a pipe has no other way to say that nothing follows."""
+        owner_only(self)
         if self.closing:
             return
         self.closing = True
@@ -187,6 +190,7 @@ cdef class WritePipeTransport(StreamTransport, Transport):
 
     def close(self):
         """Send what is queued, then end the connection."""
+        owner_only(self)
         if self._pipe is not None:
             self.write_eof()
 
@@ -283,6 +287,7 @@ cdef int close_both(object pipe, int duplicate) except -1:
 
 cdef str describe(BaseTransport transport, object pipe, list polled):
     """The repr() of a pipe's transport; `polled` is what there is to say while the loop can watch it."""
+    cdef Loop loop = transport.loop
     info = [type(transport).__name__]
     if pipe is None:
         info.append("closed")
@@ -291,7 +296,7 @@ cdef str describe(BaseTransport transport, object pipe, list polled):
     info.append(f"fd={transport.fd}")
     if pipe is None:
         info.append("closed")
-    elif transport.loop is None or transport.loop.closed:
+    elif loop is None or load_shared(loop.closed):
         info.append("open")
     else:
         info += polled

@@ -6,6 +6,7 @@ there is none: with a bytes object, which cut_bytes() makes fit what was receive
 """
 from asyncio import StreamReader, StreamReaderProtocol
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -54,9 +55,10 @@ cdef class StreamReaderAdapter(NativeProtocol):
             self.protocol.data_received(PyBytes_FromStringAndSize(data, <Py_ssize_t>size))
             return 0
         buffer = reader._buffer
-        filled = PyByteArray_GET_SIZE(buffer)
-        PyByteArray_Resize(buffer, filled + <Py_ssize_t>size)
-        memcpy(PyByteArray_AS_STRING(buffer) + filled, data, size)
+        with cython.critical_section(buffer):
+            filled = PyByteArray_GET_SIZE(buffer)
+            PyByteArray_Resize(buffer, filled + <Py_ssize_t>size)
+            memcpy(PyByteArray_AS_STRING(buffer) + filled, data, size)
         return self.announce(reader, filled + <Py_ssize_t>size)
 
     cdef bint lend(self, char** data, size_t size) except -1:
@@ -64,9 +66,10 @@ cdef class StreamReaderAdapter(NativeProtocol):
         if reader is None:
             return False
         buffer = reader._buffer
-        self.kept = PyByteArray_GET_SIZE(buffer)
-        PyByteArray_Resize(buffer, self.kept + <Py_ssize_t>size)
-        PyObject_GetBuffer(buffer, &self.view, PyBUF_SIMPLE | PyBUF_WRITABLE)  # nothing can move it until filled()
+        with cython.critical_section(buffer):
+            self.kept = PyByteArray_GET_SIZE(buffer)
+            PyByteArray_Resize(buffer, self.kept + <Py_ssize_t>size)
+            PyObject_GetBuffer(buffer, &self.view, PyBUF_SIMPLE | PyBUF_WRITABLE)  # nothing can move it until filled()
         self.reader = reader
         data[0] = <char*>self.view.buf + self.kept
         return True

@@ -24,13 +24,14 @@ from libcpp cimport bool as cpp_bool
 from zloop.binding.context cimport call_method_and_leave, call_method_in_context, enter_and_call_method
 from zloop.binding.methods cimport flatten_methods, install_extra_info_shim
 from zloop.binding.sealed_types cimport seal_type
+from zloop.binding.threads cimport free_threaded
 from zloop.binding.trampolines cimport call_method
 from zloop.core.contexts cimport PyContext_Enter, PyContext_Exit
 from zloop.core.handles cimport raise_current
 from zloop.core.loop cimport Loop
 from zloop.core.scheduler cimport check
 from zloop.engine.stream cimport StreamOps
-from zloop.transports.base cimport describe_transport
+from zloop.transports.base cimport describe_transport, owner_only
 from zloop.transports.lazy_socket cimport EOF_WRITTEN, SENDING_FILE
 from zloop.transports.receiver cimport cut_bytes, native_protocol
 from zloop.transports.state cimport TransportState, transport_state
@@ -87,14 +88,16 @@ cdef class SocketTransport(LazySocketTransport, Transport):
 
     def get_extra_info(self, name, default=None):
         """The connection's "socket" (a TransportSocket), "peername" or "sockname"; `default` for other names."""
-        self.describe(name)
+        with cython.critical_section(self):
+            self.describe(name)
         return default if self.extra is None else self.extra.get(name, default)
 
     # ---- protocol and state
 
     def set_protocol(self, protocol):
         """Let another protocol have the connection; a BufferedProtocol gets its own kind of reads."""
-        self.protocol = protocol
+        owner_only(self)
+        self.replace_protocol(protocol)
         self.native = native_protocol(protocol)
         self.reads_directly = False
         self.stream.set_buffered(isinstance(protocol, BufferedProtocol))
@@ -288,6 +291,7 @@ cdef class SocketTransport(LazySocketTransport, Transport):
         memory there is a copy. Raises TypeError for other types, RuntimeError after write_eof() or during
         sendfile(). On a connection that is lost the data is dropped, with a warning in the log after a few times.
         """
+        owner_only(self)
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data argument must be {writable_types}, not {type(data).__name__!r}")
         if self.write_state != 0:
@@ -297,6 +301,7 @@ cdef class SocketTransport(LazySocketTransport, Transport):
 
     def writelines(self, list_of_data):
         """Send each of an iterable of bytes-like objects, in order, together; otherwise as write()."""
+        owner_only(self)
         if writelines_joins:
             self.write(b"".join(list_of_data))
             return
@@ -344,6 +349,7 @@ cdef class SocketTransport(LazySocketTransport, Transport):
 
     def write_eof(self):
         """Shut the sending half down when everything written is sent. Does nothing when closing or done already."""
+        owner_only(self)
         if self.closing or self.write_state & EOF_WRITTEN:
             return
         self.write_state |= EOF_WRITTEN
@@ -517,6 +523,8 @@ cdef bytes joined_if_small(object chunks):
     cdef char* place
     if type(chunks) is not list and type(chunks) is not tuple:
         return None
+    if free_threaded and type(chunks) is list:
+        chunks = tuple(chunks)  # which no other thread can change meanwhile
     items, count = PySequence_Fast_ITEMS(chunks), PySequence_Fast_GET_SIZE(chunks)
     for i in range(count):
         if not PyBytes_CheckExact(<object>items[i]):
@@ -542,6 +550,7 @@ cdef SocketTransport open_transport(Loop loop, int fd, object protocol, object c
     transport.context = context
     transport.set_protocol(protocol)
     loop.evict_watcher(fd)
+    loop.note_transport(fd, transport)
     check(transport.stream.open(loop.reactor, fd, stream_ops, <void*>transport))
     return transport
 
