@@ -309,6 +309,25 @@ def debug(session: nox.Session) -> None:
     run_pytest(session, "--timeout", "300", *session.posargs, env=without)
 
 
+@nox.session(name="free-threaded", python=[f"{version}t" for version in ("3.13", "3.14", "3.15")])
+def free_threaded(session: nox.Session) -> None:
+    """The behaviour tests on an interpreter without a GIL, which must stay off; arguments are pytest's."""
+    project = nox.project.load_toml(ROOT / "pyproject.toml")
+    needed = nox.project.dependency_groups(project, "test")
+    # Random programs have their own session; trustme's libraries do not know 3.13t.
+    session.install(*[name for name in needed if not name.startswith(("hypothesis", "trustme"))])
+    wheels.install(session, "-free-threaded")
+    folder = BUILD / "trustme"
+    pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(folder), "--upgrade")
+    session.run(sys.executable, *pip, "trustme>=1.2", external=True)
+    settings = {
+        "PYTHONPATH": str(ROOT / "tests" / "free_threaded"),
+        "PYTHON_GIL": "0",
+        "ZLOOP_TRUSTME": f"{sys.executable}{os.pathsep}{folder}",
+    }
+    run_pytest(session, "--timeout", "300", *session.posargs, env=settings)
+
+
 @nox.session(name="memcheck", python=VERSIONS)
 def run_memcheck(session: nox.Session) -> None:
     """Run everything at once under valgrind's memcheck, for half a minute; arguments are scripts/soak's."""

@@ -24,6 +24,7 @@ RUN_BY = {
     "docs/clients.md": "tests/applications/test_postgresql_drivers.py",
     "docs/servers.md": "tests/applications/test_servers.py",
     "docs/testing.md": "tests/test_test_tools.py",
+    "docs/threads.md": "tests/test_run_threads.py",
 }
 """Which test runs the programs of a page, and its other lines."""
 
@@ -65,7 +66,9 @@ def missing_in_nox(arguments):
     """Sessions that there are not, of `nox -s SESSION… -- …`."""
     asked, _, _ = " ".join(arguments).partition(" -- ")
     named = [
-        re.sub(r"(-3\.\d+|-python3\.\d+d)?(\(\w+\))?$", "", name) for name in asked.split() if not name.startswith("-")
+        re.sub(r"(-3\.\d+t?|-python3\.\d+d)?(\(\w+\))?$", "", name)
+        for name in asked.split()
+        if not name.startswith("-")
     ]
     return [name for name in named if name not in SESSIONS]
 

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from zloop.as_uvloop import install_as_uvloop
     from zloop.loop import Loop
     from zloop.policy import EventLoopPolicy, install
+    from zloop.threads import Worker, run_threads
 
 __version__ = "0.1.0"
-__all__ = ["Loop", "install_as_uvloop", "new_event_loop", "run"]
+__all__ = ["Loop", "Worker", "install_as_uvloop", "new_event_loop", "run", "run_threads"]
 
 if sys.version_info < (3, 11):  # noqa: UP036  # where nothing that installs has looked
     raise ImportError(f"zloop needs Python 3.11 or later; this is {sys.version.split()[0]}")
@@ -46,7 +47,12 @@ if not getattr(_thread, "_is_main_interpreter", lambda: True)():  # pragma: no c
 
 # The modules of the names that are loaded on demand. Loading a loop takes most of the time, and many processes
 # that import zloop make no loop: each run of pytest does, for the plugin.
-_homes = {"Loop": "zloop.loop", "install_as_uvloop": "zloop.as_uvloop"}
+_homes = {
+    "Loop": "zloop.loop",
+    "Worker": "zloop.threads",
+    "install_as_uvloop": "zloop.as_uvloop",
+    "run_threads": "zloop.threads",
+}
 if hasattr(asyncio, "set_event_loop_policy"):  # until CPython 3.16
     __all__ += ["EventLoopPolicy", "install"]
     _homes |= {"EventLoopPolicy": "zloop.policy", "install": "zloop.policy"}
