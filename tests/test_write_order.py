@@ -19,7 +19,17 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support import LOCALHOST, NEW_EVENT_LOOP, TIME_LIMIT, Recorder, receive_exactly, several_turns, tcp_pair, until
+from support import (
+    FREE_THREADED,
+    LOCALHOST,
+    NEW_EVENT_LOOP,
+    TIME_LIMIT,
+    Recorder,
+    receive_exactly,
+    several_turns,
+    tcp_pair,
+    until,
+)
 from tls_support import HOST, RawTls, contexts_for
 
 STREAMS = ("tcp", "unix", "pipe")
@@ -159,6 +169,7 @@ def test_what_is_written_outside_of_the_loop_arrives(loop, run, kind):
     run(stack.aclose())
 
 
+@pytest.mark.skipif(FREE_THREADED, reason="without a GIL it is refused")
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_another_thread_writes_while_the_loop_is_idle_arrives(loop, run, kind):
     async def scenario():
