@@ -111,7 +111,6 @@ TEST_CASE("threads push without a lock while the loop takes and sleeps: nothing 
   SharedInbox inbox;
   Wakeup wakeup;
   REQUIRE(wakeup.open() == 0);
-  std::atomic<std::size_t> seen{0};
   std::vector<std::jthread> threads;
   threads.reserve(threads_count);
   for (std::size_t thread = 0; thread < threads_count; ++thread) {

@@ -30,8 +30,8 @@ using LoopInbox = Inbox;
 #endif
 
 // True for a module in native code that has not declared that it does without a GIL: importing it turns the GIL on.
-inline bool needs_gil([[maybe_unused]] PyObject* module) {
 #ifdef Py_GIL_DISABLED
+inline bool needs_gil(PyObject* module) {
   if (!PyModule_Check(module)) return false;
   const PyModuleDef* definition = PyModule_GetDef(module);
   if (definition == nullptr) return false;  // in Python
@@ -41,10 +41,10 @@ inline bool needs_gil([[maybe_unused]] PyObject* module) {
     if (slot->slot == Py_mod_gil) return slot->value != Py_MOD_GIL_NOT_USED;
   }
   return true;
-#else
-  return false;
-#endif
 }
+#else
+inline bool needs_gil(const PyObject* /*module*/) { return false; }
+#endif
 
 // A plain attribute that one thread writes and others read, of which each reads some value that it had.
 template <typename T>

@@ -35,20 +35,12 @@ class SharedInbox {
     return pushed_.load(std::memory_order_seq_cst) != nullptr || taken_ != nullptr;
   }
 
-  // Appends all items to `queue`, those of one thread in the order of its pushes, and returns their number. Throws
-  // std::bad_alloc; items that were not moved stay, in order.
+  // Appends the items that are there now to `queue`, those of one thread in the order of its pushes, and returns their
+  // number. Throws std::bad_alloc; items that were not moved stay, in order.
   std::size_t take_into(ReadyQueue& queue) {
-    std::size_t moved = 0;
-    do {
-      for (; taken_ != nullptr; ++moved) {
-        queue.push_back(taken_->item);
-        const Slot* moved_slot = taken_;
-        taken_ = taken_->next;
-        delete moved_slot;
-      }
-      taken_ = reversed(pushed_.exchange(nullptr, std::memory_order_seq_cst));
-    } while (taken_ != nullptr);
-    return moved;
+    const std::size_t moved = move_taken(queue);
+    taken_ = reversed(pushed_.exchange(nullptr, std::memory_order_seq_cst));
+    return moved + move_taken(queue);
   }
 
   // Calls visit(item) for each slot, in no order, until one returns non-zero. No thread may be in push() meanwhile.
@@ -67,6 +59,17 @@ class SharedInbox {
     void* item;
     Slot* next;
   };
+
+  std::size_t move_taken(ReadyQueue& queue) {
+    std::size_t moved = 0;
+    for (; taken_ != nullptr; ++moved) {
+      queue.push_back(taken_->item);
+      const Slot* moved_slot = taken_;
+      taken_ = taken_->next;
+      delete moved_slot;
+    }
+    return moved;
+  }
 
   static Slot* reversed(Slot* slot) noexcept {
     Slot* first = nullptr;
