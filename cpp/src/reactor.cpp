@@ -233,7 +233,20 @@ void Reactor::drop_interest(Watcher& watcher, unsigned interest) noexcept {
   if (!watcher.attached()) return;
   const unsigned left = watcher.interest_ & ~interest;
   if (left == watcher.interest_) return;
-  (left & ~unsigned{interest_once}) == interest_none ? disarm(watcher) : reduce_interest(watcher, left);
+  (left & (interest_read | interest_write)) == interest_none ? disarm(watcher) : reduce_interest(watcher, left);
+}
+
+int Reactor::requeue(Watcher& watcher, unsigned interest) noexcept {
+  if (!watcher.attached()) return -EBADF;
+  if (has_entry(watcher)) remove_entry(watcher);
+  record_interest(watcher, interest_none);
+  if (watcher.lost_) return -EBADF;
+  int status = set_interest(watcher, interest);
+  if (status == -EINVAL) {  // such a duplicate's entry cannot become exclusive
+    [[maybe_unused]] const int removed = poller_->remove(watcher.fd_);
+    status = set_interest(watcher, interest & ~unsigned{interest_exclusive});
+  }
+  return status;
 }
 
 // True if the poller of this process may have an entry for the watcher. In a forked child that has no poller of its own

@@ -17,6 +17,7 @@
 
 namespace {
 
+using zloop::interest_exclusive;
 using zloop::interest_none;
 using zloop::interest_read;
 using zloop::Listener;
@@ -38,7 +39,8 @@ using zloop::test::with_poller;
 constexpr std::size_t few = 100;  // bytes
 
 struct ListenerScene {
-  ListenerScene() {
+  explicit ListenerScene(bool shares = false) : shared(shares) {
+    listener.set_shared(shared);
     const sockaddr family{.sa_family = AF_UNIX, .sa_data = {}};
     REQUIRE(::bind(listening.get(), &family, sizeof(family.sa_family)) == 0);  // the kernel finds a name
     REQUIRE(::listen(listening.get(), 100) == 0);
@@ -96,8 +98,10 @@ struct ListenerScene {
       listener.close();
     }
     const unsigned interest = is_paused ? interest_none : interest_read;
+    const unsigned place = is_paused || !shared ? interest_none : interest_exclusive;
     std::vector<Expectation> expectations;
-    if (listener.is_open()) expectations.push_back({.fd = listening.get(), .least = interest, .most = interest});
+    if (listener.is_open())
+      expectations.push_back({.fd = listening.get(), .least = interest, .most = interest | place});
     check_poller(reactor, expectations);
     return listener.is_open();
   }
@@ -124,11 +128,20 @@ struct ListenerScene {
   Listener listener{ops, this};
   std::vector<Fd> clients;
   std::vector<Fd> accepted;
+  const bool shared;
   bool is_paused = true;
+};
+
+struct SharedListenerScene : ListenerScene {
+  SharedListenerScene() : ListenerScene(true) {}
 };
 
 TEST_CASE("a listener loses no connection by a fault") {
   sweep<ListenerScene>(with_poller(zloop::test::faulty_accept));
+}
+
+TEST_CASE("a listener that shares its socket loses no connection by a fault") {
+  sweep<SharedListenerScene>(with_poller(zloop::test::faulty_accept));
 }
 
 }  // namespace

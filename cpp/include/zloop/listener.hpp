@@ -2,9 +2,15 @@
 //
 // Borrows its descriptor and its reactor. The descriptor of a new connection belongs to the owner from the call of
 // on_accept on. Loop thread only.
+//
+// Several listeners of a process, each with a reactor of its own, may accept from one socket or from duplicates of it.
+// Told so, each takes one connection for each readiness event, and lines up behind the others: a connection wakes one
+// of the loops that wait, and each loop has its turn.
 #pragma once
 
 #include <sys/socket.h>
+
+#include <atomic>
 
 #include "zloop/invariants.hpp"
 #include "zloop/reactor.hpp"
@@ -31,7 +37,8 @@ class Listener final : private Watcher {
   Listener(const Listener&) = delete;
   Listener& operator=(const Listener&) = delete;
 
-  // Accepts up to `burst` connections for each readiness event, so that one busy port cannot starve the loop.
+  // Accepts up to `burst` connections for each readiness event, so that one busy port cannot starve the loop. While the
+  // socket is shared, it is one.
   // 0 or -errno, as Reactor::attach.
   [[nodiscard]] int open(Reactor& reactor, int fd, int burst) noexcept;
   // Detaches from the reactor, as Reactor::close() does. The descriptor stays open. Harmless when closed.
@@ -42,19 +49,32 @@ class Listener final : private Watcher {
   using Watcher::lost;
 
   // 0 or -errno.
-  [[nodiscard]] int start() noexcept { return set_interest(interest_read); }
+  [[nodiscard]] int start() noexcept;
   void pause() noexcept { drop_interest(interest_read); }
 
-  // True for EMFILE, ENFILE, ENOBUFS and ENOMEM: accept(2) can succeed later, but not at once.
+  // Any thread: whether another listener of this process accepts from the same socket. line_up() has to follow.
+  void set_shared(bool shared) noexcept { shared_.store(shared, std::memory_order_relaxed); }
+
+  // Loop thread. Takes its place behind the other listeners, or a common one when it is alone. The next wait() reports
+  // connections that are there: the kernel may have told only another listener of them, which was closed before it
+  // accepted them. Does nothing if this one is closed or pauses.
+  void line_up();
+
+  // True for EMFILE, ENFILE, ENOBUFS, ENOMEM, and ENOSPC (of epoll_ctl(2)): it can succeed later, but not at once.
   [[nodiscard]] static bool out_of_resources(int error) noexcept;
 
  private:
   static const WatcherOps watcher_ops;
   static void on_ready(Watcher& watcher, unsigned ready);
+  [[nodiscard]] bool is_shared() const noexcept { return shared_.load(std::memory_order_relaxed); }
+  [[nodiscard]] unsigned wanted_interest() const noexcept;
+  [[nodiscard]] int accept_some(int burst);
+  void report(int error);
 
   const ListenerOps& ops_;  // static
   void* owner_;             // borrowed: the embedder
   int burst_ = 1;
+  std::atomic<bool> shared_{false};
   [[no_unique_address, maybe_unused]] LiveCount<LiveClass::listener> live_;
 };
 

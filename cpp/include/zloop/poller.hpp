@@ -19,6 +19,10 @@ enum Interest : unsigned {
   // With the bits above: one-shot, disabled after the descriptor's next event of either kind until modify() re-arms it
   // (EPOLLONESHOT). Alone: disabled; one last hang-up may still be reported.
   interest_once = 4,
+  // With interest_read, and in add() only: of the pollers that watch a file so, what arrives wakes one that waits, the
+  // one that added it first (EPOLLEXCLUSIVE, Linux 4.5); it wakes them all where there is no such thing. modify() may
+  // refuse to set it or to change it: -EINVAL.
+  interest_exclusive = 8,
 };
 
 struct PollEvent {

@@ -71,6 +71,12 @@ class Reactor {
   // Removes bits from the interest; if none is left, it is disarm(). Never fails.
   void drop_interest(Watcher& watcher, unsigned interest) noexcept;
 
+  // Like set_interest(), but adds the poller's entry anew: of pollers that watch the file
+  // with interest_exclusive, this one is then the last to be woken. If the file is ready, the next wait() reports it.
+  // 0 or -errno, as set_interest(); after an error the interest is empty. The interest may be set without
+  // interest_exclusive, if a duplicate of the descriptor was added by the same number.
+  [[nodiscard]] int requeue(Watcher& watcher, unsigned interest) noexcept;
+
   // True if the watcher is lost; asks the poller if necessary. False also if the poller cannot know.
   [[nodiscard]] bool is_lost(Watcher& watcher) noexcept;
 

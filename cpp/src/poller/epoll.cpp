@@ -67,7 +67,8 @@ class EpollPoller final : public Poller {
   static std::uint32_t bits_of(unsigned interest) noexcept {
     return ((interest & interest_read) != 0 ? std::uint32_t{EPOLLIN} : 0U) |
            ((interest & interest_write) != 0 ? std::uint32_t{EPOLLOUT} : 0U) |
-           ((interest & interest_once) != 0 ? std::uint32_t{EPOLLONESHOT} : 0U);
+           ((interest & interest_once) != 0 ? std::uint32_t{EPOLLONESHOT} : 0U) |
+           ((interest & interest_exclusive) != 0 ? std::uint32_t{EPOLLEXCLUSIVE} : 0U);
   }
 
   // EPOLLERR and EPOLLHUP are reported without being requested; the owner learns the reason by reading or writing.

@@ -19,7 +19,8 @@ namespace {
 unsigned interest_of(std::uint32_t events) noexcept {
   return ((events & EPOLLIN) != 0 ? unsigned{interest_read} : 0U) |
          ((events & EPOLLOUT) != 0 ? unsigned{interest_write} : 0U) |
-         ((events & EPOLLONESHOT) != 0 ? unsigned{interest_once} : 0U);
+         ((events & EPOLLONESHOT) != 0 ? unsigned{interest_once} : 0U) |
+         ((events & EPOLLEXCLUSIVE) != 0 ? unsigned{interest_exclusive} : 0U);
 }
 
 }  // namespace
