@@ -5,6 +5,8 @@
 
 #include <Python.h>
 
+#include <new>
+
 #include "zloop/inbox.hpp"
 #include "zloop/shared_inbox.hpp"
 
@@ -45,6 +47,19 @@ inline bool needs_gil(PyObject* module) {
 #else
 inline bool needs_gil(const PyObject* /*module*/) { return false; }
 #endif
+
+// Adds a new reference to `object`, which the one who takes it then owns. False if memory is out. The reference comes
+// first: another thread may give it up before push() returns.
+inline bool push_owned(LoopInbox& inbox, PyObject* object) {
+  Py_INCREF(object);
+  try {
+    inbox.push(object);
+  } catch (const std::bad_alloc&) {
+    Py_DECREF(object);  // the caller holds another
+    return false;
+  }
+  return true;
+}
 
 // A plain attribute that one thread writes and others read, of which each reads some value that it had.
 template <typename T>

@@ -7,9 +7,10 @@ cdef extern from "binding/threads.hpp" namespace "zloop::binding":
 
     cdef cppclass LoopInbox:
         LoopInbox() except +
-        void push(void* item) except +
         bint pending() noexcept
         size_t take_into(ReadyQueue& queue) except +
+
+    bint push_owned(LoopInbox& inbox, object thing) noexcept
 
     bint load_shared(bint& attribute) noexcept
     unsigned long load_shared(unsigned long& attribute) noexcept

@@ -118,7 +118,6 @@ cdef class Handle:
 
     # Any thread: run() takes what it calls as a whole, or not at all. 0 if another call was the first.
     cdef int detach_callback(self) except -1:
-        cdef object _callback, _args, described
         cdef bint is_first
         with cython.critical_section(self):
             is_first = not self.is_cancelled
@@ -131,7 +130,6 @@ cdef class Handle:
             with cython.critical_section(self):
                 self.repr_when_cancelled = described  # the warning about a slow callback shows it
         with cython.critical_section(self):
-            _callback, _args = self.callback, self.args  # released outside
             self.callback = None
             self.args = None
         return 1
@@ -266,7 +264,7 @@ cdef class TimerHandle(Handle):
             if free_threaded and not self._loop.owns_timers():
                 self.ask_loop_to_remove()
             else:
-                self.leave_queues()
+                TimerHandle.leave_queues(self)
 
     cdef int leave_queues(self) except -1:
         if self._loop.timers.remove(self.node):

@@ -20,7 +20,7 @@ from zloop.binding.methods cimport is_bound_method, install_call_soon_shim
 from zloop.binding.prefetch cimport prefetch_handle
 from zloop.binding.sealed_types cimport seal_type
 from zloop.binding cimport threads
-from zloop.binding.threads cimport claim_shared, free_threaded, load_shared, store_shared
+from zloop.binding.threads cimport claim_shared, free_threaded, load_shared, push_owned, store_shared
 from zloop.core.handles cimport (
     Handle, LoopCore, TimerHandle, deadline_of, new_handle, new_thread_safe_handle, new_timer_handle, raise_current,
 )
@@ -258,16 +258,12 @@ cdef class Scheduler(LoopCore):
         if self.runs_here():
             self.push_ready(handle)  # the loop is awake: it runs the caller
         else:
-            self.push_from_outside(handle)
+            Scheduler.push_from_outside(self, handle)
         return handle
 
     cdef int push_from_outside(self, Handle handle) except -1:
-        Py_INCREF(handle)  # first: the loop may give it up before push() returns
-        try:
-            self.inbox.push(<void*>handle)
-        except MemoryError:
-            Py_DECREF(handle)
-            raise
+        if not push_owned(self.inbox, handle):
+            raise MemoryError
         self.reactor.notify()
         return 0
 
@@ -621,12 +617,8 @@ cdef class Scheduler(LoopCore):
     cdef bint take_dropped(self, object transport) except -1:
         if self.runs_here() or load_shared(self.thread_id) == 0:
             return False
-        Py_INCREF(transport)
-        try:
-            self.dropped.push(<void*>transport)
-        except MemoryError:
-            Py_DECREF(transport)
-            raise
+        if not push_owned(self.dropped, transport):
+            raise MemoryError
         self.reactor.notify()
         return True
 

@@ -14,6 +14,8 @@ cdef extern from "zloop/listener.hpp" namespace "zloop":
         bint lost() noexcept
         int start() noexcept
         void pause() noexcept
+        void set_shared(bint shared) noexcept
+        void line_up() noexcept
 
 cdef extern from "zloop/listener.hpp" namespace "zloop::Listener":
     bint out_of_resources(int error) noexcept

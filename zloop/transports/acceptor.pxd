@@ -20,6 +20,7 @@ cdef class Acceptor:
     cdef Loop loop                 # whose TransportState owns this object while it serves
     cdef int fd                    # the listening socket's
     cdef int burst                 # connections accepted at a time
+    cdef object queue              # of connections, as accept_queues knows it; None while it does not accept
     cdef tuple params              # the listening socket's family, type and protocol
     cdef object sock               # the listening socket, as it was handed in; None once closed
     cdef object held               # it, or what it hands its calls on to; owns the descriptor, held open against others
@@ -30,6 +31,7 @@ cdef class Acceptor:
 
     cdef Acceptor acceptor_before(self)
     cdef int listen(self) except -1
+    cdef int stop(self) except -1
     cdef int give_way(self, object heir) except -1
     cdef object retire(self)
     cdef int accepted(self, int fd, const sockaddr_storage& peer, socklen_t peer_size) except -1

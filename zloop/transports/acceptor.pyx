@@ -30,6 +30,7 @@ from zloop.transports.stream_socket cimport SocketTransport
 
 from zloop.core import diagnostics
 from zloop.core.socket_objects import hold_socket, params_of, let_go_socket, unhold_socket, wrap_descriptor
+from zloop.transports import accept_queues
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject* thing)
@@ -115,7 +116,7 @@ cdef class Acceptor:
         # As with asyncio, a later server takes the socket over: the earlier one stops accepting.
         before = self.acceptor_before()
         if before is not None:
-            before.listener.close()
+            before.stop()
         loop.evict_watcher(self.fd)
         try:
             self.listen()
@@ -123,7 +124,8 @@ cdef class Acceptor:
             if before is not None:
                 before.listen()
             raise
-        hold_socket(held)
+        with accept_queues.lock:
+            hold_socket(held)
         if before is not None:
             before.give_way(held)
         transport_state(loop).acceptors[id(sock)] = self
@@ -137,12 +139,20 @@ cdef class Acceptor:
         return None
 
     cdef int listen(self) except -1:
+        self.queue = accept_queues.join(self, self.fd)
         try:
             check(self.listener.open(self.loop.reactor, self.fd, self.burst))
             check(self.listener.start())
         except OSError:
-            self.listener.close()
+            self.stop()
             raise
+        return 0
+
+    cdef int stop(self) except -1:
+        self.listener.close()
+        if self.queue is not None:
+            queue, self.queue = self.queue, None
+            accept_queues.leave(self, queue)
         return 0
 
     # From here on another acceptor has the descriptor; `heir` is its socket object.
@@ -150,14 +160,15 @@ cdef class Acceptor:
         self.retire()
         if self.held is not heir and self.listener.lost():
             self.held.detach()
-        unhold_socket(self.held)
+        with accept_queues.lock:
+            unhold_socket(self.held)
         return 0
 
     # Returns the listening socket, which is still held.
     cdef object retire(self):
         sock, self.sock = self.sock, None
         transport_state(self.loop).acceptors.pop(id(sock), None)
-        self.listener.close()
+        self.stop()
         if self.loop.dispatching != 0:  # a protocol factory may have called this, in the middle of a burst
             self.loop.pending_close.append(self)
         return sock
@@ -165,19 +176,36 @@ cdef class Acceptor:
     def close(self):
         """Stop accepting and close the listening socket."""
         if self.sock is not None:
-            let_go_socket(self.retire(), self.held, lost=self.listener.lost())
+            sock = self.retire()
+            with accept_queues.lock:
+                let_go_socket(sock, self.held, lost=self.listener.lost())
 
     def abandon(self):
         """The loop is closed first: stop accepting, and leave the socket to its other owner, the Server."""
         self.sock = None
-        self.listener.close()
+        self.stop()
         if self.listener.lost():
             self.held.detach()
-        unhold_socket(self.held)
+        with accept_queues.lock:
+            unhold_socket(self.held)
 
     def _resume(self):
         if self.listener.is_open():
             check(self.listener.start())
+
+    # Any thread, under the lock of accept_queues: whether others of this process accept from the same socket.
+    def _set_shared(self, shared):
+        self.listener.set_shared(shared)
+
+    # Any thread: that has changed, or one of them has gone.
+    def _line_up_soon(self):
+        try:
+            self.loop.call_soon_threadsafe(self._line_up)
+        except RuntimeError:  # the loop was closed meanwhile
+            pass
+
+    def _line_up(self):
+        self.listener.line_up()
 
     cdef int accepted(self, int fd, const sockaddr_storage& peer, socklen_t peer_size) except -1:
         cdef SmallAddress small
