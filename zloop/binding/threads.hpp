@@ -72,6 +72,15 @@ void store_shared(T& attribute, Value value) {
   __atomic_store_n(&attribute, static_cast<T>(value), __ATOMIC_RELAXED);
 }
 
+// Sets the attribute to 1. True for the one thread that found it 0.
+template <typename T>
+bool set_once(T& attribute) {
+  if constexpr (free_threaded) return __atomic_exchange_n(&attribute, T{1}, __ATOMIC_ACQ_REL) == T{0};
+  const bool is_first = attribute == T{0};
+  attribute = T{1};
+  return is_first;
+}
+
 // Sets the attribute if it is 0. False if it is not.
 template <typename T>
 bool claim_shared(T& attribute, T value) {

@@ -16,4 +16,5 @@ cdef extern from "binding/threads.hpp" namespace "zloop::binding":
     unsigned long load_shared(unsigned long& attribute) noexcept
     void store_shared(bint& attribute, bint value) noexcept
     void store_shared(unsigned long& attribute, unsigned long value) noexcept
+    bint set_once(bint& attribute) noexcept
     bint claim_shared(unsigned long& attribute, unsigned long value) noexcept

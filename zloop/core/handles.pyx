@@ -16,7 +16,7 @@ from libc.math cimport ceil, isnan
 
 from zloop.binding.context cimport call_in_context
 from zloop.binding.sealed_types cimport seal_type
-from zloop.binding.threads cimport free_threaded, load_shared, store_shared
+from zloop.binding.threads cimport free_threaded, load_shared, set_once, store_shared
 from zloop.core.contexts cimport ContextCache, PyContext_Copy, PyContext_CopyCurrent, contexts_can_be_shared
 from zloop.engine.timer_heap cimport never
 
@@ -118,20 +118,19 @@ cdef class Handle:
 
     # Any thread: run() takes what it calls as a whole, or not at all. 0 if another call was the first.
     cdef int detach_callback(self) except -1:
-        cdef bint is_first
-        with cython.critical_section(self):
-            is_first = not self.is_cancelled
-            store_shared(self.is_cancelled, True)
-        if not is_first:
+        cdef object described
+        if not set_once(self.is_cancelled):
             return 0
         # `_loop` is None if the garbage collector has cleared this handle.
         if self._loop is not None and load_shared(self._loop.debug):
             described = repr(self)
             with cython.critical_section(self):
                 self.repr_when_cancelled = described  # the warning about a slow callback shows it
-        with cython.critical_section(self):
-            self.callback = None
-            self.args = None
+        if free_threaded:
+            with cython.critical_section(self):
+                forget_callback(self)
+        else:
+            forget_callback(self)
         return 1
 
     # In the loop's thread, of a handle that was cancelled: it may be in a queue still that only that thread may change.
@@ -260,7 +259,7 @@ cdef class TimerHandle(Handle):
 
     def cancel(self):
         """Cancel the callback, unless it has begun to run. A second call does nothing."""
-        if self.detach_callback() and self._loop is not None:
+        if Handle.detach_callback(self) and self._loop is not None:
             if free_threaded and not self._loop.owns_timers():
                 self.ask_loop_to_remove()
             else:
@@ -314,6 +313,11 @@ cdef class TimerHandle(Handle):
         self._loop.timers.push(self.node, <void*>self, deadline_of(self.seconds))
         Py_INCREF(self)
         return 0
+
+
+cdef inline void forget_callback(Handle handle) noexcept:
+    handle.callback = None
+    handle.args = None
 
 
 cdef inline int fill(

@@ -255,7 +255,7 @@ cdef class Scheduler(LoopCore):
             handle = new_handle(self, callback, args, context, True)
         if load_shared(self.running):
             untrack(handle)
-        if self.runs_here():
+        if Scheduler.runs_here(self):
             self.push_ready(handle)  # the loop is awake: it runs the caller
         else:
             Scheduler.push_from_outside(self, handle)
