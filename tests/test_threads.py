@@ -20,11 +20,14 @@ from support import (
     close_loop,
     new_loop,
     outcome_of,
+    pattern,
     process_state,
     run_script,
     settled_leaks,
     tcp_pair,
+    until,
 )
+from tls_support import Contexts, tls_connection
 
 pytestmark = pytest.mark.zloop_only
 
@@ -192,20 +195,20 @@ def test_loops_are_made_run_and_closed_at_the_same_time():
 
 
 def test_loop_runs_in_one_thread_at_a_time(loop):
-    def run(_index):
-        with contextlib.suppress(RuntimeError):  # it runs already
-            loop.run_forever()
-            runs.append(threading.get_ident())
+    idle = threading.Event()
 
-    runs = []
+    def run(_index):
+        outcomes.append(outcome_of(loop.run_forever))
+
     for _ in range(20):
+        outcomes = []
         with threads(4, run):
-            while not loop.is_running():
-                pass
-            loop.call_soon_threadsafe(loop.stop)
-            while loop.is_running():
+            while len(outcomes) < 4:
                 loop.call_soon_threadsafe(loop.stop)
-    assert runs
+                idle.wait(0.0001)
+        refused = ("raised", RuntimeError, "This event loop is already running")
+        assert set(outcomes) <= {("returned", None), refused}
+        assert ("returned", None) in outcomes
 
 
 def test_echo_on_several_loops():
@@ -334,6 +337,32 @@ def test_another_thread_may_ask(loop, run):
             await protocol.until_called("connection_lost")
 
     run(scenario())
+
+
+def test_another_thread_may_ask_about_tls_while_data_passes(loop, run):
+    def ask(index):
+        while not ended.is_set():
+            sslobj = transport.get_extra_info("ssl_object")
+            answers.add((sslobj.version(), sslobj.cipher(), sslobj.pending() >= 0, sslobj.server_hostname))
+            transport.get_extra_info("peercert")
+
+    async def scenario():
+        nonlocal transport
+        async with tls_connection(loop, Contexts()) as (transport, _protocol, accepted):
+            data = pattern(200_000)
+            with threads(3, ask):
+                try:
+                    for _ in range(20):
+                        transport.write(data)
+                        await asyncio.sleep(0.002)
+                    await until(lambda: len(accepted.received) == 20 * len(data))
+                finally:
+                    ended.set()
+            assert accepted.received == data * 20
+
+    transport, answers, ended = None, set(), threading.Event()
+    run(scenario())
+    assert len(answers) == 1
 
 
 @pytest.mark.parametrize("in_a_cycle", [False, True])

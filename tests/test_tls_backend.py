@@ -11,7 +11,7 @@ import tracemalloc
 import weakref
 
 import pytest
-from support import FREE_THREADED, pattern, run_script, several_turns, tcp_pair
+from support import pattern, run_script, several_turns, tcp_pair
 from tls_support import HOST, Contexts, connection_to_raw, session_of, tls_connection
 
 DIRECT = f"straight to {ssl.OPENSSL_VERSION}"
@@ -29,8 +29,6 @@ def direct(monkeypatch):
     """Contexts whose connections go straight to OpenSSL."""
     if not hasattr(_ssl, "__file__"):
         pytest.skip("the ssl module is built into this interpreter")
-    if FREE_THREADED:
-        pytest.skip("without a GIL the ssl module's locks are needed")
     monkeypatch.setenv("ZLOOP_TLS", "direct")
     return Contexts()
 
@@ -63,14 +61,8 @@ async def talk(loop, tls, **options):
 # -- the choice ----------------------------------------------------------------------------------------------------
 
 
-needs_direct = pytest.mark.skipif(
-    FREE_THREADED or not hasattr(_ssl, "__file__"),
-    reason="the ssl module is built into this interpreter, or its locks are needed",
-)
-
-
 @pytest.mark.zloop_only
-@needs_direct
+@pytest.mark.skipif(not hasattr(_ssl, "__file__"), reason="the ssl module is built into this interpreter")
 def test_way_is_chosen_once_for_each_context(loop, run, chosen, monkeypatch):
     monkeypatch.setenv("ZLOOP_TLS", "direct")
     tls = Contexts()
@@ -121,7 +113,6 @@ DIFFERENCES = {
 
 
 @pytest.mark.zloop_only
-@needs_direct
 @pytest.mark.parametrize("difference", DIFFERENCES)
 def test_what_does_not_fit_together_is_left_alone(difference):
     """All goes on, by the portable way. What is found of the library is the process's: each has one of its own."""

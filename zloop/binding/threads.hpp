@@ -61,6 +61,22 @@ inline bool push_owned(LoopInbox& inbox, PyObject* object) {
   return true;
 }
 
+// Keeps other threads out of the methods of an object that CPython runs under the object's lock (critical sections, PEP
+// 703). Nothing in between may run Python code. With a GIL, that is enough.
+class ObjectLock {
+ public:
+#ifdef Py_GIL_DISABLED
+  void lock(PyObject* object) { PyCriticalSection_Begin(&section_, object); }
+  void unlock() { PyCriticalSection_End(&section_); }
+
+ private:
+  PyCriticalSection section_{};
+#else
+  void lock(const PyObject* /*object*/) {}
+  void unlock() {}
+#endif
+};
+
 // A plain attribute that one thread writes and others read, of which each reads some value that it had.
 template <typename T>
 T load_shared(const T& attribute) {

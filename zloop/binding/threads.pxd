@@ -10,6 +10,10 @@ cdef extern from "binding/threads.hpp" namespace "zloop::binding":
         bint pending() noexcept
         size_t take_into(ReadyQueue& queue) except +
 
+    cdef cppclass ObjectLock:
+        void lock(object thing) noexcept
+        void unlock() noexcept
+
     bint push_owned(LoopInbox& inbox, object thing) noexcept
 
     bint load_shared(bint& attribute) noexcept

@@ -9,7 +9,6 @@ connection takes the portable engine. ZLOOP_TLS=portable in the environment asks
 """
 import os
 import ssl
-import sys
 import weakref
 from asyncio.log import logger
 
@@ -19,6 +18,7 @@ from cpython.object cimport PyObject, PyTypeObject
 from cython cimport no_gc_clear
 
 from zloop.binding.sealed_types cimport seal_type
+from zloop.binding.threads cimport ObjectLock, free_threaded
 from zloop.engine.openssl cimport (
     OpenSsl, bio_st, find_memory_bio, find_pointer, find_ssl, has_tls_method, pointer_at, ssl_ctx_st, ssl_st
 )
@@ -39,11 +39,19 @@ cdef class DirectEngine(TlsEngine):
 
     # OpenSSL says by a number, and the module by an exception, that more has to be received. The GIL is released
     # meanwhile, as in the module. The end of the handshake is the module's call, for its words and exceptions.
+    #
+    # Without a GIL, here and below: the connection's lock keeps other threads out that ask the SSLObject something.
     cdef bint do_handshake(self) except -1:
         cdef Py_ssize_t result
+        cdef ObjectLock lock
         if self.handshakes_directly:
-            with nogil:
+            if free_threaded:
+                lock.lock(self.connection)
                 result = self.session.do_handshake()
+                lock.unlock()
+            else:
+                with nogil:
+                    result = self.session.do_handshake()
             if result == session_want_read:
                 return False
         is_over = TlsEngine.do_handshake(self)
@@ -79,21 +87,32 @@ cdef class DirectEngine(TlsEngine):
         return self.session.readable_max()
 
     cdef Py_ssize_t read(self, char* data, Py_ssize_t size) except -2:
-        cdef Py_ssize_t count = self.session.read(data, size)
+        cdef ObjectLock lock
+        cdef Py_ssize_t count
+        lock.lock(self.connection)
+        count = self.session.read(data, size)
+        lock.unlock()
         if count == session_failed:
             self.raise_failure()
         return count
 
     cdef Py_ssize_t write(self, const char* data, Py_ssize_t size) except -2:
-        cdef Py_ssize_t count = self.session.write(data, size)
+        cdef ObjectLock lock
+        cdef Py_ssize_t count
+        lock.lock(self.connection)
+        count = self.session.write(data, size)
+        lock.unlock()
         if count == session_failed:
             self.raise_failure()
         return count
 
     cdef Py_ssize_t write_into(self, const char* data, Py_ssize_t size, char* memory, size_t capacity) except -2:
+        cdef ObjectLock lock
         cdef Py_ssize_t count
         self.session.lend(memory, capacity)
+        lock.lock(self.connection)
         count = self.session.write(data, size)
+        lock.unlock()
         self.encrypted_size = self.session.take_back()
         if count == session_failed:
             self.raise_failure()
@@ -251,8 +270,6 @@ cdef str find_layout():
         return "through the ssl module, which is built into the interpreter"
     if not ssl.OPENSSL_VERSION.startswith("OpenSSL ") or ssl.OPENSSL_VERSION_INFO < (3,):
         return f"through the ssl module, whose library is {ssl.OPENSSL_VERSION}"
-    if not getattr(sys, "_is_gil_enabled", lambda: True)():
-        return "through the ssl module, whose locks are needed without a GIL"  # pragma: no cover: no such build
     library = OpenSsl.load(os.fsencode(path))
     if library == NULL or library.OpenSSL_version_num() != ssl.OPENSSL_VERSION_NUMBER:
         return "through the ssl module, whose OpenSSL is not to be found"
@@ -280,11 +297,12 @@ cdef str find_layout():
     )
     if contexts < 0:
         return "through the ssl module, whose contexts are of an unknown layout"  # pragma: no cover: no such CPython
-    publish(library, bio, connections, contexts)
+    with cython.critical_section(layout_results):
+        if layout_problem is None:  # no other thread was faster
+            publish(library, bio, connections, contexts)
     return ""
 
 
-# No other thread runs in between.
 cdef void publish(const OpenSsl* library, Py_ssize_t bio, Py_ssize_t connections, Py_ssize_t contexts) noexcept:
     global openssl, bio_offset, ssl_offset, context_offset
     openssl, bio_offset, ssl_offset, context_offset = library, bio, connections, contexts
