@@ -371,8 +371,10 @@ def test_transports_are_dropped_by_other_threads(loop, run, in_a_cycle):
 
     def drop(_index):
         while not (ended.is_set() and not dropped):
-            with contextlib.suppress(IndexError):
+            try:
                 dropped.pop()
+            except IndexError:
+                ended.wait(0.0005)
             if in_a_cycle and random.random() < 0.02:
                 gc.collect()
 
