@@ -167,7 +167,7 @@ TEST_CASE("a listener that shares takes one connection for each event, and alone
   CHECK(acceptor.accepted.size() == 6);
 }
 
-TEST_CASE("a listener that is alone goes back to an entry that it can pause without a removal") {
+TEST_CASE("a listener that is alone goes back to an entry that it can pause and start without a removal") {
   Port port;
   Acceptor acceptor(port);
   port.connect();
@@ -179,6 +179,9 @@ TEST_CASE("a listener that is alone goes back to an entry that it can pause with
   const Interposer kernel;
   acceptor.listener.pause();
   CHECK(kernel.poller_modify.count == 1);
+  REQUIRE(acceptor.listener.start() == 0);
+  CHECK(kernel.poller_modify.count == 2);
+  CHECK(kernel.poller_add.count == 0);
   CHECK(kernel.poller_remove.count == 0);
 }
 
