@@ -1,6 +1,7 @@
 #include "zloop/wakeup.hpp"
 
 #include <poll.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -16,8 +17,10 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/child.hpp"
 #include "support/closes.hpp"
 #include "support/sockets.hpp"
+#include "zloop/fork_mark.hpp"
 #include "zloop/sys.hpp"
 
 namespace {
@@ -43,11 +46,36 @@ TEST_CASE("a wake-up has a descriptor while it is open") {
   CHECK(wakeup.fd() == -1);
 }
 
-TEST_CASE("a wake-up whose descriptor has the number 0 is closed, too") {
+TEST_CASE("a notification of a wake-up that was closed writes nothing") {
+  Wakeup wakeup;
+  REQUIRE(wakeup.open() == 0);
+  REQUIRE(wakeup.try_sleep());
+  wakeup.close();
+  CHECK_FALSE(wakeup.notify());
+}
+
+TEST_CASE("the child of a fork does not wake its parent") {
+  zloop::ForkMark mark;
+  mark.set();
+  Wakeup wakeup;
+  REQUIRE(wakeup.open(&mark) == 0);
+  REQUIRE(wakeup.try_sleep());
+  const pid_t child = ::fork();
+  if (child == 0) zloop::test::end_child(wakeup.notify() ? 1 : 0);
+  int status = -1;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  CHECK(writes_seen(wakeup) == 0);
+  CHECK(wakeup.notify());
+}
+
+TEST_CASE("a wake-up whose descriptor has the number 0 is notified and closed, too") {
   const zloop::test::NumberZero free;
   Wakeup wakeup;
   REQUIRE(wakeup.open() == 0);
   REQUIRE(wakeup.fd() == 0);
+  REQUIRE(wakeup.try_sleep());
+  CHECK(wakeup.notify());
   wakeup.close();
   CHECK(zloop::sys::check_open(0) == -EBADF);
 }

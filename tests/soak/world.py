@@ -25,8 +25,11 @@ MOST_COMPLAINTS = 50
 class World:
     """One soak. `seed` decides what each topic does; when things happen, the machine decides."""
 
-    def __init__(self, loop, options):
+    def __init__(self, loop, options, company, number=0):
         self.loop = loop
+        self.company = company
+        self.number = number  # of this loop, among those of the company
+        self.forks = options.forks
         self.seed = options.seed
         self.connections = options.connections
         self.patience = options.patience
@@ -45,11 +48,16 @@ class World:
 
     def let_go(self):
         """Forget the loop: what holds it is not to be taken for a leak."""
-        self.loop = self.stopping = None
+        self.loop = self.stopping = self.company = None
+
+    def add(self, other):
+        """What another world has counted and complained of is this one's, too."""
+        self.counts += other.counts
+        self.complaints += [f"loop {other.number}: {text}" for text in other.complaints]
 
     def random(self, topic):
         """The random numbers of one topic."""
-        return random.Random(f"{self.seed}/{topic}")
+        return random.Random(f"{self.seed}/{topic}" + (f"/{self.number}" if self.number else ""))
 
     def complain(self, text):
         """Something is wrong: the verdict will say so."""
