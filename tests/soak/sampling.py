@@ -64,6 +64,15 @@ def waiting_for_a_core():
         return 0.0
 
 
+def interpreter_keeps_memory():
+    """Whether this interpreter holds on to freed memory for longer and longer, as 3.13t did until 3.13.6 (gh-133136).
+
+    That cannot be told from a leak.
+    """
+    has_gil = getattr(sys, "_is_gil_enabled", lambda: True)()
+    return not has_gil and sys.version_info < (3, 13, 6)
+
+
 class Sampler:
     """Samples, until it is told to stop."""
 

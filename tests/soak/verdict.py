@@ -10,8 +10,8 @@ LAG_BOUND = 0.25
 """Seconds that the loop's timers may be late, in 99 of 100 looks."""
 
 
-def judge(world, before, after, samples, lags, *, needed=(), lag_bound=LAG_BOUND):
-    """Reasons, one a line. `before` and `after` are states without a loop."""
+def judge(world, before, after, samples, lags, *, needed=(), lag_bound=LAG_BOUND, memory=True):
+    """Reasons, one a line. `before` and `after` are states without a loop. `memory`: whether its growth counts."""
     reasons = list(world.complaints)
     if world.counts["complaints"] > len(world.complaints):
         reasons.append(f"and {world.counts['complaints'] - len(world.complaints)} more like these")
@@ -21,7 +21,8 @@ def judge(world, before, after, samples, lags, *, needed=(), lag_bound=LAG_BOUND
         if after[name] > before[name]
     ]
     reasons += [f"nothing was done of: {name}" for name in needed if not world.counts[name]]
-    reasons += judge_memory(samples)
+    if memory:
+        reasons += judge_memory(samples)
     if lags and quantile(lags, 0.99) > lag_bound:
         reasons.append(f"the loop lags: p99 is {1000 * quantile(lags, 0.99):.0f} ms, above {1000 * lag_bound:.0f}")
     return reasons
