@@ -309,23 +309,58 @@ def debug(session: nox.Session) -> None:
     run_pytest(session, "--timeout", "300", *session.posargs, env=without)
 
 
-@nox.session(name="free-threaded", python=[f"{version}t" for version in ("3.13", "3.14", "3.15")])
-def free_threaded(session: nox.Session) -> None:
-    """The behaviour tests on an interpreter without a GIL, which must stay off; arguments are pytest's."""
+FREE_THREADED = [f"{version}t" for version in ("3.13", "3.14", "3.15")]
+
+
+def install_free_threaded(session: nox.Session, flavour: str, *options: str) -> dict[str, str]:
+    """Install zloop and what the tests need where there is no GIL; return the environment that they run in."""
     project = nox.project.load_toml(ROOT / "pyproject.toml")
     needed = nox.project.dependency_groups(project, "test")
-    # Random programs have their own session; trustme's libraries do not know 3.13t.
+    # Random programs have their own session; trustme's libraries do not know 3.13t: another Python makes certificates.
     session.install(*[name for name in needed if not name.startswith(("hypothesis", "trustme"))])
-    wheels.install(session, "-free-threaded")
+    wheels.install(session, flavour, *options)
     folder = BUILD / "trustme"
     pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(folder), "--upgrade")
     session.run(sys.executable, *pip, "trustme>=1.2", external=True)
-    settings = {
+    return {
         "PYTHONPATH": str(ROOT / "tests" / "free_threaded"),
         "PYTHON_GIL": "0",
         "ZLOOP_TRUSTME": f"{sys.executable}{os.pathsep}{folder}",
     }
+
+
+@nox.session(name="free-threaded", python=FREE_THREADED)
+def free_threaded(session: nox.Session) -> None:
+    """The behaviour tests on an interpreter without a GIL, which must stay off; arguments are pytest's."""
+    settings = install_free_threaded(session, "-free-threaded")
     run_pytest(session, "--timeout", "300", *session.posargs, env=settings)
+
+
+@nox.session(name="free-threaded-conformance", python=FREE_THREADED)
+def free_threaded_conformance(session: nox.Session) -> None:
+    """CPython's own asyncio tests there, on zloop and on asyncio; arguments are tests/conformance's."""
+    wheels.install(session, "-free-threaded")
+    session.run("python", "tests/conformance", "-j", str(machine.jobs()), *session.posargs, env={"PYTHON_GIL": "0"})
+
+
+@nox.session(name="thread-sanitizer", python=os.environ.get("ZLOOP_TSAN_PYTHON", sys.executable))
+def thread_sanitizer(session: nox.Session) -> None:
+    """Look for races between loops under ThreadSanitizer; arguments are scripts/soak's.
+
+    $ZLOOP_TSAN_PYTHON names an interpreter that was configured --disable-gil --with-thread-sanitizer.
+    """
+    if "ZLOOP_TSAN_PYTHON" not in os.environ:
+        session.skip("$ZLOOP_TSAN_PYTHON names no interpreter that is built with ThreadSanitizer")
+    os.environ["TSAN_OPTIONS"] = "report_bugs=0"  # while things are installed
+    settings = install_free_threaded(
+        session, "-tsan", "-Ccmake.define.ZLOOP_SANITIZE=thread", "-Cbuild-dir=build/tsan-{wheel_tag}"
+    )
+    suppressions = ROOT / "scripts" / "threads.suppressions"
+    settings["TSAN_OPTIONS"] = f"suppressions={suppressions}:history_size=7:exitcode=66:halt_on_error=0"
+    # It knows no threads in the child of a fork; its own memory grows, and it takes its time.
+    options = ["--minutes", "2", "--loops", "4", "--connections", "40", "--no-forks", "--any-memory"]
+    options += ["--lag", "100000", "--patience", "120"]
+    session.run("python", "-P", "tests/soak", *options, *session.posargs, env=settings)
 
 
 @nox.session(name="memcheck", python=VERSIONS)

@@ -3,8 +3,10 @@
 import asyncio
 import contextvars
 import errno
+import gc
 import socket
 import sys
+import weakref
 
 import pytest
 from server_support import needs_ipv6, protocol_that_must_not_be_made, tls_socket
@@ -348,6 +350,33 @@ def test_protocol_runs_in_the_context_of_its_connection(loop, run):
 
 
 # -- happy eyeballs ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.zloop_only
+@pytest.mark.skipif(sys.version_info < (3, 13, 4), reason="asyncio's staggered_race() holds it")
+def test_race_that_fails_holds_no_exception(loop, run):
+    """Nor does it without a GIL, where functions live until a collection."""
+
+    async def scenario():
+        connecting = loop.create_connection(Recorder, LOCALHOST, refusing_port(), happy_eyeballs_delay=0.1)
+        try:
+            await connecting
+        except ConnectionRefusedError as refused:
+            return weakref_of(refused)
+
+    def weakref_of(error):
+        marker = Marker()
+        error.marker = marker
+        return weakref.ref(marker)
+
+    class Marker:
+        pass
+
+    gc.disable()
+    try:
+        assert run(scenario())() is None
+    finally:
+        gc.enable()
 
 
 @needs_ipv6

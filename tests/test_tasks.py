@@ -3,8 +3,10 @@
 import asyncio
 import concurrent.futures
 import contextvars
+import gc
 import sys
 import threading
+import weakref
 
 import pytest
 from support import alike, assert_silent, outcome_of, resource_warnings, until
@@ -23,6 +25,26 @@ def context_with(mark):
 
 
 # -- create_task and create_future ---------------------------------------------------------------------------------
+
+
+@pytest.mark.zloop_only  # 3.13.2 was the first asyncio to do so
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks run at once since 3.12")
+def test_exception_of_a_task_that_ran_at_once_does_not_hold_the_task(loop, run):
+    async def fail():
+        raise ValueError
+
+    async def scenario():
+        loop.set_task_factory(asyncio.eager_task_factory)
+        task = loop.create_task(fail())
+        error, reference = task.exception(), weakref.ref(task)
+        del task
+        return type(error), reference()
+
+    gc.disable()
+    try:
+        assert run(scenario()) == (ValueError, None)
+    finally:
+        gc.enable()
 
 
 def test_tasks_and_futures_are_asyncios_own(loop, run):

@@ -16,6 +16,9 @@ def task_from_factory(loop: Any, factory: Any, coro: Any, keywords: dict[str, An
     if keywords.get("context", ...) is None:
         del keywords["context"]
     task = factory(loop, coro, **keywords)
-    if name is not None:
-        task.set_name(name)
-    return task
+    try:
+        if name is not None:
+            task.set_name(name)
+        return task
+    finally:
+        del task  # a task that ran at once may have failed: the traceback of its exception holds this frame

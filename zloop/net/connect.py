@@ -246,7 +246,9 @@ class ConnectMixin(MixinBase):
                 raise connect_error([error for attempt in errors for error in attempt], all_errors)
             return sock
         finally:
-            # An exception's traceback holds this frame, which holds the exceptions.
+            # An exception's traceback holds this frame, which holds the exceptions. So does the function that made the
+            # attempts of a race, for as long as it lives: without a GIL, until the next collection.
+            errors.clear()
             del errors
 
     async def _race_to_connect(
