@@ -343,6 +343,17 @@ def free_threaded_conformance(session: nox.Session) -> None:
     session.run("python", "tests/conformance", "-j", str(machine.jobs()), *session.posargs, env={"PYTHON_GIL": "0"})
 
 
+@nox.session(name="free-threaded-bench", python=FREE_THREADED)
+def free_threaded_bench(session: nox.Session) -> None:
+    """Compare the loops that leave the GIL off: scripts/bench, with its options; by default the rows threads-*."""
+    settings = install_free_threaded(session, "-free-threaded")
+    del settings["PYTHON_GIL"]  # which keeps it off whatever is imported: here that is to be seen
+    install_groups(session, "cmake")
+    session.install("rich>=13")
+    session.posargs[:] = session.posargs or ["--row", "threads-*"]
+    benchmarks.compare_loops(session, "-free-threaded", settings)
+
+
 @nox.session(name="thread-sanitizer", python=os.environ.get("ZLOOP_TSAN_PYTHON", sys.executable))
 def thread_sanitizer(session: nox.Session) -> None:
     """Look for races between loops under ThreadSanitizer; arguments are scripts/soak's.

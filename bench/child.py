@@ -17,33 +17,11 @@ import gc
 import os
 import pathlib
 import resource
-import socket
-import ssl
 import sys
 
 import loops
 from rows import ROWS, LocalRow, ServerRow
-from rows.declare import BACKLOG, Bench, Factory, Place
-
-
-def listening_socket(family: str, path: str) -> socket.socket:
-    if family == "udp":
-        bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        bound.bind(("127.0.0.1", 0))
-    elif family == "unix":
-        bound = socket.socket(socket.AF_UNIX)
-        bound.bind(path)
-        bound.listen(BACKLOG)
-    else:
-        bound = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
-    bound.setblocking(False)
-    return bound
-
-
-def server_context(certificate: str, key: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return context
+from rows.declare import Bench, Factory, Place, listening_socket, server_context
 
 
 async def serve(row: ServerRow, arguments: argparse.Namespace) -> None:
@@ -86,7 +64,10 @@ def main() -> None:
 
     row = ROWS[arguments.row]
     if isinstance(row, LocalRow):
-        bench = Bench(arguments.loop, find_factory, arguments.budget, arguments.tools, arguments.other_core)
+        bench = Bench(
+            *(arguments.loop, find_factory, arguments.budget, arguments.tools, arguments.other_core),
+            *(arguments.certificate, arguments.key),
+        )
         for _ in sys.stdin:
             print(row.measure(bench), flush=True)
     else:

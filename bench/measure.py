@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -57,6 +58,8 @@ def applies(row: Row, loop: str) -> str | None:
     """Why a loop is no contestant on a row, or None if it is one."""
     if loop == LIMIT:
         return None if isinstance(row, ServerRow) and row.limit else "there is no such server without Python"
+    if row.topic == "threads" and not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return "this Python has a GIL"
     if LOOPS[loop].patch and not row.transports:
         return f"{LOOPS[loop].patch} changes nothing here"
     return None
@@ -264,8 +267,7 @@ def limit_command(row: ServerRow, path: pathlib.Path, config: RunConfig) -> list
 
 
 def server_command(row: ServerRow, loop: str, path: pathlib.Path, config: RunConfig) -> list[str]:
-    tls = ("--certificate", str(config.certificate), "--key", str(config.key)) if row.tls else ()
-    return child_command(row, loop, config, "--path", str(path), *tls)
+    return child_command(row, loop, config, "--path", str(path))
 
 
 def child_command(row: Row, loop: str, config: RunConfig, *more: str) -> list[str]:
@@ -273,7 +275,7 @@ def child_command(row: Row, loop: str, config: RunConfig, *more: str) -> list[st
     return [
         *(sys.executable, str(HERE / "child.py"), "--loop", loop, "--row", row.name),
         *("--peers", str(config.peers), "--tools", str(config.tools), "--patience", str(PATIENCE)),
-        *("--budget", str(config.budget)),
+        *("--budget", str(config.budget), "--certificate", str(config.certificate), "--key", str(config.key)),
         *options("--core", core),
         *options("--other-core", other),
         *more,

@@ -58,6 +58,26 @@ class LocalRow(Row):
     """Whether a process can measure it only once."""
 
 
+def listening_socket(family: str, path: str) -> socket.socket:
+    if family == "udp":
+        bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        bound.bind(("127.0.0.1", 0))
+    elif family == "unix":
+        bound = socket.socket(socket.AF_UNIX)
+        bound.bind(path)
+        bound.listen(BACKLOG)
+    else:
+        bound = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
+    bound.setblocking(False)
+    return bound
+
+
+def server_context(certificate: str, key: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
 @dataclass
 class Place:
     """Where a row's server is to be: a socket, bound and listening, and TLS if the row has it."""
@@ -89,6 +109,9 @@ class Bench:
     """The directory of the load generator and the limit server."""
     core: int | None
     """The core to leave to others, where processes are pinned."""
+    certificate: str = ""
+    key: str = ""
+    """Files."""
 
 
 ROWS: dict[str, Row] = {}

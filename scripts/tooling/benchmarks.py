@@ -21,12 +21,12 @@ CLIENT_HASH = "3c182976ef7b722a9690b3835795b0122fd9a277063047cb02ab62bf8a27eb04"
 # ---- scripts/bench
 
 
-def compare_loops(session: nox.Session) -> None:
+def compare_loops(session: nox.Session, flavour: str = "", env: dict[str, str] | None = None) -> None:
     """Run bench/ with the session's arguments, on whatever can be had of peers, libraries and OpenSSL's headers."""
-    version = machine.version_of(session_python(session))
+    version = machine.version_of(session_python(session)) + flavour
     tools = BUILD / "bench"
     if not {"--list", "-h", "--help"} & set(session.posargs):
-        wheels.install(session)
+        wheels.install(session, flavour)
         tools = build_tools(session)
         for library in LIBRARIES:
             fetch_library(session, library)
@@ -36,6 +36,7 @@ def compare_loops(session: nox.Session) -> None:
         *("python", str(ROOT / "bench"), f"--peers={peers_folder(version)}", f"--tools={tools}"),
         f"--default-output={BUILD / 'bench' / f'results-{version}'}",
         *session.posargs,
+        env=env,
         interrupt_timeout=120,  # it reports what there is
     )
 
