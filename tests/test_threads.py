@@ -6,6 +6,8 @@ Without a GIL the rest is refused, and nothing breaks; with one, debug mode refu
 import asyncio
 import contextlib
 import gc
+import io
+import os
 import random
 import socket
 import threading
@@ -405,3 +407,59 @@ def test_transports_are_dropped_by_other_threads(loop, run, in_a_cycle):
         gc.collect()
         run(asyncio.sleep(0))
     assert not settled_leaks(before)
+
+
+class WatchedSocket(socket.socket):
+    was_open = None
+
+    def __del__(self):
+        self.was_open.append(self.fileno() != -1)
+
+
+class WatchedPipe(io.FileIO):
+    was_open = None
+
+    def __del__(self):
+        self.was_open.append(not self.closed)
+
+
+async def stream_of_own(loop):
+    near, far = socket.socketpair()
+    sock = WatchedSocket(fileno=near.detach())
+    sock.setblocking(False)
+    transport, _ = await loop.create_connection(asyncio.Protocol, sock=sock)
+    return transport, sock, far
+
+
+async def pipe_of_own(loop):
+    reading, writing = os.pipe()
+    pipe = WatchedPipe(reading)
+    transport, _ = await loop.connect_read_pipe(asyncio.Protocol, pipe)
+    return transport, pipe, open(writing, "wb", 0)
+
+
+@needs_no_gil
+@pytest.mark.parametrize("make", [stream_of_own, pipe_of_own])
+def test_descriptor_is_not_closed_by_the_thread_that_finds_its_transport_in_a_cycle(loop, run, make):
+    """The collector finalizes all that is in it: it would close what the loop closes, which has the transport back."""
+
+    def collect(_index):
+        while not was_open:
+            gc.collect()
+            idle.wait(0.001)
+
+    async def scenario():
+        transport, owner, peer = await make(loop)
+        owner.was_open = was_open
+        transport.pause_reading()
+        transport.itself = transport
+        del transport, owner
+        with threads(1, collect):
+            await until(lambda: was_open)
+        peer.close()
+
+    was_open, idle = [], threading.Event()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        run(scenario())
+    assert was_open == [False]

@@ -1,4 +1,5 @@
 # What all transports share: see base.pyx for the tree of their classes.
+from cpython.object cimport PyObject
 from libcpp cimport bool as cpp_bool
 
 from zloop.binding.threads cimport free_threaded
@@ -16,6 +17,7 @@ cdef class BaseTransport(AsyncioBase):
     cdef object protocol         # None once the connection is lost; get_protocol() may be called by other threads
     cdef object context          # protocol callbacks run in it
     cdef object unscheduled      # the exception that _end_unscheduled() passes on
+    cdef PyObject* pinned        # owns a reference to what owns the descriptor, or NULL: see pin()
     cdef int fd                  # kept for repr() when the descriptor is gone
     cdef unsigned char dropped_writes  # since the connection ended; counted up to asyncio's warning
     cdef cpp_bool closing        # close() or abort() was called, or the end or an error was met
@@ -33,6 +35,8 @@ cdef class BaseTransport(AsyncioBase):
     cdef int release(self) except -1
     cdef bint only_logs(self, object exception) except -1
 
+    cdef int pin(self, object owner) except -1
+    cdef int unpin(self) except -1
     cdef int check_owner(self) except -1
     cdef int replace_protocol(self, object protocol) except -1
     cdef bint wants_data(self) noexcept

@@ -21,7 +21,8 @@ import warnings
 from asyncio.log import logger
 
 cimport cython
-from cpython.object cimport PyTypeObject
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from zloop.binding.sealed_types cimport seal_type
 from zloop.binding.threads cimport free_threaded, load_shared
@@ -38,6 +39,9 @@ cdef class BaseTransport(AsyncioBase):
     def __cinit__(self):
         self.fd = -1
 
+    def __dealloc__(self):
+        self.unpin()
+
     def __del__(self):
         if not self.is_open():
             return
@@ -52,6 +56,22 @@ cdef class BaseTransport(AsyncioBase):
         """In the loop's thread, after another thread has given up the last reference."""
         if self.is_open():
             self.release()
+
+    # Without a GIL the collector, in whichever thread it runs, calls the finalizer of everything in a cycle: it would
+    # close the socket of a transport that __del__() has given back to its loop, which closes it, too. A reference that
+    # the collector does not know of keeps the owner of the descriptor, a socket or a file object, out of the cycle.
+    cdef int pin(self, object owner) except -1:
+        if free_threaded:
+            Py_INCREF(owner)
+            self.pinned = <PyObject*>owner
+        return 0
+
+    cdef int unpin(self) except -1:
+        cdef PyObject* owner = self.pinned
+        if free_threaded and owner != NULL:
+            self.pinned = NULL
+            Py_DECREF(<object>owner)
+        return 0
 
     # True while the transport has its descriptor.
     cdef bint is_open(self) noexcept:  # pragma: no cover: each kind has its own

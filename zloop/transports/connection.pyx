@@ -40,6 +40,7 @@ cdef object transport_of_socket(
     transport.extra = extra
     hold_socket(sock)
     transport.sock = sock
+    transport.pin(sock)
     transport.holds_fd = True
     return begin_connection(transport, connection_made, is_tcp(sock), waiter, server)
 

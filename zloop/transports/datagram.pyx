@@ -417,6 +417,7 @@ cdef class DatagramTransport(WritingTransport, Transport, AsyncioDatagramTranspo
         self.backlog.clear()
         self.update_keepalive()
         sock, self._sock = self._sock, None
+        self.unpin()
         if sock is not None:
             let_go_socket(sock, lost=self.datagram.lost())
         return 0
@@ -452,6 +453,7 @@ def make_datagram_transport(Loop loop not None, sock, protocol, address, waiter)
         loop.reactor, transport.fd, longest_internet_datagram if is_internet else longest_datagram))
     hold_socket(sock)
     transport._sock = sock
+    transport.pin(sock)
     begin(transport, connection_made, transport._start_reading, waiter)
     return transport
 

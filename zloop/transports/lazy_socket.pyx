@@ -45,6 +45,7 @@ cdef class LazySocketTransport(StreamTransport):
             sock = wrap_descriptor(*self.params, self.fd)
             hold_socket(sock)
             self.sock = sock
+            self.pin(sock)
         return self.sock
 
     # asyncio finds all of it out in the beginning: the answer is the same when the connection is closed.
@@ -99,6 +100,7 @@ cdef class LazySocketTransport(StreamTransport):
 
     def _close_descriptor(self):
         sock, self.sock = self.sock, None
+        self.unpin()
         if sock is not None:
             let_go_socket(sock, lost=self.stream.lost())
             return

@@ -82,6 +82,7 @@ cdef class ReadPipeTransport(BaseTransport, ReadTransport):
         self.stream.close()
         self.update_keepalive()
         pipe, self._pipe = self._pipe, None
+        self.unpin()
         return close_both(pipe, self.duplicate)
 
 
@@ -198,6 +199,7 @@ cdef class WritePipeTransport(StreamTransport, Transport):
         self.stream.close()
         self.update_keepalive()
         pipe, self._pipe = self._pipe, None
+        self.unpin()
         return close_both(pipe, self.duplicate)
 
 
@@ -223,6 +225,7 @@ def make_read_pipe_transport(Loop loop not None, pipe, protocol, waiter):
     loop.forget_if_idle(fd)
     transport.duplicate = open_stream(&transport.stream, loop, fd, read_ops, transport)
     transport._pipe = pipe
+    transport.pin(pipe)
     begin(transport, connection_made, transport._start_reading, waiter)
     return transport
 
@@ -248,6 +251,7 @@ def make_write_pipe_transport(Loop loop not None, pipe, protocol, waiter):
     loop.forget_if_idle(fd)
     transport.duplicate = open_stream(&transport.stream, loop, fd, write_ops, transport)
     transport._pipe = pipe
+    transport.pin(pipe)
     begin(transport, connection_made, transport._watch_reader if watches_reader else None, waiter)
     return transport
 
