@@ -160,6 +160,14 @@ def instructions(session: nox.Session) -> None:
     benchmarks.count_instructions(session, report("--junit", "instructions.xml"))
 
 
+@nox.session(name="instructions-free-threaded", python=[f"{version}t" for version in ("3.13", "3.14", "3.15")])
+def instructions_free_threaded(session: nox.Session) -> None:
+    """Count instructions without a GIL, beside those with it that are on record; arguments are those of instructions."""
+    session.install("rich>=13")
+    wheels.install(session, "-free-threaded")
+    benchmarks.count_instructions(session, report("--junit", "instructions-free-threaded.xml"))
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Judge the form of every source file: pre-commit's hooks, stubtest, Sphinx, clang-tidy; one after the other."""

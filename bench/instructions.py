@@ -26,8 +26,10 @@ import platform
 import re
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterable
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import rich.box
@@ -55,7 +57,8 @@ def setting(compiler: str, cython: str) -> str:
     # GCC says NAME (PACKAGE) VERSION; a package's version, in brackets, is not the compiler's.
     found = re.search(r"(\d+)\.\d+\.\d+", re.sub(r"\([^)]*\)", "", compiler))
     compiler = f"{name} {found[1] if found else 'unknown'}"
-    python = ".".join(platform.python_version_tuple()[:2])
+    suffix = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
+    python = ".".join(platform.python_version_tuple()[:2]) + suffix
     return f"CPython {python}, {compiler}, {'.'.join(cython.split('.')[:2])}, {platform.machine()}"
 
 
@@ -146,6 +149,18 @@ def show(counts: Counts, recorded: Counts, kinds: Iterable[str]) -> None:
     Console(width=120).print(table)
 
 
+def show_beside_gil(counts: Counts, record: dict[str, Any], key: str) -> None:
+    """What a free-threaded build takes for each instruction of the build with a GIL, where that is on record."""
+    version, comma, tools = key.partition(",")
+    recorded = record.get(version.removesuffix("t") + comma + tools, {}).get("counts", {})
+    if not version.endswith("t") or not recorded:
+        return
+    table = Table("operation", *(f"{kind}: of those with a GIL" for kind in KINDS), box=rich.box.MARKDOWN)
+    for name in (name for name in counts if name in recorded):
+        table.add_row(name, *(f"{counts[name][kind] / recorded[name][kind]:.2f}" for kind in KINDS))
+    Console(width=120).print(table)
+
+
 def write_junit(path: pathlib.Path, faults: dict[str, str | None], skipped: str | None) -> None:
     """One test for each workload; all of them skipped, with the reason, where there is nothing to compare with."""
     suite = ET.Element("testsuite", name="instructions", tests=str(len(faults)))
@@ -184,6 +199,7 @@ def main() -> int:
         print(f"zloop's own instructions alone are compared: this is {here}, and on record is {entry['counted on']}")
     counts = count_all(arguments.valgrind)
     show(counts, entry["counts"], kinds)
+    show_beside_gil(counts, record, key)
     if arguments.record:
         record[key] = {"counted on": here, "counts": counts}
         RECORD.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")

@@ -333,7 +333,22 @@ def test_a_record_is_for_a_compiler_of_one_major_version(bench, monkeypatch, com
     instructions = bench("instructions")
     monkeypatch.setattr(instructions.platform, "python_version_tuple", lambda: ("3", "13", "7"))
     monkeypatch.setattr(instructions.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(instructions.sysconfig, "get_config_var", lambda _name: 0)
     assert instructions.setting(compiler, "Cython 3.3.1") == f"CPython 3.13, {expected}, Cython 3.3, x86_64"
+    monkeypatch.setattr(instructions.sysconfig, "get_config_var", lambda _name: 1)
+    assert instructions.setting(compiler, "Cython 3.3.1") == f"CPython 3.13t, {expected}, Cython 3.3, x86_64"
+
+
+def test_counts_without_a_gil_are_shown_beside_those_with_it(bench, capsys):
+    instructions = bench("instructions")
+    counts = {"a": {"own": 115.0, "all": 1500.0}, "new": {"own": 1.0, "all": 1.0}}
+    record = {"CPython 3.13, GCC 12": {"counts": {"a": {"own": 100.0, "all": 1000.0}}}}
+    instructions.show_beside_gil(counts, record, "CPython 3.13, GCC 12")
+    instructions.show_beside_gil(counts, record, "CPython 3.14t, GCC 12")
+    assert capsys.readouterr().out == ""
+    instructions.show_beside_gil(counts, record, "CPython 3.13t, GCC 12")
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| a")]
+    assert [cell.strip() for cell in line.strip("|").split("|")] == ["a", "1.15", "1.50"]
 
 
 def test_counts_without_a_record_are_skipped_tests(bench, tmp_path):
