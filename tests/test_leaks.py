@@ -24,6 +24,7 @@ from collections import Counter
 
 import pytest
 from support import (
+    FREE_THREADED,
     LOCALHOST,
     BufferedRecorder,
     Recorder,
@@ -492,9 +493,14 @@ def excess(loop, operation, rounds):
     return grown
 
 
+MORE_WITHOUT_A_GIL = {"datagram_endpoints", "children"}
+
+
 @pytest.mark.parametrize("name", ROUND_OF)
 @pytest.mark.timeout(60 + ROUNDS)
 def test_nothing_becomes_more(loop_kind, loop, name):
+    if FREE_THREADED and name in MORE_WITHOUT_A_GIL:
+        pytest.skip("3.13t keeps 16 blocks a round, with asyncio, too")
     operation = ROUND_OF[name]
     share = operation.share * (ASYNCIO_SHARE if loop_kind == "asyncio" else 1)
     rounds = max(20, int(ROUNDS * share))  # in fewer, what else the process does looks like one in each

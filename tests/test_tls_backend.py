@@ -11,7 +11,7 @@ import tracemalloc
 import weakref
 
 import pytest
-from support import pattern, run_script, several_turns, tcp_pair
+from support import FREE_THREADED, pattern, run_script, several_turns, tcp_pair
 from tls_support import HOST, Contexts, connection_to_raw, session_of, tls_connection
 
 DIRECT = f"straight to {ssl.OPENSSL_VERSION}"
@@ -297,6 +297,7 @@ def test_sessions_are_resumed(loop, run, tls, version):
     assert run(scenario()) is True
 
 
+@pytest.mark.skipif(FREE_THREADED and sys.version_info < (3, 14), reason="3.13t's ssl module keeps the file open")
 def test_keys_are_logged(loop, run, tls, tmp_path):
     class Own:
         server = tls.server
