@@ -160,9 +160,12 @@ def instructions(session: nox.Session) -> None:
     benchmarks.count_instructions(session, report("--junit", "instructions.xml"))
 
 
-@nox.session(name="instructions-free-threaded", python=[f"{version}t" for version in ("3.13", "3.14", "3.15")])
+FREE_THREADED = [f"{version}t" for version in ("3.13", "3.14", "3.15")]
+
+
+@nox.session(name="instructions-free-threaded", python=FREE_THREADED)
 def instructions_free_threaded(session: nox.Session) -> None:
-    """Count instructions without a GIL, beside those with it that are on record; arguments are those of instructions."""
+    """Count instructions without a GIL, beside those with it that are on record; arguments are as for instructions."""
     session.install("rich>=13")
     wheels.install(session, "-free-threaded")
     benchmarks.count_instructions(session, report("--junit", "instructions-free-threaded.xml"))
@@ -315,9 +318,6 @@ def debug(session: nox.Session) -> None:
     # multidict 7.2 shows the collector objects that are not filled in yet, and such an interpreter looks into them.
     without = {"MULTIDICT_NO_EXTENSIONS": "1", "AIOHTTP_NO_EXTENSIONS": "1"}
     run_pytest(session, "--timeout", "300", *session.posargs, env=without)
-
-
-FREE_THREADED = [f"{version}t" for version in ("3.13", "3.14", "3.15")]
 
 
 def install_free_threaded(session: nox.Session, flavour: str, *options: str) -> dict[str, str]:

@@ -151,7 +151,7 @@ cdef class Handle:
         cdef object callback, args, context, shared_copy = None
         cdef bint is_cancelled
         with cython.critical_section(self):
-            is_cancelled = self.is_cancelled
+            is_cancelled = load_shared(self.is_cancelled)
             callback, args = self.callback, self.args
         if free_threaded and is_cancelled:  # by another thread, just now
             return 0
@@ -306,7 +306,7 @@ cdef class TimerHandle(Handle):
             self._when == timer._when
             and self._callback == timer._callback
             and self._args == timer._args
-            and self.is_cancelled == timer.is_cancelled
+            and load_shared(self.is_cancelled) == load_shared(timer.is_cancelled)
         )
 
     cdef int schedule(self) except -1:
