@@ -51,12 +51,13 @@ def test_supported_pythons_are_the_same_everywhere():
     assert policy == classifiers
     assert re.findall(r"3\.\d+", sessions) == classifiers
     assert project["project"]["requires-python"] == f">={classifiers[0]}"
-    wheels = [f"cp{version.replace('.', '')}-*" for version in classifiers]
+    tags = [f"cp{version.replace('.', '')}" for version in classifiers]
+    wheels = [f"{tag}-*" for tag in (*tags, *(f"{tag}t" for tag in tags[tags.index("cp314") :]))]  # without a GIL, too
     assert project["tool"]["cibuildwheel"]["build"] == wheels
     for workflow in ROOT.glob(".github/workflows/*.yml"):
         for matrix in re.findall(r"python: \[(.+)\]", workflow.read_text()):
             assert re.findall(r"3\.\d+", matrix) in ([], classifiers)
-            assert re.findall(r"cp\d+", matrix) in ([], [wheel[:-2] for wheel in wheels])
+            assert re.findall(r"cp\d+t?", matrix) in ([], [wheel[:-2] for wheel in wheels])
 
 
 def test_deployment_names_every_system_call_of_the_engine():
