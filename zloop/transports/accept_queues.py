@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from zloop.transports.acceptor import Acceptor
 
-    Queue = tuple[int, int]
-    """The identity of a socket: device and inode."""
+Queue = tuple[int, int]
+"""The identity of a socket: device and inode."""
 
 lock = threading.RLock()
 """Held while the table is changed, and while loops of several threads count the users of one socket object."""
