@@ -165,6 +165,7 @@ def test_no_connection_is_lost_while_loops_come_and_go(listening):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # which is what is tested
 def test_child_of_a_fork_can_serve_though_another_thread_held_the_table(listening):
     from zloop.transports import accept_queues
 
